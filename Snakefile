@@ -1,0 +1,53 @@
+"""Quern: find the best GGUF quantization of a language model, and prove it.
+
+Configuration in config/config.yaml; see config/README.md for every key.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/models.smk"
+include: "rules/corpora.smk"
+include: "rules/logits.smk"
+include: "rules/imatrix.smk"
+include: "rules/quantize.smk"
+include: "rules/compare.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    """The summary of every model on every evaluation corpus."""
+    default_target: True
+    input:
+        expand(
+            "results/{model}/summary/{corpus}.{ending}",
+            model=config["models"],
+            corpus=config["evaluation"]["corpora"],
+            ending=["csv", "md", "png"],
+        ),
+
+
+rule baselines:
+    """Only the baseline stores."""
+    input:
+        expand(
+            "results/{model}/baseline/{corpus}.h5",
+            model=config["models"],
+            corpus=config["evaluation"]["corpora"],
+        ),
+
+
+rule quantized:
+    """Only the quantized models."""
+    input:
+        expand(
+            "results/{model}/quantize/{recipe}.gguf",
+            model=config["models"],
+            recipe=RECIPES,
+        ),

@@ -1,0 +1,40 @@
+"""Comparison of each quantized model with its baseline."""
+
+
+rule compare:
+    """Measure how far a recipe strays from the baseline, per position, window and over all."""
+    input:
+        model=ancient("results/{model}/quantize/{recipe}.gguf"),
+        info="results/{model}/quantize/{recipe}.json",
+        baseline=ancient("results/{model}/baseline/{corpus}.h5"),
+        facts="results/{model}/baseline/{corpus}.json",
+        baseline_info="results/{model}/model.json",
+    output:
+        positions="results/{model}/compare/{recipe}/{corpus}.h5",
+        windows="results/{model}/compare/{recipe}/{corpus}.csv",
+        summary="results/{model}/compare/{recipe}/{corpus}.json",
+    log:
+        "results/logs/{model}/compare/{recipe}/{corpus}.log",
+    benchmark:
+        "results/benchmarks/{model}/compare/{recipe}/{corpus}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 8
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=0,
+    params:
+        settings={"code": code("compare.py")},
+    shell:
+        "python {SCRIPTS}/compare.py"
+        " --model {input.model:q}"
+        " --info {input.info:q}"
+        " --baseline {input.baseline:q}"
+        " --baseline-info {input.baseline_info:q}"
+        " --threads {threads}"
+        " --gpus {resources.gpu}"
+        " --output {output.positions:q}"
+        " --windows {output.windows:q}"
+        " --summary {output.summary:q}"
+        " --log {log:q}"

@@ -1,0 +1,92 @@
+"""Corpora: documents from their sources, split in two; and their tokens."""
+
+import glob
+import json
+
+
+def corpus_files(wildcards):
+    """The files of a corpus's sources; a pattern that matches none stands for itself."""
+    sources = config["corpora"][wildcards.corpus]["sources"]
+    return [
+        path
+        for source in sources
+        for path in sorted(glob.glob(source["path"], recursive=True)) or [source["path"]]
+    ]
+
+
+def corpus_settings(wildcards):
+    """A corpus by its settings and the content of its files."""
+    return {
+        "code": code("corpus.py"),
+        "settings": config["corpora"][wildcards.corpus],
+        "sha256": [CONTENT.of(path) for path in corpus_files(wildcards)],
+    }
+
+
+def corpus_sources(wildcards):
+    """The sources as the command takes them."""
+    return json.dumps(config["corpora"][wildcards.corpus]["sources"])
+
+
+rule corpus:
+    """Gather a corpus and split it, by whole documents, for evaluation and for calibration."""
+    input:
+        sources=ancient(corpus_files),
+    output:
+        evaluation="results/corpora/{corpus}/evaluation.txt",
+        pool="results/corpora/{corpus}/pool.txt",
+        documents="results/corpora/{corpus}/documents.csv",
+        facts="results/corpora/{corpus}/corpus.json",
+    log:
+        "results/logs/corpora/{corpus}.log",
+    benchmark:
+        "results/benchmarks/corpora/{corpus}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=corpus_settings,
+        sources=corpus_sources,
+        folder=subpath(output.facts, parent=True),
+    shell:
+        "python {SCRIPTS}/corpus.py"
+        " --sources {params.sources:q}"
+        " --evaluation-characters {params.settings[settings][evaluation_characters]}"
+        " --seed {params.settings[settings][seed]}"
+        " --output {params.folder:q}"
+        " --log {log:q}"
+
+
+rule tokens:
+    """Tokenize one part of a corpus, once per model."""
+    input:
+        model=ancient(model_path),
+        info="results/{model}/model.json",
+        text=ancient("results/corpora/{corpus}/{part}.txt"),
+        corpus="results/corpora/{corpus}/corpus.json",
+    output:
+        tokens="results/{model}/tokens/{corpus}.{part}.h5",
+        facts="results/{model}/tokens/{corpus}.{part}.json",
+    log:
+        "results/logs/{model}/tokens/{corpus}.{part}.log",
+    benchmark:
+        "results/benchmarks/{model}/tokens/{corpus}.{part}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings={"code": code("tokens.py")},
+    shell:
+        "python {SCRIPTS}/tokens.py"
+        " --model {input.model:q}"
+        " --info {input.info:q}"
+        " --text {input.text:q}"
+        " --output {output.tokens:q}"
+        " --facts {output.facts:q}"
+        " --log {log:q}"

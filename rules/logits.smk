@@ -1,0 +1,44 @@
+"""The baseline: what the unquantized model says at every scored position."""
+
+BASELINE = {"code": code("baseline.py")} | {
+    key: config["evaluation"][key] for key in ("n_ctx", "windows", "scored")
+}
+
+
+rule baseline:
+    """Store the logits of the unquantized model. An interrupted run goes on where it stopped."""
+    input:
+        model=ancient(model_path),
+        info="results/{model}/model.json",
+        tokens=ancient("results/{model}/tokens/{corpus}.evaluation.h5"),
+        facts="results/{model}/tokens/{corpus}.evaluation.json",
+    output:
+        store="results/{model}/baseline/{corpus}.h5",
+        facts="results/{model}/baseline/{corpus}.json",
+    log:
+        "results/logs/{model}/baseline/{corpus}.log",
+    benchmark:
+        "results/benchmarks/{model}/baseline/{corpus}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 8
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=0,
+    params:
+        settings=BASELINE,
+        windows=f"--windows {BASELINE['windows']}" if BASELINE["windows"] else "",
+    shell:
+        "python {SCRIPTS}/baseline.py"
+        " --model {input.model:q}"
+        " --info {input.info:q}"
+        " --tokens {input.tokens:q}"
+        " --n-ctx {params.settings[n_ctx]}"
+        " --scored {params.settings[scored]}"
+        " {params.windows}"
+        " --threads {threads}"
+        " --gpus {resources.gpu}"
+        " --output {output.store:q}"
+        " --facts {output.facts:q}"
+        " --log {log:q}"

@@ -1,0 +1,34 @@
+"""Models: what is in them, and which they are."""
+
+
+def model_content(wildcards):
+    """The model by content: touching it makes nothing stale, changing it does."""
+    return {
+        "code": code("model.py"),
+        "sha256": [CONTENT.of(path) for path in shards(Path(model_path(wildcards)))],
+    }
+
+
+rule model:
+    """Describe a model: architecture, tensors, hashes. All else depends on this small file."""
+    input:
+        model=ancient(model_path),
+    output:
+        info="results/{model}/model.json",
+    log:
+        "results/logs/{model}/model.log",
+    benchmark:
+        "results/benchmarks/{model}/model.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=model_content,
+    shell:
+        "python {SCRIPTS}/model.py"
+        " --model {input.model:q}"
+        " --output {output.info:q}"
+        " --log {log:q}"

@@ -1,0 +1,50 @@
+"""Store the unquantized model's logits. In: GGUF, tokens. Out: baseline store (HDF5), facts (JSON).
+
+Run again after an interruption, it goes on at the next window.
+"""
+
+from pathlib import Path
+
+from quern import files, logits, stage
+from quern.gguf_files import ModelInfo, require_unquantized
+from quern.llama import Model
+from quern.windows import read_tokens
+
+
+def main(arguments):
+    info = ModelInfo.read(arguments.info)
+    require_unquantized(info, arguments.model)
+    tokens = read_tokens(arguments.tokens)
+    with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
+        facts = logits.write_baseline(
+            model,
+            info,
+            tokens,
+            arguments.output,
+            n_ctx=arguments.n_ctx,
+            scored=arguments.scored,
+            limit=arguments.windows,
+            first=getattr(arguments, "from"),
+            last=arguments.to,
+        )
+    files.write_json(arguments.facts, facts)
+
+
+if __name__ == "__main__":
+    p = stage.parser(__doc__)
+    p.add_argument("--model", type=Path, required=True, help="unquantized GGUF file")
+    p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
+    p.add_argument("--tokens", type=Path, required=True, help="HDF5 from tokens.py")
+    p.add_argument("--n-ctx", type=int, default=512, help="tokens per window")
+    p.add_argument(
+        "--scored",
+        choices=("half", "all"),
+        default="half",
+        help="positions that are scored: the second half of each window, or all",
+    )
+    p.add_argument("--windows", type=int, help="use at most this many windows of the text")
+    stage.add_window_range(p)
+    stage.add_compute(p)
+    p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
+    p.add_argument("--facts", type=Path, required=True, help="JSON to write")
+    stage.run(main, p.parse_args())

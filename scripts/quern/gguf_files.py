@@ -1,0 +1,168 @@
+"""What a GGUF file says of itself: architecture, tensors, tokenizer, size.
+
+The format is read with the gguf package; this module adds the checks and the sentences.
+"""
+
+import hashlib
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gguf import GGUFReader, GGUFValueType
+
+from . import QuernError, files
+
+UNQUANTIZED = {"F64", "F32", "F16", "BF16"}
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The facts of a model that the other stages need.
+
+    Attributes:
+        sha256: of the file, or of its shards' hashes where there are several.
+        tokenizer_sha256: of all tokenizer metadata.
+        parameters: number of weights.
+        tensor_bytes: bytes of tensor data; bits per weight = 8 · tensor_bytes / parameters.
+        file_bytes: bytes on disk.
+        tensor_types: tensors per ggml type.
+        matrices: columns and number of matrices (experts) of each weight in the blocks.
+    """
+
+    architecture: str
+    name: str
+    sha256: str
+    tokenizer_sha256: str
+    n_vocab: int
+    parameters: int
+    tensor_bytes: int
+    file_bytes: int
+    tensor_types: dict[str, int]
+    matrices: dict[str, tuple[int, int]]
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.tensor_bytes / self.parameters
+
+    def as_dict(self) -> dict:
+        return asdict(self) | {"bits_per_weight": self.bits_per_weight}
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelInfo":
+        """Read a `model.json` written from `as_dict`."""
+        content = files.read_json(path)
+        try:
+            content.pop("bits_per_weight")
+            content["matrices"] = {n: tuple(s) for n, s in content["matrices"].items()}
+            return cls(**content)
+        except (KeyError, TypeError):
+            raise QuernError(
+                f"{path} does not describe a model; delete it and run again."
+            ) from None
+
+
+def shards(path: Path) -> list[Path]:
+    """All files of a model: `path` itself, or every shard where it is the first of several."""
+    match = _SHARD.search(path.name)
+    if not match:
+        return [path]
+    stem, count = path.name[: match.start()], int(match[2])
+    return [path.with_name(f"{stem}-{i:05}-of-{count:05}.gguf") for i in range(1, count + 1)]
+
+
+def open_gguf(path: Path) -> GGUFReader:
+    """Open a GGUF file and check that it is whole.
+
+    Raises:
+        QuernError: the file is missing, not GGUF, or cut short.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise QuernError(f"{path} does not exist.")
+    with open(path, "rb") as file:
+        if file.read(4) != b"GGUF":
+            raise QuernError(f"{path} is not a GGUF file.")
+    try:
+        reader = GGUFReader(path)
+    except Exception as error:  # the reader fails in many ways on a file cut short
+        raise QuernError(f"{path} is damaged or cut short ({error}).") from None
+    size = path.stat().st_size
+    if any(t.data_offset + t.n_bytes > size for t in reader.tensors):
+        raise QuernError(f"{path} is cut short: its tensors reach beyond its {size} bytes.")
+    return reader
+
+
+def field(reader: GGUFReader, key: str, default=None):
+    """A metadata value, or `default` where the key is missing."""
+    entry = reader.get_field(key)
+    return default if entry is None else entry.contents()
+
+
+def model_info(path: Path, sha256: str | None = None) -> ModelInfo:
+    """Read what `ModelInfo` holds; hash the file unless its hash is given.
+
+    Raises:
+        QuernError: the file is missing, not GGUF, cut short, or no language model.
+    """
+    paths = shards(Path(path))
+    readers = [open_gguf(p) for p in paths]
+    first = readers[0]
+    architecture = field(first, "general.architecture")
+    if not architecture or architecture == "imatrix" or not any(r.tensors for r in readers):
+        raise QuernError(f"{path} is a GGUF file, but not a model: it names no architecture.")
+    tensors = [t for r in readers for t in r.tensors]
+    types: dict[str, int] = {}
+    for t in tensors:
+        types[t.tensor_type.name] = types.get(t.tensor_type.name, 0) + 1
+    tokens = first.get_field("tokenizer.ggml.tokens")
+    return ModelInfo(
+        architecture=architecture,
+        name=field(first, "general.name", ""),
+        sha256=sha256 or model_sha256(path),
+        tokenizer_sha256=_tokenizer_sha256(first),
+        n_vocab=len(tokens.data) if tokens else 0,
+        parameters=sum(int(t.n_elements) for t in tensors),
+        tensor_bytes=sum(int(t.n_bytes) for t in tensors),
+        file_bytes=sum(p.stat().st_size for p in paths),
+        tensor_types=dict(sorted(types.items())),
+        matrices={
+            t.name: (int(t.shape[0]), int(t.shape[2]) if len(t.shape) > 2 else 1)
+            for t in tensors
+            if t.name.startswith("blk.") and len(t.shape) > 1
+        },
+    )
+
+
+def model_sha256(path: Path) -> str:
+    """The hash that identifies a model: of its file, or of its shards' hashes."""
+    hashes = [files.sha256(p) for p in shards(Path(path))]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def require_unquantized(info: ModelInfo, path: Path) -> None:
+    """Refuse a baseline that is already quantized.
+
+    Raises:
+        QuernError: a tensor has a type other than F64, F32, F16 and BF16.
+    """
+    quantized = sorted(set(info.tensor_types) - UNQUANTIZED - {"I8", "I16", "I32", "I64"})
+    if quantized:
+        raise QuernError(
+            f"{path} is already quantized ({', '.join(quantized)}); the baseline must be the "
+            "F16, BF16 or F32 model."
+        )
+
+
+def _tokenizer_sha256(reader: GGUFReader) -> str:
+    digest = hashlib.sha256()
+    for name, entry in sorted(reader.fields.items()):
+        # A chat template changes no token, and publishers edit it.
+        if name.startswith("tokenizer.") and "chat_template" not in name:
+            strings = entry.types[-1] == GGUFValueType.STRING
+            digest.update(name.encode())
+            for i in entry.data:
+                if strings:  # the length, so that ["ab", "c"] differs from ["a", "bc"]
+                    digest.update(len(entry.parts[i]).to_bytes(8, "little"))
+                digest.update(entry.parts[i].tobytes())
+    return digest.hexdigest()

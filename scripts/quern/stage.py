@@ -1,0 +1,137 @@
+"""How every command starts and ends: logging, progress, and failures that end in a sentence.
+
+A command runs in a forked child. If native code kills the child, the parent still lives to say so.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from . import QuernError, __version__
+
+log = logging.getLogger("quern")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """An argument parser with the options that every command shares."""
+    p = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    p.add_argument("--version", action="version", version=f"Quern {__version__}")
+    p.add_argument(
+        "--log", type=Path, metavar="FILE", default=argparse.SUPPRESS,
+        help="write what llama.cpp and Quern report to this file (default: standard error)",
+    )  # fmt: skip
+    return p
+
+
+def add_window_range(p: argparse.ArgumentParser) -> None:
+    """Add `--from` and `--to`."""
+    p.add_argument("--from", type=int, metavar="WINDOW", help="first window (default: 0)")
+    p.add_argument("--to", type=int, metavar="WINDOW", help="the window after the last")
+
+
+def add_compute(p: argparse.ArgumentParser) -> None:
+    """Add what decides where the model runs."""
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    p.add_argument(
+        "--gpus", type=int, default=0, help="0 runs on the CPU; more puts all layers on GPUs"
+    )
+
+
+def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
+    """Run `main(arguments)` in a child process and exit with 0, or with 1 and one sentence.
+
+    QuernError and OSError end in their own sentence; a signal (a crash inside llama.cpp, the
+    kernel's out-of-memory killer) ends in one that names the command and its files.
+    """
+    _start_log(getattr(arguments, "log", None))
+    sys.stdout.flush()
+    alive_read, alive_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(alive_write)
+        _die_with_parent(alive_read)
+        code = 1
+        try:
+            code = _report(main, arguments)
+        finally:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # no llama.cpp destructors after the work is done
+    os.close(alive_read)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: os.kill(child, received))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the child as well
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        _complain(_death(os.WTERMSIG(status), arguments))
+        sys.exit(1)
+    sys.exit(os.WEXITSTATUS(status))
+
+
+def _report(main, arguments) -> int:
+    try:
+        main(arguments)
+        return 0
+    except KeyboardInterrupt:
+        _complain("interrupted; what was computed is kept, run again to go on.")
+    except QuernError as error:
+        _complain(str(error))
+    except MemoryError as error:
+        _complain(f"not enough memory ({error}); lower the number of jobs or the context size.")
+    except OSError as error:
+        log.debug("", exc_info=True)
+        where = f" {error.filename}" if error.filename else ""
+        _complain(f"{error.strerror or error}{where}.")
+    except Exception as error:
+        log.error("", exc_info=True)
+        _complain(f"a defect in Quern: {type(error).__name__}: {error}. Please report the log.")
+    return 1
+
+
+def _complain(sentence: str) -> None:
+    command = Path(sys.argv[0]).stem
+    message = f"quern {command}: {sentence}"
+    print(message, file=sys.stderr)
+    if any(isinstance(h, logging.FileHandler) for h in log.handlers):
+        log.error(message)
+
+
+def _death(number: int, arguments: argparse.Namespace) -> str:
+    name = signal.Signals(number).name
+    files = ", ".join(
+        str(v) for v in vars(arguments).values() if isinstance(v, Path) and v.exists()
+    )
+    if number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        return f"stopped by {name}; what was computed is kept, run again to go on."
+    if number == signal.SIGKILL:
+        return f"killed (SIGKILL), often for want of memory, while working on {files}."
+    return f"native code (llama.cpp) crashed with {name} while working on {files}; see the log."
+
+
+def _die_with_parent(alive: int) -> None:
+    """Exit as soon as the parent is gone: its end of the pipe closes, however it died."""
+
+    def watch():
+        os.read(alive, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _start_log(path: Path | None) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    else:
+        handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG if path is not None else logging.WARNING)

@@ -1,0 +1,137 @@
+"""Tokens of a text, and the windows they are cut into.
+
+As in llama.cpp's tools: the whole text is one stream of tokens that begins with BOS where the
+model adds one; windows are contiguous, n_ctx tokens each, and the first token of each is replaced
+by BOS (tools/perplexity/perplexity.cpp, tools/imatrix/imatrix.cpp).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from . import QuernError, files
+from .llama import VERSION, Model
+
+PIECE_BYTES = 8 << 20  # a text up to this size is tokenized whole, as the peer's tools do
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A tokenized text.
+
+    Attributes:
+        count: number of tokens.
+        bos: the token that starts each window, or -1 where the model adds none.
+        text_sha256, tokenizer_sha256: what the tokens were made from and with.
+    """
+
+    path: Path
+    count: int
+    bos: int
+    text_sha256: str
+    tokenizer_sha256: str
+
+    def n_windows(self, n_ctx: int, limit: int | None = None) -> int:
+        """How many whole windows the text has, at most `limit`.
+
+        Raises:
+            QuernError: the text is too short for two windows.
+        """
+        count = self.count // n_ctx
+        if count < 2:
+            raise QuernError(
+                f"{self.path} has {self.count} tokens, too few for two windows of {n_ctx}; "
+                "give the corpus more text or use a smaller n_ctx."
+            )
+        return min(count, limit or count)
+
+    def windows(self, n_ctx: int, numbers: Sequence[int]) -> "Windows":
+        """The windows of these numbers, read when they are sliced."""
+        return Windows(self, n_ctx, numbers)
+
+
+class Windows:
+    """Windows as a sequence: `len`, `shape`, and slices as int32 [n, n_ctx], BOS in place."""
+
+    def __init__(self, tokens: Tokens, n_ctx: int, numbers: Sequence[int]):
+        self._tokens, self._numbers = tokens, numbers
+        self.shape = len(numbers), n_ctx
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, which: slice) -> np.ndarray:
+        n_ctx, numbers = self.shape[1], self._numbers[which]
+        windows = np.empty((len(numbers), n_ctx), np.int32)
+        with h5py.File(self._tokens.path) as h5:
+            for row, number in zip(windows, numbers, strict=True):
+                row[:] = h5["tokens"][number * n_ctx : (number + 1) * n_ctx]
+        if self._tokens.bos >= 0:
+            windows[:, 0] = self._tokens.bos
+        return windows
+
+
+def tokenize(model: Model, tokenizer_sha256: str, text: Path, output: Path) -> int:
+    """Tokenize a text file into `output` (HDF5) piece by piece; return the number of tokens.
+
+    Raises:
+        QuernError: the text is missing, empty or not UTF-8.
+    """
+    size, count = text.stat().st_size, 0
+    if size == 0:
+        raise QuernError(f"{text} is empty; give its corpus more text.")
+    with files.replacing(output) as temporary, h5py.File(temporary, "w") as h5:
+        h5.attrs["text_sha256"] = files.sha256(text)
+        h5.attrs["tokenizer_sha256"] = tokenizer_sha256
+        h5.attrs["bos"] = model.bos if model.add_bos else -1
+        h5.attrs["llama_cpp_python"] = VERSION
+        stream = h5.create_dataset("tokens", (0,), np.int32, maxshape=(None,), chunks=(1 << 16,))
+        first = np.array([model.bos] if model.add_bos else [], np.int32)
+        with tqdm(total=size, unit="B", unit_scale=True, desc="tokenize", disable=None) as bar:
+            for piece in _pieces(text):
+                tokens = np.concatenate([first, model.tokenize(piece)])
+                stream.resize((count + len(tokens),))
+                stream[count:] = tokens
+                count, first = count + len(tokens), first[:0]
+                bar.update(len(piece))
+    return count
+
+
+def _pieces(text: Path):
+    """The bytes of a text, cut only before an empty line once PIECE_BYTES are reached."""
+    with open(text, "rb") as file:
+        rest = b""
+        while block := file.read(PIECE_BYTES):
+            rest += block
+            cut = rest.rfind(b"\n\n")
+            if len(rest) > PIECE_BYTES and cut > 0:
+                yield rest[:cut]
+                rest = rest[cut:]
+        if rest:
+            yield rest
+
+
+def read_tokens(path: Path) -> Tokens:
+    """Open a token file.
+
+    Raises:
+        QuernError: it is missing, damaged, or no token file.
+    """
+    try:
+        with h5py.File(path) as h5:
+            a = h5.attrs
+            return Tokens(
+                Path(path),
+                len(h5["tokens"]),
+                int(a["bos"]),
+                a["text_sha256"],
+                a["tokenizer_sha256"],
+            )
+    except FileNotFoundError:
+        raise QuernError(f"{path} does not exist.") from None
+    except (OSError, KeyError) as error:
+        raise QuernError(f"{path} is not a whole token file ({error}); delete it.") from None

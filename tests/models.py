@@ -1,0 +1,93 @@
+"""Small models with random weights, written as GGUF, for tests and nothing else."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+
+def byte_tokens() -> list[str]:
+    """GPT-2's printable stand-ins for the 256 bytes, in order of the bytes."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(b) if b in printable else chr(next(others)) for b in range(256)]
+
+
+def write_model(
+    path: Path,
+    *,
+    seed: int = 0,
+    n_embd: int = 256,
+    n_ff: int = 256,
+    n_layer: int = 2,
+    n_head: int = 4,
+    experts: int = 0,
+    experts_used: int = 2,
+    dead_expert: int | None = None,
+    tokens: int = 300,
+    dtype: type = np.float16,
+    add_bos: bool = True,
+) -> Path:
+    """Write a llama model (mixture of experts where `experts` > 0) with a byte-level tokenizer.
+
+    `dead_expert` names an expert that the router never chooses.
+    """
+    rng = np.random.default_rng(seed)
+
+    def matrix(*shape, scale=1.0):
+        values = rng.standard_normal(shape) * scale / np.sqrt(shape[-1])
+        return values.astype(dtype)
+
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name(f"random-{seed}")
+    writer.add_context_length(2048)
+    writer.add_embedding_length(n_embd)
+    writer.add_block_count(n_layer)
+    writer.add_feed_forward_length(n_ff)
+    writer.add_head_count(n_head)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(n_embd // n_head)
+    writer.add_file_type(1)
+    if experts:
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(experts_used)
+    names = [*byte_tokens(), "<|begin|>"]
+    names += [f"<unused{i}>" for i in range(tokens - len(names))]
+    kinds = [gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL]
+    kinds += [gguf.TokenType.UNUSED] * (tokens - len(kinds))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(names)
+    writer.add_token_types(kinds)
+    first, second = byte_tokens()[ord("e")], byte_tokens()[ord(" ")]
+    writer.add_token_merges([f"{first} {second}"])
+    writer.add_bos_token_id(256)
+    writer.add_eos_token_id(256)
+    writer.add_add_bos_token(add_bos)
+
+    writer.add_tensor("token_embd.weight", matrix(tokens, n_embd, scale=np.sqrt(n_embd)))
+    ones = np.ones(n_embd, np.float32)
+    for i in range(n_layer):
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            writer.add_tensor(f"blk.{i}.{name}.weight", matrix(n_embd, n_embd))
+        writer.add_tensor(f"blk.{i}.attn_norm.weight", ones)
+        writer.add_tensor(f"blk.{i}.ffn_norm.weight", ones)
+        if experts:
+            router = matrix(experts, n_embd).astype(np.float32)
+            if dead_expert is not None:
+                # All inputs of the router share a large component that this expert dislikes.
+                router[dead_expert] = 0
+                router[np.arange(experts) != dead_expert, 0] = 50
+            writer.add_tensor(f"blk.{i}.ffn_gate_inp.weight", router)
+        stack = (experts,) if experts else ()
+        kind = "_exps" if experts else ""
+        writer.add_tensor(f"blk.{i}.ffn_gate{kind}.weight", matrix(*stack, n_ff, n_embd))
+        writer.add_tensor(f"blk.{i}.ffn_up{kind}.weight", matrix(*stack, n_ff, n_embd))
+        writer.add_tensor(f"blk.{i}.ffn_down{kind}.weight", matrix(*stack, n_embd, n_ff))
+    writer.add_tensor("output_norm.weight", ones)
+    writer.add_tensor("output.weight", matrix(tokens, n_embd, scale=3))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
