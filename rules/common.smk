@@ -1,7 +1,10 @@
 """What the rules share: the checked configuration, the recipes, and what results depend on."""
 
+import glob
+import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,10 +12,11 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 HOUSE = Path(str(workflow.current_basedir)).parent
-SCRIPTS = HOUSE / "scripts"
-sys.path.insert(0, str(SCRIPTS))
+sys.path.insert(0, str(HOUSE / "scripts"))
 # Jobs run with the Python that runs Snakemake, unless an environment is activated for them.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)])
+)
 
 from quern import QuernError, configuration, fingerprint
 from quern.gguf_files import shards
@@ -50,9 +54,14 @@ wildcard_constraints:
     part="evaluation|pool",
 
 
-def code(script):
+def script_path(name):
+    """A script's path from the working directory, so that a moved folder makes nothing stale."""
+    return os.path.relpath(HOUSE / "scripts" / name)
+
+
+def code(name):
     """A hash of the code behind a script, so that a change in it makes results stale."""
-    return fingerprint.code(SCRIPTS / script)
+    return fingerprint.code(HOUSE / "scripts" / name)
 
 
 def model_path(wildcards):
@@ -73,3 +82,60 @@ def memory(wildcards, attempt):
 def minutes(wildcards, attempt):
     """Minutes for a job that runs the model over a few hundred windows on a CPU."""
     return int(attempt * (30 + 30 * model_size(wildcards) / 1e9))
+
+
+def model_content(wildcards):
+    """The model by content: touching it makes nothing stale, changing it does."""
+    return {
+        "code": code("model.py"),
+        "sha256": [CONTENT.of(path) for path in shards(Path(model_path(wildcards)))],
+    }
+
+
+def corpus_files(wildcards):
+    """The files of a corpus's sources; a pattern that matches none stands for itself."""
+    sources = config["corpora"][wildcards.corpus]["sources"]
+    return [
+        path
+        for source in sources
+        for path in sorted(glob.glob(source["path"], recursive=True)) or [source["path"]]
+    ]
+
+
+def corpus_settings(wildcards):
+    """A corpus by its settings and the content of its files."""
+    return {
+        "code": code("corpus.py"),
+        "settings": config["corpora"][wildcards.corpus],
+        "sha256": [CONTENT.of(path) for path in corpus_files(wildcards)],
+    }
+
+
+def corpus_sources(wildcards):
+    """The sources as the command takes them."""
+    return json.dumps(config["corpora"][wildcards.corpus]["sources"])
+
+
+def recipe_settings(wildcards):
+    """A recipe and the code that carries it out."""
+    return {"code": code("quantize.py")} | RECIPES[wildcards.recipe]
+
+
+def recipe_imatrix(wildcards):
+    """The imatrix of a recipe, if it has one."""
+    corpus = RECIPES[wildcards.recipe]["imatrix"]
+    return [f"results/{wildcards.model}/imatrix/{corpus}.gguf"] if corpus else []
+
+
+def recipe_options(wildcards, input):
+    """A recipe as options of the command."""
+    recipe = RECIPES[wildcards.recipe]
+    options = ["--type", recipe["type"]]
+    options += ["--imatrix", *input.imatrix] if recipe["imatrix"] else []
+    options += ["--pure"] if recipe.get("pure") else []
+    for key in ("output_type", "token_embedding_type"):
+        if key in recipe:
+            options += [f"--{key.replace('_', '-')}", recipe[key]]
+    for pattern, kind in recipe.get("tensor_types", {}).items():
+        options += ["--tensor-type", f"{pattern}={kind}"]
+    return shlex.join(options)

@@ -4,6 +4,7 @@
 rule compare:
     """Measure how far a recipe strays from the baseline, per position, window and over all."""
     input:
+        script=ancient(script_path("compare.py")),
         model=ancient("results/{model}/quantize/{recipe}.gguf"),
         info="results/{model}/quantize/{recipe}.json",
         baseline=ancient("results/{model}/baseline/{corpus}.h5"),
@@ -27,7 +28,7 @@ rule compare:
     params:
         settings={"code": code("compare.py")},
     shell:
-        "python {SCRIPTS}/compare.py"
+        "python {input.script:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --baseline {input.baseline:q}"

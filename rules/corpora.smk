@@ -1,36 +1,10 @@
 """Corpora: documents from their sources, split in two; and their tokens."""
 
-import glob
-import json
-
-
-def corpus_files(wildcards):
-    """The files of a corpus's sources; a pattern that matches none stands for itself."""
-    sources = config["corpora"][wildcards.corpus]["sources"]
-    return [
-        path
-        for source in sources
-        for path in sorted(glob.glob(source["path"], recursive=True)) or [source["path"]]
-    ]
-
-
-def corpus_settings(wildcards):
-    """A corpus by its settings and the content of its files."""
-    return {
-        "code": code("corpus.py"),
-        "settings": config["corpora"][wildcards.corpus],
-        "sha256": [CONTENT.of(path) for path in corpus_files(wildcards)],
-    }
-
-
-def corpus_sources(wildcards):
-    """The sources as the command takes them."""
-    return json.dumps(config["corpora"][wildcards.corpus]["sources"])
-
 
 rule corpus:
     """Gather a corpus and split it, by whole documents, for evaluation and for calibration."""
     input:
+        script=ancient(script_path("corpus.py")),
         sources=ancient(corpus_files),
     output:
         evaluation="results/corpora/{corpus}/evaluation.txt",
@@ -52,7 +26,7 @@ rule corpus:
         sources=corpus_sources,
         folder=subpath(output.facts, parent=True),
     shell:
-        "python {SCRIPTS}/corpus.py"
+        "python {input.script:q}"
         " --sources {params.sources:q}"
         " --evaluation-characters {params.settings[settings][evaluation_characters]}"
         " --seed {params.settings[settings][seed]}"
@@ -63,6 +37,7 @@ rule corpus:
 rule tokens:
     """Tokenize one part of a corpus, once per model."""
     input:
+        script=ancient(script_path("tokens.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
         text=ancient("results/corpora/{corpus}/{part}.txt"),
@@ -83,7 +58,7 @@ rule tokens:
     params:
         settings={"code": code("tokens.py")},
     shell:
-        "python {SCRIPTS}/tokens.py"
+        "python {input.script:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --text {input.text:q}"

@@ -6,6 +6,7 @@ IMATRIX = {"code": code("imatrix.py")} | config["imatrix"]
 rule imatrix:
     """Collect an importance matrix from a corpus's calibration pool."""
     input:
+        script=ancient(script_path("imatrix.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
         tokens=ancient("results/{model}/tokens/{corpus}.pool.h5"),
@@ -27,7 +28,7 @@ rule imatrix:
         settings=IMATRIX,
         windows=f"--windows {IMATRIX['windows']}" if IMATRIX["windows"] else "",
     shell:
-        "python {SCRIPTS}/imatrix.py"
+        "python {input.script:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --tokens {input.tokens:q}"

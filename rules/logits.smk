@@ -8,6 +8,7 @@ BASELINE = {"code": code("baseline.py")} | {
 rule baseline:
     """Store the logits of the unquantized model. An interrupted run goes on where it stopped."""
     input:
+        script=ancient(script_path("baseline.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
         tokens=ancient("results/{model}/tokens/{corpus}.evaluation.h5"),
@@ -30,7 +31,7 @@ rule baseline:
         settings=BASELINE,
         windows=f"--windows {BASELINE['windows']}" if BASELINE["windows"] else "",
     shell:
-        "python {SCRIPTS}/baseline.py"
+        "python {input.script:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --tokens {input.tokens:q}"

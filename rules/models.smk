@@ -1,17 +1,10 @@
 """Models: what is in them, and which they are."""
 
 
-def model_content(wildcards):
-    """The model by content: touching it makes nothing stale, changing it does."""
-    return {
-        "code": code("model.py"),
-        "sha256": [CONTENT.of(path) for path in shards(Path(model_path(wildcards)))],
-    }
-
-
 rule model:
     """Describe a model: architecture, tensors, hashes. All else depends on this small file."""
     input:
+        script=ancient(script_path("model.py")),
         model=ancient(model_path),
     output:
         info="results/{model}/model.json",
@@ -28,7 +21,7 @@ rule model:
     params:
         settings=model_content,
     shell:
-        "python {SCRIPTS}/model.py"
+        "python {input.script:q}"
         " --model {input.model:q}"
         " --output {output.info:q}"
         " --log {log:q}"

@@ -6,6 +6,7 @@ RECIPE_LABELS = [f"{name}:{r['type']}:{r['imatrix'] or 'none'}" for name, r in R
 rule summary:
     """All recipes of a model on one corpus: a table and a picture."""
     input:
+        script=ancient(script_path("summary.py")),
         info=expand("results/{{model}}/quantize/{recipe}.json", recipe=RECIPES),
         compare=expand("results/{{model}}/compare/{recipe}/{{corpus}}.json", recipe=RECIPES),
     output:
@@ -26,7 +27,7 @@ rule summary:
         settings={"code": code("summary.py"), "recipes": RECIPE_LABELS},
         recipes=RECIPE_LABELS,
     shell:
-        "python {SCRIPTS}/summary.py"
+        "python {input.script:q}"
         " --recipes {params.recipes:q}"
         " --info {input.info:q}"
         " --compare {input.compare:q}"

@@ -65,7 +65,10 @@ def write_model(
     writer.add_eos_token_id(256)
     writer.add_add_bos_token(add_bos)
 
-    writer.add_tensor("token_embd.weight", matrix(tokens, n_embd, scale=np.sqrt(n_embd)))
+    embeddings = matrix(tokens, n_embd, scale=np.sqrt(n_embd))
+    # Every token has this large component, by which a router can avoid an expert.
+    embeddings[:, 0] = 10
+    writer.add_tensor("token_embd.weight", embeddings)
     ones = np.ones(n_embd, np.float32)
     for i in range(n_layer):
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
@@ -75,9 +78,7 @@ def write_model(
         if experts:
             router = matrix(experts, n_embd).astype(np.float32)
             if dead_expert is not None:
-                # All inputs of the router share a large component that this expert dislikes.
-                router[dead_expert] = 0
-                router[np.arange(experts) != dead_expert, 0] = 50
+                router[:, 0] = np.where(np.arange(experts) == dead_expert, -100, 0)
             writer.add_tensor(f"blk.{i}.ffn_gate_inp.weight", router)
         stack = (experts,) if experts else ()
         kind = "_exps" if experts else ""

@@ -115,6 +115,8 @@ class Imatrix:
                 raise QuernError(f"{path} holds values that are not finite for {name}.")
             counts = counts.ravel().astype(np.int64)
             result.add(name, sums.astype(np.float64).reshape(len(counts), -1), counts)
+        if not result.sums:
+            raise QuernError(f"{path} holds no importances.")
         return result
 
     def require_fit(self, info: ModelInfo, path: Path) -> None:

@@ -1,0 +1,172 @@
+"""Hold Quern against llama.cpp's own tools: same model, same text, same windows.
+
+In: the demo model and text (or others), and the folder of llama-perplexity, llama-imatrix and
+llama-quantize in LLAMA_CPP_TOOLS. Out: a Markdown table of figures, limits and verdicts. Exits
+with 1 if a limit is passed.
+
+The tools must be built from the llama.cpp that llama-cpp-python contains, see
+docs/measurements.md.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+HOUSE = Path(__file__).parent.parent
+sys.path.insert(0, str(HOUSE / "scripts"))
+
+from quern import corpora, divergence, gguf_files, imatrix, logits, quantization  # noqa: E402
+from quern import statistics, windows  # noqa: E402
+from quern.llama import Model  # noqa: E402
+from quern.window_store import WindowStore  # noqa: E402
+
+KINDS = ("Q4_K_M", "Q2_K")
+NUMBER = r"([-+0-9.einf]+)"
+
+
+class Peers:
+    """llama.cpp's tools, run with the settings that Quern uses."""
+
+    def __init__(self, folder: Path, model: Path, text: Path, n_ctx: int, threads: int):
+        self.folder = folder
+        self.common = ["-f", text, "-c", n_ctx, "-t", threads, "--no-repack", "-ngl", 0]
+        self.model = model
+
+    def run(self, tool: str, *arguments) -> str:
+        line = [str(a) for a in (self.folder / tool, *arguments)]
+        result = subprocess.run(line, capture_output=True, text=True)
+        if result.returncode:
+            sys.exit(f"{' '.join(line)} failed:\n{result.stderr[-2000:]}")
+        return result.stdout + result.stderr
+
+    def baseline(self, base: Path, n: int) -> float:
+        """Write the base file; return the perplexity."""
+        out = self.run(
+            "llama-perplexity",
+            *("-m", self.model, *self.common, "--chunks", n, "--kl-divergence-base", base),
+        )
+        return float(re.search(rf"Final estimate: PPL = {NUMBER}", out)[1])
+
+    def compare(self, quantized: Path, base: Path) -> dict[str, float]:
+        out = self.run(
+            "llama-perplexity",
+            *("-m", quantized, *self.common, "--kl-divergence-base", base, "--kl-divergence"),
+        )
+        names = {
+            "mean": r"Mean\s+KLD:",
+            "median": r"Median\s+KLD:",
+            "p99": r"99\.0%\s+KLD:",
+            "p95": r"95\.0%\s+KLD:",
+            "p90": r"90\.0%\s+KLD:",
+            "same_top": r"Same top p:",
+        }
+        return {k: float(re.search(rf"{v}\s+{NUMBER}", out)[1]) for k, v in names.items()}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    p.add_argument("--model", type=Path, default=HOUSE / "resources/demo/demo-f16.gguf")
+    p.add_argument("--text", type=Path, help="default: the demo's held-back text")
+    p.add_argument("--n-ctx", type=int, default=512)
+    p.add_argument("--windows", type=int, default=40)
+    p.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = p.parse_args()
+    tools = os.environ.get("LLAMA_CPP_TOOLS")
+    if not tools or not (Path(tools) / "llama-perplexity").is_file():
+        sys.exit(
+            "LLAMA_CPP_TOOLS does not name a folder with llama-perplexity, llama-imatrix and "
+            "llama-quantize; docs/measurements.md says how to build them."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(Path(tools).resolve(), Path(folder), arguments)
+    table = pd.DataFrame(rows, columns=["figure", "llama.cpp", "Quern", "difference", "limit", ""])
+    print(table.to_markdown(index=False, disable_numparse=True))
+    sys.exit(any(row[-1] == "beyond" for row in rows))
+
+
+def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
+    n_ctx, n, threads = arguments.n_ctx, arguments.windows, arguments.threads
+    text = arguments.text or demo_text(folder)
+    peers = Peers(tools, arguments.model, text, n_ctx, threads)
+    rows = []
+
+    def row(name, peer, ours, difference, limit, within):
+        rows.append([name, peer, ours, difference, limit, "within" if within else "beyond"])
+
+    info = gguf_files.model_info(arguments.model)
+    with Model(arguments.model, threads=threads) as model:
+        windows.tokenize(model, info.tokenizer_sha256, text, folder / "tokens.h5")
+        tokens = windows.read_tokens(folder / "tokens.h5")
+        logits.write_baseline(model, info, tokens, folder / "b.h5", n_ctx=n_ctx, limit=n)
+        matrix = imatrix.collect(model, info, tokens, n_ctx=n_ctx, dataset="d", limit=n)
+    matrix.write(folder / "ours.gguf")
+
+    base_ppl = peers.baseline(folder / "base", n)
+    peers.run(
+        "llama-imatrix",
+        *("-m", arguments.model, *peers.common, "--chunks", n, "-o", folder / "theirs.gguf"),
+    )
+
+    theirs, ours = (imatrix.Imatrix.read(folder / f"{w}.gguf") for w in ("theirs", "ours"))
+    names = f"{len(ours.sums)} tensors"
+    row("imatrix", f"{len(theirs.sums)} tensors", names, "", "same", theirs.sums.keys() == ours.sums.keys())
+    worst, counts = 0.0, True
+    for name, sums in theirs.sums.items():
+        margin = 0.002 * sums + 0.0001 * sums.mean()
+        worst = max(worst, float((abs(ours.sums[name] - sums) / margin).max()))
+        counts &= bool((ours.counts[name] == theirs.counts[name]).all())
+    row("imatrix entries", "", "", f"{worst:.2f} of the limit", "0.2 % + 0.01 % of mean", worst <= 1)
+    row("imatrix counts", "", "", "", "same", counts)
+
+    for kind in KINDS:
+        quantized = folder / f"{kind}.gguf"
+        recipe = quantization.Recipe(kind)
+        quantization.quantize(
+            arguments.model, info, recipe, quantized, imatrix=folder / "ours.gguf", threads=threads
+        )
+        peers.run(
+            *("llama-quantize", "--imatrix", folder / "ours.gguf", arguments.model),
+            *(folder / "peer.gguf", kind, threads),
+        )
+        mine, other = (gguf_files.open_gguf(f) for f in (quantized, folder / "peer.gguf"))
+        equal = [t.name for t in mine.tensors] == [t.name for t in other.tensors] and all(
+            a.data.tobytes() == b.data.tobytes()
+            for a, b in zip(mine.tensors, other.tensors, strict=True)
+        )
+        row(f"{kind} tensor data", "", "", "", "same bytes", equal)
+        quantized_info = gguf_files.model_info(quantized)
+        with Model(quantized, threads=threads) as model:
+            divergence.compare(model, quantized_info, folder / "b.h5", folder / f"{kind}.h5")
+        with WindowStore.open(folder / f"{kind}.h5") as store:
+            figures = {name: store.rows(name) for name in divergence.FIGURES}
+        found, peer = statistics.summarize(figures), peers.compare(quantized, folder / "base")
+        if kind == KINDS[0]:
+            gap = abs(found["ppl_base"] / base_ppl - 1)
+            row("PPL of the baseline", f"{base_ppl:.4f}", f"{found['ppl_base']:.4f}",
+                f"{gap:.1e}", "1e-4", gap <= 1e-4)  # fmt: skip
+        for name in ("mean", "median", "p90", "p95", "p99"):
+            a, b = peer[name], found["kld"][name]
+            row(f"{kind} KLD {name}", f"{a:.6f}", f"{b:.6f}", f"{b - a:+.1e} ({b / a - 1:+.2%})",
+                "0.5 % or 2e-5", abs(b - a) <= max(0.005 * a, 2e-5))  # fmt: skip
+        a, b = peer["same_top"], 100 * found["same_top"]
+        row(f"{kind} same top", f"{a:.3f} %", f"{b:.3f} %", f"{b - a:+.3f}", "0.1", abs(b - a) <= 0.1)
+    return rows
+
+
+def demo_text(folder: Path) -> Path:
+    """The evaluation part of the demo's text."""
+    source = corpora.Source("library", str(HOUSE / "resources/demo/text/documents.jsonl"))
+    corpora.build([source], folder, evaluation_characters=150_000, seed=0)
+    return folder / "evaluation.txt"
+
+
+if __name__ == "__main__":
+    np.seterr(divide="ignore")
+    main()

@@ -1,0 +1,92 @@
+"""The schema names what is wrong and where; recipes have names that cannot collide."""
+
+import copy
+
+import pytest
+import yaml
+from conftest import HOUSE
+from quern import QuernError, configuration
+from quern.recipes import recipes_of
+
+SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
+TEXT = (HOUSE / "config/config.yaml").read_text()
+
+
+def check(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    config = yaml.safe_load(text)
+    configuration.check(config, copy.deepcopy(SCHEMA), [tmp_path / "c.yaml"])
+    return config
+
+
+def test_the_demo_is_valid_and_defaults_are_filled(tmp_path):
+    config = check(tmp_path, TEXT)
+    assert config["evaluation"]["scored"] == "half"
+    assert config["imatrix"] == {"n_ctx": 512, "windows": None}
+    assert config["corpora"]["python"]["seed"] == 0
+    assert config["quantize"][0]["pure"] is False
+
+
+def line_of(word):
+    return next(i for i, line in enumerate(TEXT.splitlines(), 1) if word in line)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  n_ctx: 512\n  windows: 40", "  n_ctxt: 512", ["evaluation.n_ctxt", "unknown key"]),
+        ("windows: 40", "windows: many", ["evaluation.windows", "'many' is not of type"]),
+        ("  demo: res", "  corpora: res", ["models", "'corpora'", "as a name"]),
+        ("imatrix: [none, python]", "imatrix: python", ["quantize.0.imatrix", "not of type"]),
+        ("field: text", "feild: text", ["corpora.python.sources.0.feild", "known are name"]),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_line(tmp_path, old, new, words):
+    with pytest.raises(QuernError) as error:
+        check(tmp_path, TEXT.replace(old, new, 1))
+    for word in [*words, "c.yaml, line "]:
+        assert word in str(error.value)
+
+
+def test_the_line_is_the_right_one(tmp_path):
+    with pytest.raises(QuernError, match=f"line {line_of('windows: 40')}: "):
+        check(tmp_path, TEXT.replace("windows: 40", "windows: -3"))
+
+
+def test_every_key_is_documented():
+    guide = (HOUSE / "config/README.md").read_text()
+
+    def keys(schema):
+        for key, sub in schema.get("properties", {}).items():
+            yield key
+            yield from keys(sub)
+        for inner in ("items", "additionalProperties"):
+            if isinstance(schema.get(inner), dict):
+                yield from keys(schema[inner])
+
+    missing = [key for key in keys(SCHEMA) if f"`{key}`" not in guide]
+    assert not missing
+
+
+def recipes(*sweeps):
+    sweeps = [{"imatrix": ["none"], **s} for s in sweeps]
+    return recipes_of({"corpora": {"wiki": {}}, "quantize": sweeps})
+
+
+def test_recipe_names_read_as_a_sentence():
+    found = recipes(
+        {"types": ["Q4_K_M", "Q2_K"], "imatrix": ["none", "wiki"]},
+        {"types": ["Q4_0"], "pure": True, "variant": "pure", "imatrix": ["wiki"]},
+    )
+    assert list(found) == ["Q4_K_M", "Q4_K_M+wiki", "Q2_K", "Q2_K+wiki", "Q4_0.pure+wiki"]
+    assert found["Q4_0.pure+wiki"] == {"type": "Q4_0", "imatrix": "wiki", "pure": True}
+
+
+def test_two_recipes_of_one_name_are_refused():
+    with pytest.raises(QuernError, match="give this entry a variant"):
+        recipes({"types": ["Q4_0"]}, {"types": ["Q4_0"], "pure": True})
+
+
+def test_an_unknown_imatrix_is_refused():
+    with pytest.raises(QuernError, match="quantize.0.imatrix: wikki is no corpus"):
+        recipes({"types": ["Q4_0"], "imatrix": ["wikki"]})

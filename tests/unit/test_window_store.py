@@ -1,0 +1,92 @@
+"""A store survives kill -9 at any moment and refuses what does not belong to it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import HOUSE
+from quern import QuernError
+from quern.window_store import WindowStore, partial_path, window_range
+
+DATASETS = {"x": ((1000,), np.float32)}
+WRITER = """
+import sys; sys.path.insert(0, sys.argv[2])
+import numpy as np
+from pathlib import Path
+from quern.window_store import WindowStore
+with WindowStore.resume(Path(sys.argv[1]), 5000, {"x": ((1000,), np.float32)}, {"a": 1}) as s:
+    for w in np.flatnonzero(~s.done):
+        s.write(w, x=np.full(1000, w, np.float32))
+        s.commit(w)
+        print(w, flush=True)
+"""
+
+
+def test_killed_writers_lose_no_complete_window(tmp_path):
+    output, seen = tmp_path / "s.h5", 0
+    for wait in (0.02, 0.05, 0.11, 0.17):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, output, HOUSE / "scripts"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        writer.stdout.readline()
+        time.sleep(wait)
+        os.kill(writer.pid, signal.SIGKILL)
+        reported = writer.stdout.read().split()
+        with WindowStore.open(partial_path(output)) as store:
+            done = np.flatnonzero(store.done)
+            assert len(done) > seen
+            assert not reported or int(reported[-1]) in done
+            for w in done:
+                assert (store.read("x", w) == w).all()
+        seen = len(done)
+    assert not output.exists()
+
+
+def test_a_finished_store_takes_more_windows(tmp_path):
+    output = tmp_path / "s.h5"
+    for windows in (range(0, 3), range(3, 6)):
+        with WindowStore.resume(output, 9, DATASETS, {"a": 1}) as store:
+            for w in windows:
+                store.write(w, x=np.full(1000, w))
+                store.commit(w)
+            store.finish(output)
+    with WindowStore.open(output) as store:
+        assert store.rows("x")[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+        with pytest.raises(QuernError, match="does not hold window 7"):
+            store.read("x", 7)
+
+
+def test_a_finished_store_of_other_settings_is_kept(tmp_path):
+    output = tmp_path / "s.h5"
+    with WindowStore.resume(output, 2, DATASETS, {"n_ctx": 512}) as store:
+        store.finish(output)
+    before = output.read_bytes()
+    with pytest.raises(QuernError, match="made with n_ctx = 512, not 256"):
+        WindowStore.resume(output, 2, DATASETS, {"n_ctx": 256})
+    assert output.read_bytes() == before
+
+
+def test_a_file_cut_off_is_refused(tmp_path):
+    output = tmp_path / "s.h5"
+    with WindowStore.resume(output, 50, DATASETS, {}) as store:
+        store.finish(output)
+    size = output.stat().st_size
+    for keep in (0, 10, 600, size // 2, size - 1):
+        with open(output, "r+b") as file:
+            file.truncate(keep)
+        with pytest.raises(QuernError, match="damaged or cut short"):
+            WindowStore.open(output)
+
+
+def test_ranges():
+    assert window_range(None, None, 7) == range(7)
+    assert window_range(2, 5, 7) == range(2, 5)
+    for first, last in ((5, 5), (-1, 3), (0, 8)):
+        with pytest.raises(QuernError, match="not within the 7 windows"):
+            window_range(first, last, 7)

@@ -1,0 +1,84 @@
+"""A house of one's own: a copy of the workflow that a test may change and run."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import HOUSE
+from models import write_model
+
+CONFIG = {
+    "models": {"tiny": "input/tiny.gguf"},
+    "corpora": {
+        "topics": {
+            "sources": [{"name": "topics", "path": "input/text.txt", "separator": "\n%%\n"}],
+            "evaluation_characters": 6000,
+        }
+    },
+    "evaluation": {"corpora": ["topics"], "n_ctx": 64, "windows": 6},
+    "imatrix": {"n_ctx": 64, "windows": 6},
+    "quantize": [{"types": ["Q8_0", "Q2_K"], "imatrix": ["none", "topics"]}],
+}
+
+
+class House:
+    """A folder with the workflow, its input and its results."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def configure(self, config: dict) -> None:
+        (self.folder / "config/config.yaml").write_text(yaml.safe_dump(config))
+
+    def snakemake(self, *options: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", "--cores", "2", *options],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+        )
+
+    def run(self, *options: str) -> Counter:
+        """Run; return how many jobs of each rule finished."""
+        result = self.snakemake(*options)
+        assert result.returncode == 0, result.stderr
+        started = re.findall(r"^(?:local)?rule (\w+):", result.stderr + result.stdout, re.M)
+        return Counter(name for name in started if name != "all")
+
+    def would_run(self, *options: str) -> Counter:
+        """Dry-run; return how many jobs of each rule would run."""
+        return self.run("-n", *options)
+
+
+def build(folder: Path) -> House:
+    for name in ("Snakefile", "rules", "scripts", "config", "envs", "profiles"):
+        source = HOUSE / name
+        if source.is_dir():
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / name, ignore=ignore)
+        else:
+            shutil.copy(source, folder / name)
+    return House(folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, texts) -> House:
+    """A small sweep that has run."""
+    house = build(tmp_path_factory.mktemp("house"))
+    (house.folder / "input").mkdir()
+    write_model(house.folder / "input/tiny.gguf")
+    (house.folder / "input/text.txt").write_text("\n%%\n".join(texts[:30]))
+    house.configure(CONFIG)
+    house.first_jobs = house.run()
+    return house
+
+
+@pytest.fixture
+def house(finished, tmp_path) -> House:
+    """A copy of the finished sweep, times and all."""
+    return House(shutil.copytree(finished.folder, tmp_path / "house"))

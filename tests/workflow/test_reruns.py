@@ -1,0 +1,166 @@
+"""Only stale targets run again, and all of them."""
+
+import copy
+import os
+import re
+import time
+
+import gguf
+import pytest
+from conftest import HOUSE
+
+from .conftest import CONFIG, build
+
+EVERYTHING = {
+    "model": 1,
+    "corpus": 1,
+    "tokens": 2,
+    "baseline": 1,
+    "imatrix": 1,
+    "quantize": 4,
+    "compare": 4,
+    "summary": 1,
+}
+FROM_BASELINE = {"baseline": 1, "compare": 4, "summary": 1}
+
+
+def changed(**paths):
+    """The configuration with values changed; `a__b` names a nested key."""
+    config = copy.deepcopy(CONFIG)
+    for path, value in paths.items():
+        *keys, last = path.split("__")
+        target = config
+        for key in keys:
+            target = target[int(key) if key.isdigit() else key]
+        target[last] = value
+    return config
+
+
+def test_the_first_run_does_everything_once(finished):
+    assert finished.first_jobs == EVERYTHING
+
+
+def test_a_second_run_has_nothing_to_do(house):
+    result = house.snakemake()
+    assert "Nothing to be done" in result.stderr + result.stdout
+
+
+def test_the_same_results_in_a_moved_folder(house):
+    """The copy is a move: nothing is stale."""
+    assert house.would_run() == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "jobs"),
+    [
+        (changed(quantize=[CONFIG["quantize"][0] | {"types": ["Q8_0", "Q2_K", "Q4_0"]}]),
+         {"quantize": 2, "compare": 2, "summary": 1}),
+        (changed(quantize=[CONFIG["quantize"][0] | {"types": ["Q8_0"]}]), {"summary": 1}),
+        (changed(evaluation__n_ctx=128), FROM_BASELINE),
+        (changed(evaluation__windows=4), FROM_BASELINE),
+        (changed(evaluation__scored="all"), FROM_BASELINE),
+        (changed(imatrix__windows=3),
+         {"imatrix": 1, "quantize": 2, "compare": 2, "summary": 1}),
+        (changed(quantize=[CONFIG["quantize"][0] | {"output_type": "Q6_K"}]),
+         {"quantize": 4, "compare": 4, "summary": 1}),
+        (changed(corpora__topics__seed=5),
+         {k: v for k, v in EVERYTHING.items() if k != "model"}),
+    ],
+)  # fmt: skip
+def test_a_changed_setting(house, config, jobs):
+    house.configure(config)
+    assert house.would_run() == jobs
+
+
+def test_a_changed_text(house):
+    text = house.folder / "input/text.txt"
+    text.write_text(text.read_text() + "\n%%\nOne more document.")
+    assert house.would_run() == {k: v for k, v in EVERYTHING.items() if k != "model"}
+
+
+def test_a_changed_model_even_with_an_old_time(house):
+    model = house.folder / "input/tiny.gguf"
+    times = model.stat().st_atime, model.stat().st_mtime - 1000
+    reader = gguf.GGUFReader(model, "r+")
+    reader.tensors[0].data[0, 1] += 1
+    reader.data.flush()
+    os.utime(model, times)
+    assert house.would_run() == {k: v for k, v in EVERYTHING.items() if k != "corpus"}
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("module", "jobs"),
+    [
+        ("statistics", {"compare": 4, "summary": 1}),
+        ("plots", {"summary": 1}),
+        ("quantization", {"quantize": 4, "compare": 4, "summary": 1}),
+        ("corpora", {k: v for k, v in EVERYTHING.items() if k != "model"}),
+    ],
+)
+def test_changed_code_in_the_library(house, module, jobs):
+    path = house.folder / f"scripts/quern/{module}.py"
+    path.write_text(path.read_text() + "\n\nADDED = 1\n")
+    assert house.would_run() == jobs
+
+
+def test_words_about_the_code_do_not_count(house):
+    for path in (house.folder / "scripts").rglob("*.py"):
+        path.write_text("# A comment.\n" + path.read_text())
+    assert house.would_run() == {}
+
+
+def test_touching_files_and_editing_the_readme_run_nothing(house):
+    (house.folder / "README.md").write_text("Other words.")
+    later = time.time() + 10
+    for path in house.folder.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts:
+            os.utime(path, (later, later))
+    assert house.would_run() == {}
+
+
+def test_a_deleted_result_is_made_again_and_no_other(house):
+    (house.folder / "results/tiny/summary/topics.png").unlink()
+    assert house.would_run() == {"summary": 1}
+
+
+def test_results_carry_their_origin(house):
+    for file in ("baseline/topics.json", "compare/Q2_K+topics/topics.json"):
+        text = (house.folder / "results/tiny" / file).read_text()
+        for key in ("sha256", "n_ctx", "llama_cpp_python"):
+            assert key in text
+
+
+def test_every_rule_is_documented_and_tagged():
+    for path in (HOUSE / "rules").glob("*.smk"):
+        for rule in re.split(r"^rule ", path.read_text(), flags=re.M)[1:]:
+            for part in ('"""', "input:", "output:", "log:", "benchmark:", "threads:",
+                         "resources:", "mem_mb=", "runtime=", "conda:", "shell:"):  # fmt: skip
+                assert part in rule, f"{path.name}: {rule.split(':')[0]} lacks {part}"
+            assert "lambda" not in rule
+
+
+def test_a_wrong_key_is_refused_with_its_line(house):
+    house.configure(changed(evaluation__n_ctxx=64))
+    result = house.snakemake("-n")
+    assert result.returncode == 1
+    assert re.search(r"config\.yaml, line \d+: evaluation\.n_ctxx: unknown key", result.stderr)
+
+
+def test_as_a_module_from_another_folder(house, tmp_path):
+    build(tmp_path / "quern")
+    (house.folder / "Snakefile").write_text(
+        'configfile: "config/config.yaml"\n'
+        "module quern:\n"
+        f'    snakefile: "{tmp_path}/quern/Snakefile"\n'
+        "    config: config\n"
+        "use rule * from quern as quern_*\n"
+    )
+    (house.folder / "results").rename(house.folder / "before")
+    jobs = house.run("quern_all", "-n")
+    assert {name.removeprefix("quern_"): n for name, n in jobs.items() if n} == EVERYTHING
