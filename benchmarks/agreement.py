@@ -22,10 +22,18 @@ import pandas as pd
 HOUSE = Path(__file__).parent.parent
 sys.path.insert(0, str(HOUSE / "scripts"))
 
-from quern import corpora, divergence, gguf_files, imatrix, logits, quantization  # noqa: E402
-from quern import statistics, windows  # noqa: E402
-from quern.llama import Model  # noqa: E402
-from quern.window_store import WindowStore  # noqa: E402
+from quern import (
+    corpora,
+    divergence,
+    gguf_files,
+    imatrix,
+    logits,
+    quantization,
+    statistics,
+    windows,
+)
+from quern.llama import Model
+from quern.window_store import WindowStore
 
 KINDS = ("Q4_K_M", "Q2_K")
 NUMBER = r"([-+0-9.einf]+)"
@@ -67,7 +75,10 @@ class Peers:
             "p90": r"90\.0%\s+KLD:",
             "same_top": r"Same top p:",
         }
-        return {k: float(re.search(rf"{v}\s+{NUMBER}", out)[1]) for k, v in names.items()}
+        found = {k: re.search(rf"{v}\s+{NUMBER}", out) for k, v in names.items()}
+        if None in found.values():
+            sys.exit(f"llama-perplexity printed something unexpected:\n{out[-3000:]}")
+        return {k: float(match[1]) for k, match in found.items()}
 
 
 def main():
@@ -116,13 +127,22 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
 
     theirs, ours = (imatrix.Imatrix.read(folder / f"{w}.gguf") for w in ("theirs", "ours"))
     names = f"{len(ours.sums)} tensors"
-    row("imatrix", f"{len(theirs.sums)} tensors", names, "", "same", theirs.sums.keys() == ours.sums.keys())
+    row(
+        "imatrix",
+        f"{len(theirs.sums)} tensors",
+        names,
+        "",
+        "same",
+        theirs.sums.keys() == ours.sums.keys(),
+    )
     worst, counts = 0.0, True
     for name, sums in theirs.sums.items():
         margin = 0.002 * sums + 0.0001 * sums.mean()
         worst = max(worst, float((abs(ours.sums[name] - sums) / margin).max()))
         counts &= bool((ours.counts[name] == theirs.counts[name]).all())
-    row("imatrix entries", "", "", f"{worst:.2f} of the limit", "0.2 % + 0.01 % of mean", worst <= 1)
+    row(
+        "imatrix entries", "", "", f"{worst:.2f} of the limit", "0.2 % + 0.01 % of mean", worst <= 1
+    )
     row("imatrix counts", "", "", "", "same", counts)
 
     for kind in KINDS:
@@ -156,7 +176,14 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
             row(f"{kind} KLD {name}", f"{a:.6f}", f"{b:.6f}", f"{b - a:+.1e} ({b / a - 1:+.2%})",
                 "0.5 % or 2e-5", abs(b - a) <= max(0.005 * a, 2e-5))  # fmt: skip
         a, b = peer["same_top"], 100 * found["same_top"]
-        row(f"{kind} same top", f"{a:.3f} %", f"{b:.3f} %", f"{b - a:+.3f}", "0.1", abs(b - a) <= 0.1)
+        row(
+            f"{kind} same top",
+            f"{a:.3f} %",
+            f"{b:.3f} %",
+            f"{b - a:+.3f}",
+            "0.1",
+            abs(b - a) <= 0.1,
+        )
     return rows
 
 

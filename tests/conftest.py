@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pytest
+
 from models import write_model
-from pydoc_data.topics import topics
 from quern import gguf_files, windows
 from quern.llama import Model
 
@@ -36,8 +37,8 @@ def fails_with(result: subprocess.CompletedProcess, *words: str) -> None:
 
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
-    """Documents of real English."""
-    return [topics[name].strip() for name in sorted(topics)]
+    """Documents of real English, each once."""
+    return list(dict.fromkeys(topics[name].strip() for name in sorted(topics)))
 
 
 @pytest.fixture(scope="session")

@@ -44,8 +44,8 @@ def check(config: dict, schema: dict, sources: Sequence[Path]) -> None:
         unknown = next(k for k in error.instance if k not in known)
         keys.append(unknown)
         message = f"unknown key {unknown!r}; known are {', '.join(known)}"
-    elif error.validator == "propertyNames":
-        message = f"{message} as a name"
+    elif error.validator == "not":
+        message = f"the name {error.instance!r} is reserved"
     where = _locate(keys, sources)
     name = ".".join(map(str, keys)) or "the configuration"
     raise QuernError(f"{where}{name}: {message}.")

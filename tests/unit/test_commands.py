@@ -6,6 +6,7 @@ import shutil
 import gguf
 import numpy as np
 import pytest
+
 from conftest import command, fails_with
 from models import write_model
 from quern import gguf_files

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+
 from quern import QuernError, corpora
 from quern.corpora import Source
 

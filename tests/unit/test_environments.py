@@ -1,6 +1,7 @@
 """The conda environment names the versions of the lock file; the lock file names no addresses."""
 
 import yaml
+
 from conftest import HOUSE
 
 

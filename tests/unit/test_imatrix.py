@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from quern import QuernError, gguf_files
 from quern.imatrix import Collector, Imatrix
 

@@ -3,6 +3,7 @@
 import gguf
 import numpy as np
 import pytest
+
 from models import write_model
 from quern import QuernError, gguf_files, imatrix, llama
 from quern.windows import read_tokens

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+
 from conftest import HOUSE
 from quern import QuernError
 from quern.window_store import WindowStore, partial_path, window_range

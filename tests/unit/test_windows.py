@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from models import write_model
 from quern import QuernError, gguf_files, windows
 from quern.llama import Model

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from conftest import HOUSE
 from models import write_model
 
@@ -56,6 +57,7 @@ class House:
 
 
 def build(folder: Path) -> House:
+    folder.mkdir(exist_ok=True)
     for name in ("Snakefile", "rules", "scripts", "config", "envs", "profiles"):
         source = HOUSE / name
         if source.is_dir():

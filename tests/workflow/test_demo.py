@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+
 from conftest import HOUSE
 
 from .conftest import build
@@ -40,9 +41,7 @@ def test_an_imatrix_lowers_the_divergence_of_low_bit_types(table):
 
 
 def test_the_model_has_learnt_its_language(demo):
-    result = json.loads(
-        (demo.folder / "results/demo/compare/Q8_0/python.json").read_text()
-    )
+    result = json.loads((demo.folder / "results/demo/compare/Q8_0/python.json").read_text())
     info = json.loads((demo.folder / "results/demo/model.json").read_text())
     assert result["ppl_base"] < info["n_vocab"] / 50
 
