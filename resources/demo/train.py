@@ -1,8 +1,8 @@
 """Train the demo model on text that ships with Python, and write it as a GGUF.
 
 In: the standard library of the Python that runs this. Out, beside this file: `demo-f16.gguf`
-and the held-back text, `text/documents.jsonl` (source and docstrings) and `text/prose.txt`
-(documentation topics).
+and text that was held back from training, `text/documents.jsonl` (source and docstrings) and
+`text/prose.txt` (documentation topics).
 """
 
 import argparse
@@ -11,8 +11,11 @@ import hashlib
 import json
 import math
 import os
+import re
 import sysconfig
 import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -24,28 +27,34 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 
 HERE = Path(__file__).parent
-HELD_BACK = 0.18  # share of the units of text
-LONGEST = 55_000  # characters of a held-back document; longer ones are for training
+HELD_BACK = 0.3  # share of the groups of documents
+SALT = 4  # of the split; this one leaves a fair share of prose on both sides
+LARGEST = 150_000  # characters of a held-back group; larger ones are for training
+RUN = 20  # words in a row that two documents share if one quotes the other
+REPEATS = {"topic": 4, "docstring": 2, "source": 1}  # how often training sees each kind
 N_VOCAB, N_CTX, N_EMBD, N_HEAD, N_FF, N_LAYER = 4096, 512, 256, 4, 768, 6
+N_CTX_MAX = 2048  # what the GGUF claims; RoPE extends to it, training does not
 EPS, ROPE_BASE = 1e-5, 10_000.0
 BOS, EOS = 0, 1
-SEPARATOR = "\n\n\n"
+JOIN = "\n\n"  # between documents in training, as in Quern's corpora
+SEPARATOR = "\n\n\n"  # between documents in prose.txt; never inside one
 
 
 # --- text ------------------------------------------------------------------------------------
 
 
 def read_documents() -> list[dict]:
-    """Documents as {id, kind, unit, text}; documents of one unit are held back together."""
+    """Documents as {id, kind, unit, text}; a module's source and docstrings are one unit."""
     found = [
         {"id": f"topic:{name}", "kind": "topic", "unit": f"topic:{name}", "text": text}
         for name, text in topics.items()
     ]
     library = Path(sysconfig.get_path("stdlib"))
-    skipped = {"site-packages", "test", "tests", "idle_test", "pydoc_data", "__pycache__"}
+    skipped = {"site-packages", "test", "tests", "idle_test", "pydoc_data", "encodings"}
     for path in sorted(library.rglob("*.py")):
         name = path.relative_to(library)
-        if skipped & set(name.parts) or "encodings" in name.parts:
+        made_by_build = name.parts[0].startswith(("_sysconfigdata", "config-"))
+        if skipped & set(name.parts) or made_by_build:
             continue
         try:
             source = path.read_text(encoding="utf-8")
@@ -60,23 +69,80 @@ def read_documents() -> list[dict]:
             found.append({"id": f"doc:{name}", "kind": "docstring", "unit": unit, "text": text})
     seen, kept = set(), []
     for document in found:
-        document["text"] = document["text"].strip().replace("\0", "")
-        if len(document["text"]) > 200 and document["text"] not in seen:
-            seen.add(document["text"])
-            kept.append(document)
+        text = document["text"].strip().replace("\0", "")
+        if document["kind"] == "topic":
+            text = re.sub(r"\n{3,}", "\n\n", text)
+        if len(text) > 200 and text not in seen:
+            seen.add(text)
+            kept.append({**document, "text": text})
     return kept
 
 
+def word_runs(text: str) -> set[int]:
+    """Hashes of every run of `RUN` words."""
+    words = text.split()
+    return {hash(tuple(words[i : i + RUN])) for i in range(len(words) - RUN + 1)}
+
+
+def group(documents: list[dict]) -> list[list[dict]]:
+    """Groups of documents, such that no run of words occurs in two groups."""
+    parent = {d["unit"]: d["unit"] for d in documents}
+
+    def root(unit):
+        while parent[unit] != unit:
+            unit = parent[unit]
+        return unit
+
+    first = {}
+    for d in documents:
+        for run in word_runs(d["text"]):
+            other = first.setdefault(run, d["unit"])
+            if other != d["unit"]:
+                parent[root(d["unit"])] = root(other)
+    groups = defaultdict(list)
+    for d in documents:
+        groups[root(d["unit"])].append(d)
+    return list(groups.values())
+
+
+def order(name: str) -> float:
+    """A number from 0 to 1 that depends on the name and the salt alone."""
+    digest = hashlib.sha256(f"{SALT}:{name}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
+
+
 def split(documents: list[dict]) -> tuple[list[dict], list[dict]]:
-    """Training and held-back documents, by a hash of their unit."""
-    long = {d["unit"] for d in documents if len(d["text"]) > LONGEST}
+    """Training and held-back documents.
 
-    def held_back(document):
-        digest = hashlib.sha256(document["unit"].encode()).digest()
-        share = int.from_bytes(digest[:4], "big") / 2**32
-        return share < HELD_BACK and document["unit"] not in long
+    Whole groups are held back, by a hash of their names, so nothing held back is quoted in
+    training. Of held-back documents that quote each other one is kept, so that evaluation and
+    calibration can be cut from them without sharing text either.
+    """
+    training, held_back = [], []
+    for members in group(documents):
+        small = sum(len(d["text"]) for d in members) <= LARGEST
+        if not small or order(min(d["unit"] for d in members)) >= HELD_BACK:
+            training += members
+            continue
+        kept = set()
+        for d in sorted(members, key=lambda d: order(d["id"])):
+            runs = word_runs(d["text"])
+            if not runs & kept:
+                kept |= runs
+                held_back.append(d)
+    return training, held_back
 
-    return [d for d in documents if not held_back(d)], [d for d in documents if held_back(d)]
+
+def write_text(folder: Path, held_back: list[dict]) -> tuple[str, str]:
+    """Write the held-back documents; returns them joined, first the library, then the prose."""
+    folder.mkdir(parents=True, exist_ok=True)
+    prose = [d["text"] for d in held_back if d["kind"] == "topic"]
+    library = [d for d in held_back if d["kind"] != "topic"]
+    records = [{"id": d["id"], "text": d["text"]} for d in library]
+    lines = [json.dumps(r, ensure_ascii=False) + "\n" for r in records]
+    (folder / "documents.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / "prose.txt").write_text(SEPARATOR.join(prose) + "\n", encoding="utf-8")
+    return JOIN.join(d["text"] for d in library), JOIN.join(prose)
 
 
 def train_tokenizer(texts: list[str]) -> Tokenizer:
@@ -163,46 +229,66 @@ def loss_of(model, windows):
     return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), windows[:, 1:].flatten())
 
 
-def train(stream: np.ndarray, minutes: float, seed: int, batch: int = 16) -> Llama:
+def batches(stream: np.ndarray, size: int, seed: int) -> Iterator[torch.Tensor]:
+    """Windows that start with BOS; each pass over the stream cuts and shuffles them anew."""
+    rng = np.random.default_rng(seed)
+    while True:
+        starts = np.arange(rng.integers(N_CTX), len(stream) - N_CTX, N_CTX)
+        rng.shuffle(starts)
+        for i in range(0, len(starts) - size + 1, size):
+            windows = stream[starts[i : i + size, None] + np.arange(N_CTX)].astype(np.int64)
+            windows[:, 0] = BOS
+            yield torch.from_numpy(windows)
+
+
+def train(stream: np.ndarray, minutes: float, seed: int, batch: int, compiled: bool) -> Llama:
     """Train for a given time; the learning rate falls linearly to zero by its end."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     model = Llama()
     matrices = [w for w in model.blk.parameters() if w.ndim == 2]
     inside = {id(w) for w in matrices}
     others = [w for w in model.parameters() if id(w) not in inside]
     optimizers = [
-        torch.optim.Muon(matrices, lr=4e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=4e-3, betas=(0.9, 0.95), weight_decay=0.01),
+        torch.optim.Muon(matrices, lr=3e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.01),
     ]
     peaks = [o.param_groups[0]["lr"] for o in optimizers]
-    step, start = 0, time.monotonic()
-    while (done := (time.monotonic() - start) / (60 * minutes)) < 1:
+    loss_function = torch.compile(loss_of) if compiled else loss_of
+    start, losses = time.monotonic(), []
+    for windows in batches(stream, batch, seed):
+        done = (time.monotonic() - start) / (60 * minutes)
+        if done >= 1:
+            break
         for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * min((step + 1) / 100, 1 - done)
-        begin = rng.integers(0, len(stream) - N_CTX, batch)
-        windows = torch.from_numpy(stream[begin[:, None] + np.arange(N_CTX)].astype(np.int64))
-        windows[:, 0] = BOS
-        loss = loss_of(model, windows)
+            optimizer.param_groups[0]["lr"] = peak * min((len(losses) + 1) / 100, 1 - done)
+        loss = loss_function(model, windows)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        step += 1
-        if step % 50 == 0:
-            rate = step * batch * N_CTX / (time.monotonic() - start)
-            print(f"{done:6.1%}  step {step}  loss {loss:.3f}  {rate:,.0f} tokens/s", flush=True)
+        losses.append(loss.item())
+        if len(losses) % 50 == 0:
+            tokens = len(losses) * batch * N_CTX
+            rate = tokens / (time.monotonic() - start)
+            recent = np.mean(losses[-50:])
+            print(
+                f"{done:6.1%}  {tokens:,} tokens  loss {recent:.3f}  {rate:,.0f} tokens/s",
+                flush=True,
+            )
     return model.eval()
 
 
 @torch.no_grad()
-def evaluate(model: Llama, stream: np.ndarray, windows: int = 64) -> float:
-    """Perplexity over all positions of the first windows of a stream."""
-    cut = stream[: len(stream) // N_CTX * N_CTX].reshape(-1, N_CTX)[:windows].astype(np.int64)
-    cut = torch.from_numpy(cut)
-    cut[:, 0] = BOS
-    return math.exp(np.mean([float(loss_of(model, w[None])) for w in cut]))
+def perplexity(model: Llama, tokens: np.ndarray) -> float:
+    """Perplexity as llama-perplexity counts it: over the second half of every window."""
+    windows = tokens[: len(tokens) // N_CTX * N_CTX].reshape(-1, N_CTX).astype(np.int64)
+    windows[:, 0] = BOS
+    losses = []
+    for window in torch.from_numpy(windows):
+        logits = model(window[None])[0, N_CTX // 2 : -1]
+        losses.append(F.cross_entropy(logits, window[N_CTX // 2 + 1 :]).item())
+    return math.exp(np.mean(losses))
 
 
 # --- output ----------------------------------------------------------------------------------
@@ -214,11 +300,13 @@ def write_gguf(path: Path, model: Llama, tokenizer: Tokenizer) -> None:
     writer = gguf.GGUFWriter(temporary, "llama")
     writer.add_name("Quern demo")
     writer.add_description("A small model of Python's own text, for trying Quern")
-    writer.add_context_length(2048)
+    writer.add_license("PSF-2.0")
+    writer.add_context_length(N_CTX_MAX)
     writer.add_embedding_length(N_EMBD)
     writer.add_block_count(N_LAYER)
     writer.add_feed_forward_length(N_FF)
     writer.add_head_count(N_HEAD)
+    writer.add_head_count_kv(N_HEAD)
     writer.add_layer_norm_rms_eps(EPS)
     writer.add_rope_dimension_count(N_EMBD // N_HEAD)
     writer.add_rope_freq_base(ROPE_BASE)
@@ -251,33 +339,44 @@ def write_gguf(path: Path, model: Llama, tokenizer: Tokenizer) -> None:
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--minutes", type=float, default=25, help="training time (default: 25)")
+    p.add_argument("--batch", type=int, default=8, help="windows in a step (default: 8)")
     p.add_argument("--seed", type=int, default=0, help="of weights and batches (default: 0)")
+    p.add_argument("--threads", type=int, help="of PyTorch (default: its own choice)")
+    p.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="use torch.compile, which needs a C++ compiler (default: yes)",
+    )
     p.add_argument("--output", type=Path, default=HERE, help="folder (default: this one)")
     arguments = p.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
 
-    documents = read_documents()
-    training, held_back = split(documents)
-    (arguments.output / "text").mkdir(parents=True, exist_ok=True)
-    prose = SEPARATOR.join(d["text"] for d in held_back if d["kind"] == "topic")
-    (arguments.output / "text/prose.txt").write_text(prose + "\n", encoding="utf-8")
-    with open(arguments.output / "text/documents.jsonl", "w", encoding="utf-8") as file:
-        for d in held_back:
-            if d["kind"] != "topic":
-                file.write(
-                    json.dumps({"id": d["id"], "text": d["text"]}, ensure_ascii=False) + "\n"
-                )
+    training, held_back = split(read_documents())
+    library, prose = write_text(arguments.output / "text", held_back)
+    for name, documents in (("training", training), ("held back", held_back)):
+        characters = Counter()
+        for d in documents:
+            characters[d["kind"]] += len(d["text"])
+        figures = ", ".join(f"{kind} {n:,}" for kind, n in characters.items())
+        print(f"{name}: {len(documents)} documents; characters: {figures}")
 
-    # Prose is a tenth of the text; twice as much of it balances the mix.
-    texts = [d["text"] for d in training for _ in range(1 if d["kind"] == "source" else 2)]
     tokenizer = train_tokenizer([d["text"] for d in training])
+
+    def encode(texts):
+        return np.concatenate([np.array(e.ids, np.uint16) for e in tokenizer.encode_batch(texts)])
+
+    texts = [d["text"] + JOIN for d in training for _ in range(REPEATS[d["kind"]])]
     np.random.default_rng(arguments.seed).shuffle(texts)
-    stream = np.concatenate([np.array(e.ids, np.uint16) for e in tokenizer.encode_batch(texts)])
-    test = tokenizer.encode_batch([d["text"] for d in held_back])
-    test = np.concatenate([np.array(e.ids, np.uint16) for e in test])
-    print(f"{len(training)} documents, {len(stream):,} tokens; held back {len(test):,} tokens")
-    model = train(stream, arguments.minutes, arguments.seed)
-    print(f"held-back perplexity {evaluate(model, test):.2f}")
+    stream, held = encode(texts), {"library": encode([library]), "prose": encode([prose])}
+    figures = ", ".join(f"{name} {len(tokens):,}" for name, tokens in held.items())
+    print(f"tokens: training {len(stream):,}; held back: {figures}", flush=True)
+
+    model = train(stream, arguments.minutes, arguments.seed, arguments.batch, arguments.compile)
     write_gguf(arguments.output / "demo-f16.gguf", model, tokenizer)
+    for name, tokens in held.items():
+        print(f"perplexity of held-back {name}: {perplexity(model, tokens):.2f}", flush=True)
 
 
 if __name__ == "__main__":
