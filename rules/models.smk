@@ -23,5 +23,6 @@ rule model:
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
+        " --sha256 {params.settings[sha256]}"
         " --output {output.info:q}"
         " --log {log:q}"

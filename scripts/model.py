@@ -14,6 +14,8 @@ def main(arguments):
 if __name__ == "__main__":
     p = stage.parser(__doc__)
     p.add_argument("--model", type=Path, required=True, help="GGUF file (first shard of several)")
-    p.add_argument("--sha256", help="its SHA-256 if known, to spare reading it once more")
+    p.add_argument(
+        "--sha256", nargs="+", help="SHA-256 of its files if known, to spare reading them again"
+    )
     p.add_argument("--output", type=Path, required=True, help="JSON to write")
     stage.run(main, p.parse_args())

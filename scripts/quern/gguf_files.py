@@ -99,8 +99,8 @@ def field(reader: GGUFReader, key: str, default=None):
     return default if entry is None else entry.contents()
 
 
-def model_info(path: Path, sha256: str | None = None) -> ModelInfo:
-    """Read what `ModelInfo` holds; hash the file unless its hash is given.
+def model_info(path: Path, hashes: list[str] | None = None) -> ModelInfo:
+    """Read what `ModelInfo` holds; `hashes` are the SHA-256 of its files where they are known.
 
     Raises:
         QuernError: the file is missing, not GGUF, cut short, or no language model.
@@ -119,7 +119,7 @@ def model_info(path: Path, sha256: str | None = None) -> ModelInfo:
     return ModelInfo(
         architecture=architecture,
         name=field(first, "general.name", ""),
-        sha256=sha256 or model_sha256(path),
+        sha256=_model_sha256(hashes or [files.sha256(p) for p in paths]),
         tokenizer_sha256=_tokenizer_sha256(first),
         n_vocab=len(tokens.data) if tokens else 0,
         parameters=sum(int(t.n_elements) for t in tensors),
@@ -134,9 +134,7 @@ def model_info(path: Path, sha256: str | None = None) -> ModelInfo:
     )
 
 
-def model_sha256(path: Path) -> str:
-    """The hash that identifies a model: of its file, or of its shards' hashes."""
-    hashes = [files.sha256(p) for p in shards(Path(path))]
+def _model_sha256(hashes: list[str]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

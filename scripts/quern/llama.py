@@ -13,7 +13,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 # Threads that wait spin by default; with anything else running, that made a decode 8 times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -23,9 +22,6 @@ import numpy as np
 from llama_cpp import _ctypes_extensions
 
 from . import QuernError
-
-if TYPE_CHECKING:
-    from .windows import Windows
 
 log = logging.getLogger("quern.llama")
 
@@ -162,12 +158,13 @@ class Model:
         return int(max(1, min(TOKENS_PER_BATCH // n_ctx, by_logits)))
 
     def logits(
-        self, windows: "np.ndarray | Windows", first: int, last: int
+        self, windows: np.ndarray, first: int, last: int
     ) -> Iterator[tuple[int, int, np.ndarray]]:
         """Decode whole windows and hand out the logits at positions `first` to `last` - 1.
 
         Args:
-            windows: tokens, int32 [n, n_ctx], BOS already in place.
+            windows: tokens, int32 [n, n_ctx], BOS already in place; an array, or anything with
+                its `shape` that can be sliced, such as `windows.Windows`.
             first, last: the scored positions.
 
         Yields:
@@ -193,7 +190,7 @@ class Model:
 
     def activations(
         self,
-        windows: "np.ndarray | Windows",
+        windows: np.ndarray,
         wanted: Callable[[str], bool],
         collect: Callable[["Product"], None],
     ) -> Iterator[int]:
