@@ -23,17 +23,16 @@ HOUSE = Path(__file__).parent.parent
 sys.path.insert(0, str(HOUSE / "scripts"))
 
 from quern import (
+    comparison,
     corpora,
-    divergence,
     gguf_files,
     imatrix,
     logits,
+    printout,
     quantization,
-    statistics,
     windows,
 )
 from quern.llama import Model
-from quern.window_store import WindowStore
 
 KINDS = ("Q4_K_M", "Q2_K")
 NUMBER = r"([-+0-9.einf]+)"
@@ -62,23 +61,35 @@ class Peers:
         )
         return float(re.search(rf"Final estimate: PPL = {NUMBER}", out)[1])
 
-    def compare(self, quantized: Path, base: Path) -> dict[str, float]:
-        out = self.run(
+    def compare(self, quantized: Path, base: Path) -> str:
+        return self.run(
             "llama-perplexity",
             *("-m", quantized, *self.common, "--kl-divergence-base", base, "--kl-divergence"),
         )
-        names = {
-            "mean": r"Mean\s+KLD:",
-            "median": r"Median\s+KLD:",
-            "p99": r"99\.0%\s+KLD:",
-            "p95": r"95\.0%\s+KLD:",
-            "p90": r"90\.0%\s+KLD:",
-            "same_top": r"Same top p:",
-        }
-        found = {k: re.search(rf"{v}\s+{NUMBER}", out) for k, v in names.items()}
-        if None in found.values():
-            sys.exit(f"llama-perplexity printed something unexpected:\n{out[-3000:]}")
-        return {k: float(match[1]) for k, match in found.items()}
+
+
+def printed(text: str) -> dict[str, tuple[float, float | None]]:
+    """Value and ± of every line of the statistics, by its label without white space."""
+    found = {}
+    for line in text.splitlines():
+        match = re.match(rf"(.*\S)\s*:\s+{NUMBER}\s*%?(?:\s*±\s*{NUMBER})?", line)
+        if match and ("KLD" in line or "Δp" in line or "PPL(" in line or "Same top" in line):
+            label = "".join(match[1].split())
+            found[label] = float(match[2]), float(match[3]) if match[3] else None
+    return found
+
+
+def tolerance(label: str, value: float) -> tuple[str, float]:
+    """How far apart the two may be."""
+    if label == "Sametopp":
+        return "0.1", 0.1
+    if label in ("MeanKLD", "MedianKLD", "90.0%KLD", "95.0%KLD", "99.0%KLD"):
+        return "0.5 % or 2e-5", max(0.005 * abs(value), 2e-5)
+    if "KLD" in label:
+        return "1 % or 2e-4", max(0.01 * abs(value), 2e-4)
+    if "Δp" in label:
+        return "1 % or 0.02", max(0.01 * abs(value), 0.02)
+    return "1e-3 or 2e-4", max(1e-3 * abs(value), 2e-4)
 
 
 def main():
@@ -161,29 +172,32 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
             for a, b in zip(mine.tensors, other.tensors, strict=True)
         )
         row(f"{kind} tensor data", "", "", "", "same bytes", equal)
-        quantized_info = gguf_files.model_info(quantized)
-        with Model(quantized, threads=threads) as model:
-            divergence.compare(model, quantized_info, folder / "b.h5", folder / f"{kind}.h5")
-        with WindowStore.open(folder / f"{kind}.h5") as store:
-            figures = {name: store.rows(name) for name in divergence.FIGURES}
-        found, peer = statistics.summarize(figures), peers.compare(quantized, folder / "base")
-        if kind == KINDS[0]:
-            gap = abs(found["ppl_base"] / base_ppl - 1)
-            row("PPL of the baseline", f"{base_ppl:.4f}", f"{found['ppl_base']:.4f}",
-                f"{gap:.1e}", "1e-4", gap <= 1e-4)  # fmt: skip
-        for name in ("mean", "median", "p90", "p95", "p99"):
-            a, b = peer[name], found["kld"][name]
-            row(f"{kind} KLD {name}", f"{a:.6f}", f"{b:.6f}", f"{b - a:+.1e} ({b / a - 1:+.2%})",
-                "0.5 % or 2e-5", abs(b - a) <= max(0.005 * a, 2e-5))  # fmt: skip
-        a, b = peer["same_top"], 100 * found["same_top"]
-        row(
-            f"{kind} same top",
-            f"{a:.3f} %",
-            f"{b:.3f} %",
-            f"{b - a:+.3f}",
-            "0.1",
-            abs(b - a) <= 0.1,
+        candidate = comparison.Candidate(
+            quantized, gguf_files.model_info(quantized), folder / f"{kind}.h5"
         )
+        with logits.Baseline(folder / "b.h5", arguments.model, info) as baseline:
+            comparison.compare([candidate], baseline, threads=threads)
+        result, _ = comparison.summarize(candidate.output)
+        if kind == KINDS[0]:
+            found = result["figures"]["ppl_base"]["value"]
+            gap = abs(found / base_ppl - 1)
+            row("PPL of the baseline", f"{base_ppl:.4f}", f"{found:.4f}",
+                f"{gap:.1e}", "1e-4", gap <= 1e-4)  # fmt: skip
+        theirs, ours = (
+            printed(text)
+            for text in (peers.compare(quantized, folder / "base"), printout.text(result))
+        )
+        if missing := sorted(set(theirs) - set(ours)):
+            sys.exit(f"not printed here: {', '.join(missing)}")
+        for label, (a, plus_minus) in theirs.items():
+            b, own = ours[label]
+            said, allowed = tolerance(label, a)
+            row(f"{kind} {label}", f"{a:.6g}", f"{b:.6g}", f"{b - a:+.1e}", said,
+                abs(b - a) <= allowed)  # fmt: skip
+            if plus_minus:
+                row(f"{kind} {label} ±", f"{plus_minus:.6g}", f"{own:.6g}",
+                    f"{own - plus_minus:+.1e}", "1 % or 0.001",
+                    abs(own - plus_minus) <= max(0.01 * plus_minus, 1e-3))  # fmt: skip
     return rows
 
 

@@ -116,6 +116,12 @@ def corpus_sources(wildcards):
     return json.dumps(config["corpora"][wildcards.corpus]["sources"])
 
 
+def comparison_until(wildcards):
+    """The option that ends a comparison early, if the configuration asks for it."""
+    until = config["evaluation"]["until"]
+    return f"--until {until['figure']}={until['within']}" if until else ""
+
+
 def recipe_settings(wildcards):
     """A recipe and the code that carries it out."""
     return {"code": code("quantize.py")} | RECIPES[wildcards.recipe]

@@ -9,11 +9,13 @@ rule compare:
         info="results/{model}/quantize/{recipe}.json",
         baseline=ancient("results/{model}/baseline/{corpus}.h5"),
         facts="results/{model}/baseline/{corpus}.json",
+        baseline_model=ancient(model_path),
         baseline_info="results/{model}/model.json",
     output:
         positions="results/{model}/compare/{recipe}/{corpus}.h5",
         windows="results/{model}/compare/{recipe}/{corpus}.csv",
         summary="results/{model}/compare/{recipe}/{corpus}.json",
+        text="results/{model}/compare/{recipe}/{corpus}.txt",
     log:
         "results/logs/{model}/compare/{recipe}/{corpus}.log",
     benchmark:
@@ -26,16 +28,20 @@ rule compare:
         runtime=minutes,
         gpu=0,
     params:
-        settings={"code": code("compare.py")},
+        settings={"code": code("compare.py"), "until": config["evaluation"]["until"]},
+        until=comparison_until,
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --baseline {input.baseline:q}"
+        " --baseline-model {input.baseline_model:q}"
         " --baseline-info {input.baseline_info:q}"
+        " {params.until}"
         " --threads {threads}"
         " --gpus {resources.gpu}"
         " --output {output.positions:q}"
         " --windows {output.windows:q}"
         " --summary {output.summary:q}"
+        " --text {output.text:q}"
         " --log {log:q}"

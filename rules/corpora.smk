@@ -42,6 +42,7 @@ rule tokens:
         info="results/{model}/model.json",
         text=ancient("results/corpora/{corpus}/{part}.txt"),
         corpus="results/corpora/{corpus}/corpus.json",
+        documents=ancient("results/corpora/{corpus}/documents.csv"),
     output:
         tokens="results/{model}/tokens/{corpus}.{part}.h5",
         facts="results/{model}/tokens/{corpus}.{part}.json",
@@ -62,6 +63,7 @@ rule tokens:
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --text {input.text:q}"
+        " --documents {input.documents:q}"
         " --output {output.tokens:q}"
         " --facts {output.facts:q}"
         " --log {log:q}"

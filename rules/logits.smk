@@ -1,12 +1,13 @@
 """The baseline: what the unquantized model says at every scored position."""
 
 BASELINE = {"code": code("baseline.py")} | {
-    key: config["evaluation"][key] for key in ("n_ctx", "windows", "scored")
+    key: config["evaluation"][key]
+    for key in ("n_ctx", "windows", "scored", "store", "logits_type", "embed_output")
 }
 
 
 rule baseline:
-    """Store the logits of the unquantized model. An interrupted run goes on where it stopped."""
+    """Store what the unquantized model says. An interrupted run goes on where it stopped."""
     input:
         script=ancient(script_path("baseline.py")),
         model=ancient(model_path),
@@ -30,6 +31,7 @@ rule baseline:
     params:
         settings=BASELINE,
         windows=f"--windows {BASELINE['windows']}" if BASELINE["windows"] else "",
+        embed="--embed-output" if BASELINE["embed_output"] else "",
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
@@ -37,9 +39,46 @@ rule baseline:
         " --tokens {input.tokens:q}"
         " --n-ctx {params.settings[n_ctx]}"
         " --scored {params.settings[scored]}"
+        " --store {params.settings[store]}"
+        " --logits-type {params.settings[logits_type]}"
+        " {params.embed}"
         " {params.windows}"
         " --threads {threads}"
         " --gpus {resources.gpu}"
         " --output {output.store:q}"
         " --facts {output.facts:q}"
+        " --log {log:q}"
+
+
+rule noise:
+    """Measure the instrument's own noise: the baseline against itself in other batches."""
+    input:
+        script=ancient(script_path("noise.py")),
+        model=ancient(model_path),
+        info="results/{model}/model.json",
+        baseline=ancient("results/{model}/baseline/{corpus}.h5"),
+        facts="results/{model}/baseline/{corpus}.json",
+    output:
+        noise="results/{model}/baseline/{corpus}.noise.json",
+    log:
+        "results/logs/{model}/noise/{corpus}.log",
+    benchmark:
+        "results/benchmarks/{model}/noise/{corpus}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 8
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=0,
+    params:
+        settings={"code": code("noise.py")},
+    shell:
+        "python {input.script:q}"
+        " --model {input.model:q}"
+        " --info {input.info:q}"
+        " --baseline {input.baseline:q}"
+        " --threads {threads}"
+        " --gpus {resources.gpu}"
+        " --output {output.noise:q}"
         " --log {log:q}"

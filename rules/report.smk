@@ -9,8 +9,13 @@ rule summary:
         script=ancient(script_path("summary.py")),
         info=expand("results/{{model}}/quantize/{recipe}.json", recipe=RECIPES),
         compare=expand("results/{{model}}/compare/{recipe}/{{corpus}}.json", recipe=RECIPES),
+        positions=ancient(
+            expand("results/{{model}}/compare/{recipe}/{{corpus}}.h5", recipe=RECIPES)
+        ),
+        noise="results/{model}/baseline/{corpus}.noise.json",
     output:
         csv="results/{model}/summary/{corpus}.csv",
+        pairs="results/{model}/summary/{corpus}.pairs.csv",
         markdown="results/{model}/summary/{corpus}.md",
         picture="results/{model}/summary/{corpus}.png",
     log:
@@ -21,8 +26,8 @@ rule summary:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=4000,
+        runtime=30,
     params:
         settings={"code": code("summary.py"), "recipes": RECIPE_LABELS},
         recipes=RECIPE_LABELS,
@@ -31,8 +36,11 @@ rule summary:
         " --recipes {params.recipes:q}"
         " --info {input.info:q}"
         " --compare {input.compare:q}"
+        " --positions {input.positions:q}"
+        " --noise {input.noise:q}"
         " --title '{wildcards.model} on {wildcards.corpus}'"
         " --csv {output.csv:q}"
+        " --pairs {output.pairs:q}"
         " --markdown {output.markdown:q}"
         " --picture {output.picture:q}"
         " --log {log:q}"

@@ -1,4 +1,4 @@
-"""Store the unquantized model's logits. In: GGUF, tokens. Out: baseline store (HDF5), facts (JSON).
+"""Store what the unquantized model says. In: GGUF, tokens. Out: baseline store (HDF5), facts.
 
 Run again after an interruption, it goes on at the next window.
 """
@@ -23,6 +23,9 @@ def main(arguments):
             arguments.output,
             n_ctx=arguments.n_ctx,
             scored=arguments.scored,
+            store=arguments.store,
+            logits_type=arguments.logits_type,
+            embed_output=arguments.embed_output,
             limit=arguments.windows,
             first=getattr(arguments, "from"),
             last=arguments.to,
@@ -41,6 +44,23 @@ if __name__ == "__main__":
         choices=("half", "all"),
         default="half",
         help="positions that are scored: the second half of each window, or all",
+    )
+    p.add_argument(
+        "--store",
+        choices=logits.STORES,
+        default="auto",
+        help="keep hidden states, logits, or hidden states where they are proved to be enough",
+    )
+    p.add_argument(
+        "--logits-type",
+        choices=logits.LOGITS_TYPES,
+        default="float32",
+        help="how logits are kept; float16 halves the store and rounds them",
+    )
+    p.add_argument(
+        "--embed-output",
+        action="store_true",
+        help="keep the output weights too, so that comparing needs no baseline model",
     )
     p.add_argument("--windows", type=int, help="use at most this many windows of the text")
     stage.add_window_range(p)

@@ -1,53 +1,85 @@
-"""Compare a quantized model with its baseline. In: GGUF, baseline store. Out: figures per position
-(HDF5), per window (CSV) and over all (JSON).
+"""Compare quantized models with their baseline. In: GGUFs, baseline store. Out, for each model:
+figures per position (HDF5), per window (CSV), over all and per source (JSON), and in the layout of
+llama-perplexity (text).
 
-Run again after an interruption, it goes on at the next window.
+Run again after an interruption, it goes on at the next window. With several models, the baseline's
+logits are computed once for all: give each of --model, --info and the outputs as many times.
 """
 
+import argparse
 from pathlib import Path
 
-import numpy as np
-
-from quern import divergence, files, stage, statistics
+from quern import QuernError, comparison, files, printout, stage, statistics
 from quern.gguf_files import ModelInfo
-from quern.llama import Model
-from quern.window_store import WindowStore
+from quern.logits import Baseline
+
+OUTPUTS = ("output", "windows", "summary", "text")
 
 
 def main(arguments):
-    info = ModelInfo.read(arguments.info)
-    with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
-        facts = divergence.compare(
-            model,
-            info,
-            arguments.baseline,
-            arguments.output,
-            baseline_sha256=ModelInfo.read(arguments.baseline_info).sha256,
+    lists = [arguments.model, arguments.info, *(getattr(arguments, name) for name in OUTPUTS)]
+    if len({len(items) for items in lists}) > 1:
+        raise QuernError("--model, --info and each output must be given equally often.")
+    candidates = [
+        comparison.Candidate(model, ModelInfo.read(info), output)
+        for model, info, output in zip(*lists[:3], strict=True)
+    ]
+    info = ModelInfo.read(arguments.baseline_info) if arguments.baseline_info else None
+    with Baseline(arguments.baseline, arguments.baseline_model, info) as baseline:
+        comparison.compare(
+            candidates,
+            baseline,
+            threads=arguments.threads,
+            gpus=arguments.gpus,
             first=getattr(arguments, "from"),
             last=arguments.to,
+            until=comparison.Until(*arguments.until) if arguments.until else None,
         )
-    with WindowStore.open(arguments.output) as store:
-        figures = {name: store.rows(name) for name in divergence.FIGURES}
-        windows = statistics.per_window(figures, np.flatnonzero(store.done))
-    with files.replacing(arguments.windows) as temporary:
-        windows.to_csv(temporary, index=False)
-    result = statistics.summarize(figures) | {"windows": len(windows), "provenance": facts}
-    files.write_json(arguments.summary, result)
+    for _, _, output, windows, summary, text in zip(*lists, strict=True):
+        result, table = comparison.summarize(output)
+        with files.replacing(windows) as temporary:
+            table.to_csv(temporary, index=False)
+        with files.replacing(text) as temporary:
+            temporary.write_text(printout.text(result))
+        files.write_json(summary, result)
+        print(printout.text(result), end="")
+
+
+def figure_and_share(text: str) -> tuple[str, float]:
+    """`kld_mean=0.05` as ("kld_mean", 0.05)."""
+    figure, _, share = text.partition("=")
+    try:
+        return statistics.FIGURES[statistics.FIGURES.index(figure)], float(share)
+    except ValueError:
+        known = ", ".join(statistics.FIGURES)
+        raise argparse.ArgumentTypeError(f"not FIGURE=SHARE; figures are {known}") from None
 
 
 if __name__ == "__main__":
     p = stage.parser(__doc__)
-    p.add_argument("--model", type=Path, required=True, help="quantized GGUF file")
+    p.add_argument("--model", type=Path, nargs="+", required=True, help="quantized GGUF files")
     p.add_argument(
-        "--info", type=Path, required=True, help="its JSON, from quantize.py or model.py"
+        "--info", type=Path, nargs="+", required=True, help="their JSON, from quantize.py"
     )
     p.add_argument("--baseline", type=Path, required=True, help="HDF5 from baseline.py")
     p.add_argument(
-        "--baseline-info", type=Path, required=True, help="the baseline model's JSON, from model.py"
+        "--baseline-model",
+        type=Path,
+        help="the baseline's GGUF, for its output weights, unless the store keeps them or logits",
+    )
+    p.add_argument(
+        "--baseline-info", type=Path, help="the baseline model's JSON; also checks the store"
+    )
+    p.add_argument(
+        "--until",
+        type=figure_and_share,
+        metavar="FIGURE=SHARE",
+        help="stop once the 95 %% interval of a figure is within this share of it (kld_mean=0.05)",
     )
     stage.add_window_range(p)
     stage.add_compute(p)
-    p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
-    p.add_argument("--windows", type=Path, required=True, help="CSV to write")
-    p.add_argument("--summary", type=Path, required=True, help="JSON to write")
+    p.add_argument("--output", type=Path, nargs="+", required=True, help="HDF5 to write")
+    p.add_argument("--windows", type=Path, nargs="+", required=True, help="CSV to write")
+    p.add_argument("--summary", type=Path, nargs="+", required=True, help="JSON to write")
+    p.add_argument("--text", type=Path, nargs="+", required=True, help="text to write")
     stage.run(main, p.parse_args())

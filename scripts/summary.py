@@ -1,14 +1,26 @@
-"""Put all recipes of a model side by side. In: each recipe's JSON files. Out: one table (CSV and
-Markdown) and one picture (KLD against size)."""
+"""Put all recipes of a model side by side. In: each recipe's JSON files and figures per position,
+the noise. Out: one table (CSV and Markdown), every pair of recipes (CSV), one picture (KLD against
+size)."""
 
 from pathlib import Path
 
-from quern import stage, summary
+from quern import files, stage, summary
 
 
 def main(arguments):
-    table = summary.table(arguments.recipes, arguments.info, arguments.compare)
-    summary.write(table, arguments.title, arguments.csv, arguments.markdown, arguments.picture)
+    recipes = summary.read(
+        arguments.recipes, arguments.info, arguments.compare, arguments.positions
+    )
+    noise = files.read_json(arguments.noise)["figures"]
+    summary.write(
+        recipes,
+        noise,
+        arguments.title,
+        csv=arguments.csv,
+        pairs_csv=arguments.pairs,
+        markdown_path=arguments.markdown,
+        picture=arguments.picture,
+    )
 
 
 if __name__ == "__main__":
@@ -18,8 +30,13 @@ if __name__ == "__main__":
     )
     p.add_argument("--info", type=Path, nargs="+", required=True, help="JSON of each model")
     p.add_argument("--compare", type=Path, nargs="+", required=True, help="JSON of each comparison")
+    p.add_argument(
+        "--positions", type=Path, nargs="+", required=True, help="HDF5 of each comparison"
+    )
+    p.add_argument("--noise", type=Path, required=True, help="JSON from noise.py")
     p.add_argument("--title", required=True, help="title of the picture")
     p.add_argument("--csv", type=Path, required=True, help="CSV to write")
+    p.add_argument("--pairs", type=Path, required=True, help="CSV of pairs to write")
     p.add_argument("--markdown", type=Path, required=True, help="Markdown to write")
     p.add_argument("--picture", type=Path, required=True, help="PNG or SVG to write")
     stage.run(main, p.parse_args())

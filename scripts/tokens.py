@@ -10,7 +10,13 @@ from quern.llama import VERSION, Model
 def main(arguments):
     info = ModelInfo.read(arguments.info)
     with Model(arguments.model, vocab_only=True) as model:
-        windows.tokenize(model, info.tokenizer_sha256, arguments.text, arguments.output)
+        windows.tokenize(
+            model,
+            info.tokenizer_sha256,
+            arguments.text,
+            arguments.output,
+            windows.read_documents(arguments.documents, arguments.text),
+        )
     tokens = windows.read_tokens(arguments.output)
     facts = {
         "tokens": tokens.count,
@@ -27,6 +33,7 @@ if __name__ == "__main__":
     p.add_argument("--model", type=Path, required=True, help="GGUF file")
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     p.add_argument("--text", type=Path, required=True, help="UTF-8 text")
+    p.add_argument("--documents", type=Path, help="CSV from corpus.py, to know each token's source")
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")
     stage.run(main, p.parse_args())

@@ -25,20 +25,30 @@ def write_model(
     experts_used: int = 2,
     dead_expert: int | None = None,
     tokens: int = 300,
-    dtype: type = np.float16,
+    dtype: str = "F16",
     add_bos: bool = True,
+    architecture: str = "llama",
+    tied: bool = False,
+    output_bias: bool = False,
+    logit_scale: float | None = None,
+    softcap: float | None = None,
 ) -> Path:
-    """Write a llama model (mixture of experts where `experts` > 0) with a byte-level tokenizer.
+    """Write a model (mixture of experts where `experts` > 0) with a byte-level tokenizer.
 
-    `dead_expert` names an expert that the router never chooses.
+    `dead_expert` names an expert that the router never chooses; `dtype` is ggml's name of the
+    matrices' type; `logit_scale` and `softcap` are metadata that some architectures know.
     """
     rng = np.random.default_rng(seed)
 
     def matrix(*shape, scale=1.0):
-        values = rng.standard_normal(shape) * scale / np.sqrt(shape[-1])
-        return values.astype(dtype)
+        return rng.standard_normal(shape, np.float32) * np.float32(scale / np.sqrt(shape[-1]))
 
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, architecture)
+
+    def add(name, values):
+        kind = gguf.GGMLQuantizationType[dtype]
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+
     writer.add_name(f"random-{seed}")
     writer.add_context_length(2048)
     writer.add_embedding_length(n_embd)
@@ -48,6 +58,10 @@ def write_model(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(n_embd // n_head)
     writer.add_file_type(1)
+    if logit_scale:
+        writer.add_logit_scale(logit_scale)
+    if softcap:
+        writer.add_final_logit_softcapping(softcap)
     if experts:
         writer.add_expert_count(experts)
         writer.add_expert_used_count(experts_used)
@@ -68,25 +82,30 @@ def write_model(
     embeddings = matrix(tokens, n_embd, scale=np.sqrt(n_embd))
     # Every token has this large component, by which a router can avoid an expert.
     embeddings[:, 0] = 10
-    writer.add_tensor("token_embd.weight", embeddings)
+    add("token_embd.weight", embeddings)
     ones = np.ones(n_embd, np.float32)
     for i in range(n_layer):
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            writer.add_tensor(f"blk.{i}.{name}.weight", matrix(n_embd, n_embd))
-        writer.add_tensor(f"blk.{i}.attn_norm.weight", ones)
-        writer.add_tensor(f"blk.{i}.ffn_norm.weight", ones)
+            add(f"blk.{i}.{name}.weight", matrix(n_embd, n_embd))
+        norms = ["attn_norm", "ffn_norm"]
+        norms += ["post_attention_norm", "post_ffw_norm"] if architecture == "gemma2" else []
+        for name in norms:
+            writer.add_tensor(f"blk.{i}.{name}.weight", ones)
         if experts:
-            router = matrix(experts, n_embd).astype(np.float32)
+            router = matrix(experts, n_embd)
             if dead_expert is not None:
                 router[:, 0] = np.where(np.arange(experts) == dead_expert, -100, 0)
             writer.add_tensor(f"blk.{i}.ffn_gate_inp.weight", router)
         stack = (experts,) if experts else ()
         kind = "_exps" if experts else ""
-        writer.add_tensor(f"blk.{i}.ffn_gate{kind}.weight", matrix(*stack, n_ff, n_embd))
-        writer.add_tensor(f"blk.{i}.ffn_up{kind}.weight", matrix(*stack, n_ff, n_embd))
-        writer.add_tensor(f"blk.{i}.ffn_down{kind}.weight", matrix(*stack, n_embd, n_ff))
+        add(f"blk.{i}.ffn_gate{kind}.weight", matrix(*stack, n_ff, n_embd))
+        add(f"blk.{i}.ffn_up{kind}.weight", matrix(*stack, n_ff, n_embd))
+        add(f"blk.{i}.ffn_down{kind}.weight", matrix(*stack, n_embd, n_ff))
     writer.add_tensor("output_norm.weight", ones)
-    writer.add_tensor("output.weight", matrix(tokens, n_embd, scale=3))
+    if not tied:
+        add("output.weight", matrix(tokens, n_embd, scale=3))
+    if output_bias:
+        writer.add_tensor("output.bias", rng.standard_normal(tokens, np.float32) * 3)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -28,6 +28,9 @@ class ModelInfo:
         file_bytes: bytes on disk.
         tensor_types: tensors per ggml type.
         matrices: columns and number of matrices (experts) of each weight in the blocks.
+        output: where the output weights (and bias) lie, their type and shape; the embedding's
+            where the two are tied.
+        logit_scale, logit_softcap: what the metadata says of the logits; 0 where nothing.
     """
 
     architecture: str
@@ -40,6 +43,9 @@ class ModelInfo:
     file_bytes: int
     tensor_types: dict[str, int]
     matrices: dict[str, tuple[int, int]]
+    output: dict[str, int | str | None]
+    logit_scale: float
+    logit_softcap: float
 
     @property
     def bits_per_weight(self) -> float:
@@ -116,6 +122,10 @@ def model_info(path: Path, hashes: list[str] | None = None) -> ModelInfo:
     for t in tensors:
         types[t.tensor_type.name] = types.get(t.tensor_type.name, 0) + 1
     tokens = first.get_field("tokenizer.ggml.tokens")
+    scale, cap = (
+        float(field(first, f"{architecture}.{key}", 0))
+        for key in ("logit_scale", "final_logit_softcapping")
+    )
     return ModelInfo(
         architecture=architecture,
         name=field(first, "general.name", ""),
@@ -131,7 +141,28 @@ def model_info(path: Path, hashes: list[str] | None = None) -> ModelInfo:
             for t in tensors
             if t.name.startswith("blk.") and len(t.shape) > 1
         },
+        output=_output(readers),
+        logit_scale=scale,
+        logit_softcap=cap,
     )
+
+
+def _output(readers: list[GGUFReader]) -> dict[str, int | str | None]:
+    places = {t.name: (shard, t) for shard, r in enumerate(readers) for t in r.tensors}
+    found = places.get("output.weight") or places.get("token_embd.weight")
+    if found is None:
+        return {}
+    shard, tensor = found
+    bias_shard, bias = places.get("output.bias", (None, None))
+    return {
+        "type": tensor.tensor_type.name,
+        "columns": int(tensor.shape[0]),
+        "rows": int(tensor.shape[1]),
+        "shard": shard,
+        "offset": int(tensor.data_offset),
+        "bias_shard": bias_shard,
+        "bias_offset": None if bias is None else int(bias.data_offset),
+    }
 
 
 def _model_sha256(hashes: list[str]) -> str:

@@ -10,7 +10,7 @@ import functools
 import importlib.metadata
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,8 +27,8 @@ log = logging.getLogger("quern.llama")
 
 VERSION = importlib.metadata.version("llama-cpp-python")
 TOKENS_PER_BATCH = 2048  # tokens of one decode call, as in the peer's tools
-TOKENS_PER_UBATCH = 512  # tokens of one graph, as in the peer's tools
-LOGITS_BYTES = 128 << 20  # bound on the logits of one decode call
+TOKENS_PER_UBATCH = 512  # tokens of one graph by default, as in the peer's tools
+LOGITS_BYTES = 64 << 20  # bound on the logits of one decode call
 
 _recent = deque(maxlen=20)  # what llama.cpp said last, for error messages
 _keep = []  # ctypes callbacks must outlive every call that may use them
@@ -97,15 +97,25 @@ class Model:
         threads: CPU threads for decoding.
         gpus: 0 keeps the model on the CPU; more puts all its layers on GPUs.
         vocab_only: load the tokenizer alone.
+        tokens_per_graph: llama.cpp's micro-batch; results depend on it in their last digits.
 
     Raises:
         QuernError: llama.cpp cannot load the file (its own reason is quoted), or a GPU is asked
             for and llama.cpp can use none.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, gpus: int = 0, vocab_only: bool = False):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        gpus: int = 0,
+        vocab_only: bool = False,
+        tokens_per_graph: int | None = None,
+    ):
         _start()
         self.path, self.threads, self.gpus = Path(path), threads, gpus
+        self.tokens_per_graph = tokens_per_graph or TOKENS_PER_UBATCH
         if not self.path.is_file():
             raise QuernError(f"model {path} does not exist.")
         params = llama_cpp.llama_model_default_params()
@@ -145,6 +155,13 @@ class Model:
             raise QuernError(f"{self.path}: its tokenizer failed on {len(text)} bytes of text.")
         return np.frombuffer(tokens, np.int32, n).copy()
 
+    def piece_bytes(self) -> np.ndarray:
+        """How many bytes of text each token stands for, int32 [n_vocab]."""
+        buffer = ctypes.create_string_buffer(1024)
+        size = functools.partial(llama_cpp.llama_token_to_piece, self._vocab)
+        lengths = (size(i, buffer, len(buffer), 0, True) for i in range(self.n_vocab))
+        return np.fromiter((abs(n) for n in lengths), np.int32, self.n_vocab)
+
     def with_bos(self, windows: np.ndarray) -> np.ndarray:
         """`windows` with the first token of each replaced by BOS, where the model adds one."""
         if self.add_bos:
@@ -172,21 +189,51 @@ class Model:
             buffer for positions position … position + k - 1, valid until the next step.
 
         Raises:
-            QuernError: llama.cpp fails to decode, or a logit is not finite.
+            QuernError: llama.cpp fails to decode.
         """
         n, n_ctx = windows.shape
         together = min(n, self.windows_per_decode(n_ctx, last - first))
         with _Context(self, n_ctx, together) as context:
             for start in range(0, n, together):
-                for i, position, rows in context.logits(
-                    windows[start : start + together], first, last
-                ):
-                    if not np.isfinite(rows).all():
-                        raise QuernError(
-                            f"{self.path} computes logits that are not finite in window "
-                            f"{start + i}, near position {position}."
-                        )
+                some = windows[start : start + together]
+                for i, position, rows in context.logits(some, first, last):
                     yield start + i, position, rows
+
+    def hidden_states(
+        self, windows: np.ndarray, first: int, last: int, *, with_logits: bool = False
+    ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray | None]]:
+        """Decode whole windows and hand out what enters the output matrix.
+
+        Unless the logits are wanted too, the graph stops before the product with that matrix.
+
+        Args:
+            windows, first, last: as for `logits`.
+
+        Yields:
+            (window, position, hidden, logits): `hidden` is float32 [k, n_embd], `logits` as
+            `Model.logits` yields it, or None.
+
+        Raises:
+            QuernError: llama.cpp fails to decode, or the model has no such product.
+        """
+        n, n_ctx = windows.shape
+        # One graph per decode call, or one window: then rows come in the order of positions.
+        together = max(1, min(n, self.tokens_per_graph // n_ctx))
+        together = min(together, self.windows_per_decode(n_ctx, last - first))
+        tap = _OutputTap(stop=not with_logits)
+        with _Context(self, n_ctx, together, tap) as context:
+            for start in range(0, n, together):
+                some = windows[start : start + together]
+                for begin, end in context.parts(some, first, last):
+                    hidden = tap.take()
+                    low, high = max(first, begin), min(last, end)
+                    if low >= high:
+                        continue
+                    rows = [None] * len(some)
+                    if with_logits:
+                        rows = np.split(context.outputs(len(some) * (high - low)), len(some))
+                    for i, mine in enumerate(np.split(hidden, len(some))):
+                        yield start + i, low, mine, rows[i]
 
     def activations(
         self,
@@ -208,7 +255,7 @@ class Model:
         """
         tap = _Tap(wanted, collect)
         n_ctx = windows.shape[1]
-        with _Context(self, n_ctx, 1, tap) as context:
+        with _Context(self, n_ctx, 1, tap, self.tokens_per_graph) as context:
             for i in range(len(windows)):
                 # Every position asks for logits: otherwise the last layer's rows are pruned.
                 for _ in context.parts(windows[i : i + 1], 0, n_ctx):
@@ -219,22 +266,25 @@ class Model:
 class _Context:
     """A llama_context for `n_seq` windows of `n_ctx` tokens side by side.
 
-    A window alone may be decoded in parts, so that its logits stay within LOGITS_BYTES.
+    A window alone may be decoded in parts of at most `width` tokens, and its scored positions in
+    parts whose logits stay within LOGITS_BYTES.
     """
 
-    def __init__(self, model: Model, n_ctx: int, n_seq: int, tap: "_Tap | None" = None):
-        self.model, self.n_ctx = model, n_ctx
-        if n_seq > 1:
-            self._width = n_ctx
-        else:
-            limit = TOKENS_PER_UBATCH if tap else LOGITS_BYTES // (model.n_vocab * 4)
-            parts = -(-n_ctx // max(1, min(limit, TOKENS_PER_BATCH)))
-            self._width = -(-n_ctx // parts)
+    def __init__(
+        self,
+        model: Model,
+        n_ctx: int,
+        n_seq: int,
+        tap: "_Tap | _OutputTap | None" = None,
+        width: int = TOKENS_PER_BATCH,
+    ):
+        self.model, self.n_ctx, self.n_seq = model, n_ctx, n_seq
+        self._width = n_ctx if n_seq > 1 else min(n_ctx, width)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = n_ctx * n_seq
         params.n_seq_max = n_seq
         params.n_batch = self._width * n_seq
-        params.n_ubatch = min(TOKENS_PER_UBATCH, params.n_batch)
+        params.n_ubatch = min(model.tokens_per_graph, params.n_batch)
         params.n_threads = params.n_threads_batch = model.threads
         params.no_perf = True
         params.offload_kqv = params.op_offload = bool(model.gpus)
@@ -261,17 +311,23 @@ class _Context:
         """Decode windows from an empty memory; yield the positions begin, end of each part."""
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, True)
-        for begin in range(0, last, self._width):
-            end = min(begin + self._width, self.n_ctx)
+        scored = max(1, LOGITS_BYTES // (self.model.n_vocab * 4))
+        one_by_one = self.n_seq == 1 and last - first > scored
+        begin = 0
+        while begin < last:
+            end = min(begin + self._width, last)
+            if one_by_one:  # first the positions that ask for no logits, then a few at a time
+                end = min(end, first) if begin < first else min(end, begin + scored)
             self._decode(windows[:, begin:end], begin, first, last)
             yield begin, end
+            begin = end
 
     def logits(self, windows, first, last) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (window, position, logits [k, n_vocab]) for positions `first` to `last` - 1."""
         for begin, end in self.parts(windows, first, last):
             low, high = max(first, begin), min(last, end)
             if low < high:
-                logits = self._outputs(len(windows) * (high - low))
+                logits = self.outputs(len(windows) * (high - low))
                 for i, rows in enumerate(np.split(logits, len(windows))):
                     yield i, low, rows
 
@@ -294,7 +350,8 @@ class _Context:
                 f"{_complaint()}"
             )
 
-    def _outputs(self, rows):
+    def outputs(self, rows: int) -> np.ndarray:
+        """The logits of the last decode call, float32 [rows, n_vocab], a view."""
         pointer = llama_cpp.llama_get_logits(self._ctx)
         return np.ctypeslib.as_array(pointer, (rows, self.model.n_vocab))
 
@@ -364,6 +421,22 @@ class Product:
         )
 
 
+def _check_layout() -> None:
+    """Refuse a llama.cpp whose tensors are laid out otherwise than `_Tensor`."""
+    if _ggml_base().ggml_tensor_overhead() != ctypes.sizeof(_Tensor) + _OBJECT_SIZE:
+        raise QuernError(
+            f"llama-cpp-python {VERSION} lays out its tensors in a way that Quern does not know; "
+            "install the version that requirements.txt names."
+        )
+
+
+def _weight_name(product: _Tensor) -> str:
+    """The name of the weight in a matrix product."""
+    name = product.src[0].contents.name.decode()
+    # Backends that copy a weight name it `CUDA0#blk.0.attn_q.weight#0`.
+    return name.split("#")[1] if "#" in name else name
+
+
 def _bytes_of(pointer) -> np.ndarray:
     """A tensor's bytes: a view of host memory, or a copy from the device."""
     lib, tensor = _ggml_base(), pointer.contents
@@ -386,11 +459,7 @@ class _Tap:
 
     def __init__(self, wanted: Callable[[str], bool], collect: Callable[[Product], None]):
         lib = _ggml_base()
-        if lib.ggml_tensor_overhead() != ctypes.sizeof(_Tensor) + _OBJECT_SIZE:
-            raise QuernError(
-                f"llama-cpp-python {VERSION} lays out its tensors in a way that Quern does not "
-                "know; install the version that requirements.txt names."
-            )
+        _check_layout()
         self._op_name = functools.cache(lambda op: lib.ggml_op_name(op).decode())
         self._wanted, self._collect = functools.cache(wanted), collect
         self._last = self._seen = self._error = None
@@ -412,9 +481,7 @@ class _Tap:
         op = self._op_name(tensor.op)
         if op not in ("MUL_MAT", "MUL_MAT_ID"):
             return None
-        # Backends that copy a weight name it `CUDA0#blk.0.attn_q.weight#0`.
-        name = tensor.src[0].contents.name.decode()
-        name = name.split("#")[1] if "#" in name else name
+        name = _weight_name(tensor)
         source = tensor.src[1].contents
         # llama-imatrix leaves out products of fewer than 16 rows; so do we.
         few = op == "MUL_MAT" and source.ne[1] < 16
@@ -432,6 +499,69 @@ class _Tap:
         except BaseException as error:  # ctypes would print it and go on
             self._error = error
             return False
+
+
+class _OutputTap:
+    """A cb_eval callback that keeps what enters the output matrix.
+
+    The first graph runs to its end and tells the name of the tensor before the product; where
+    `stop` is set, later graphs end at that tensor.
+    """
+
+    WEIGHTS = ("output.weight", "token_embd.weight")
+
+    def __init__(self, *, stop: bool):
+        self._op_name = functools.cache(lambda op: _ggml_base().ggml_op_name(op).decode())
+        self._stop, self._rows, self._error = stop, [], None
+        self._input_name, self._names = None, Counter()
+        _check_layout()
+        self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._on_tensor)
+        _keep.append(self.callback)
+
+    def take(self) -> np.ndarray:
+        """The rows of the graphs computed since the last call, float32 [k, n_embd].
+
+        Raises:
+            QuernError: something went wrong meanwhile, or there was no product.
+        """
+        if self._error:
+            raise self._error
+        rows, self._rows = self._rows, []
+        return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+
+    def _is_product(self, tensor: _Tensor) -> bool:
+        if self._op_name(tensor.op) != "MUL_MAT":
+            return False
+        return _weight_name(tensor) in self.WEIGHTS
+
+    def _on_tensor(self, address, ask, _):
+        try:
+            tensor = ctypes.cast(address, ctypes.POINTER(_Tensor)).contents
+            known = self._stop and self._input_name is not None
+            if ask and known:
+                return tensor.name == self._input_name
+            if ask:
+                self._names[tensor.name] += 1
+                return self._is_product(tensor)
+            self._keep(ctypes.pointer(tensor) if known else tensor.src[1])
+            return not known
+        except BaseException as error:  # ctypes would print it and go on
+            self._error = error
+            return False
+
+    def _keep(self, pointer):
+        tensor = pointer.contents
+        if tensor.type != _F32:
+            raise QuernError("what enters the output matrix is not float32.")
+        rows = np.lib.stride_tricks.as_strided(
+            _bytes_of(pointer)[:4].view(np.float32),
+            (tensor.ne[1], tensor.ne[0]),
+            (tensor.nb[1], 4),
+        )
+        self._rows.append(rows.copy())
+        # A name that occurs twice tells nothing: then every graph runs to its end.
+        if self._names[tensor.name] == 1:
+            self._input_name = tensor.name
 
 
 # --- quantization ---------------------------------------------------------------------------

@@ -1,6 +1,14 @@
-"""The baseline store: the unquantized model's logits at the scored positions of each window."""
+"""The baseline store: what the unquantized model says at the scored positions of each window.
 
+Two encodings stand behind one interface. `hidden` keeps what enters the output matrix, in the type
+that ggml feeds to the product, and multiplies again when the logits are wanted; `logits` keeps the
+logits themselves.
+"""
+
+import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -8,12 +16,19 @@ import numpy as np
 from tqdm import tqdm
 
 from . import QuernError
+from .divergence import position_figures
 from .gguf_files import ModelInfo
 from .llama import VERSION, Model
-from .window_store import WindowStore, window_range
+from .output_matrix import OutputMatrix, Transform, to_hidden_type
+from .window_store import WindowStore, partial_path, window_range
 from .windows import Tokens
 
 log = logging.getLogger("quern.logits")
+
+STORES = ("auto", "hidden", "logits")
+LOGITS_TYPES = ("float32", "float16")
+PROOF_WINDOWS = 2  # decoded in full to prove that the logits can be had from the hidden states
+PROOF_KLD = 1e-9  # nats, the largest KLD of a position that passes for proof
 
 
 def scored_positions(n_ctx: int, which: str) -> tuple[int, int]:
@@ -24,6 +39,122 @@ def scored_positions(n_ctx: int, which: str) -> tuple[int, int]:
     return (0 if which == "all" else n_ctx // 2), n_ctx - 1
 
 
+# --- writing ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a store keeps its positions.
+
+    Attributes:
+        name: `hidden` or `logits`.
+        dtype: of what is kept; uint16 holds the bits of bfloat16.
+        reason: why, in words.
+        kld: largest KLD (nats) of a proof position from what llama.cpp computed.
+        matrix: the output matrix, for `hidden`.
+    """
+
+    name: str
+    dtype: type
+    reason: str
+    kld: float
+    matrix: OutputMatrix | None = None
+
+    def attributes(self) -> dict:
+        """What the store records of it."""
+        found = {
+            "encoding": self.name,
+            "dtype": "bfloat16" if self.dtype == np.uint16 else np.dtype(self.dtype).name,
+            "encoding_reason": self.reason,
+            "reconstruction_kld": self.kld,
+        }
+        if self.matrix:
+            found |= {
+                "output_sha256": self.matrix.sha256(),
+                "logit_scale": self.matrix.transform.scale,
+                "logit_softcap": self.matrix.transform.cap,
+            }
+        return found
+
+
+def choose_encoding(
+    model: Model,
+    info: ModelInfo,
+    windows: np.ndarray,
+    begin: int,
+    end: int,
+    *,
+    store: str,
+    logits_type: str,
+) -> Encoding:
+    """Try on real windows whether logits can be had from hidden states, and choose.
+
+    Args:
+        windows: tokens, int32 [n, n_ctx]; the first and the last are tried.
+        begin, end: the scored positions.
+        store: `hidden`, `logits`, or `auto`, which takes `hidden` where it is proved.
+        logits_type: of `logits`.
+
+    Raises:
+        QuernError: `hidden` is asked for and the reconstruction is not exact.
+    """
+    tried, best, reason = [], None, "asked for"
+    if store != "logits":
+        try:
+            tried = _reconstructions(model, info, windows, begin, end)
+        except QuernError as error:
+            reason = str(error)
+        best = min(tried, key=lambda encoding: encoding.kld, default=None)
+        # Of several that pass, the first is the smallest and the likeliest.
+        proved = next((e for e in tried if e.kld <= PROOF_KLD), None)
+        if proved:
+            return proved
+        if best:
+            reason = (
+                f"logits from hidden states would be off by a KLD of up to {best.kld:.1e} nats, "
+                f"more than {PROOF_KLD:.0e}"
+            )
+        if store == "hidden":
+            raise QuernError(f"{model.path}: {reason}; use the store `auto` or `logits`.")
+    dtype = np.dtype(logits_type).type
+    kld = _rounding(model, windows, begin, end, dtype) if dtype != np.float32 else 0.0
+    return Encoding("logits", dtype, reason, kld)
+
+
+def _reconstructions(model, info, windows, begin, end) -> list[Encoding]:
+    """Every way to keep hidden states, with its largest KLD over the proof windows."""
+    matrix = OutputMatrix.of_model(model.path, info)
+    dtypes = dict.fromkeys([matrix.hidden_type, np.float32])
+    ways = [(d, replace(matrix, transform=t)) for d in dtypes for t in matrix.candidates]
+    worst = np.zeros(len(ways))
+    with ThreadPoolExecutor(model.threads) as pool:
+        buffer = None
+        for _, _, hidden, logits in model.hidden_states(windows, begin, end, with_logits=True):
+            if buffer is None or len(buffer) < len(logits):
+                buffer = np.empty_like(logits)
+            for i, (dtype, way) in enumerate(ways):
+                again = way.logits(to_hidden_type(hidden, dtype), buffer, pool)
+                worst[i] = max(worst[i], _largest_kld(logits, again, pool))
+    reason = "proved on real windows"
+    return [
+        Encoding("hidden", dtype, reason, float(kld), way)
+        for kld, (dtype, way) in zip(worst, ways, strict=True)
+    ]
+
+
+def _rounding(model, windows, begin, end, dtype) -> float:
+    with ThreadPoolExecutor(model.threads) as pool:
+        return max(
+            _largest_kld(logits, logits.astype(dtype).astype(np.float32), pool)
+            for _, _, logits in model.logits(windows, begin, end)
+        )
+
+
+def _largest_kld(logits, others, pool) -> float:
+    figures = position_figures(logits, others, np.zeros(len(logits), np.intp), pool)
+    return float(np.nan_to_num(figures["kld"], nan=np.inf).max())
+
+
 def write_baseline(
     model: Model,
     info: ModelInfo,
@@ -32,28 +163,33 @@ def write_baseline(
     *,
     n_ctx: int,
     scored: str = "half",
+    store: str = "auto",
+    logits_type: str = "float32",
+    embed_output: bool = False,
     limit: int | None = None,
     first: int | None = None,
     last: int | None = None,
 ) -> dict:
-    """Decode windows and store their logits; windows that are stored already are left alone.
+    """Decode windows and keep what they say; windows that are kept already are left alone.
 
-    The store holds datasets `tokens` int32 [windows, n_ctx] and `logits` float32
-    [windows, scored, n_vocab], and attributes that say what it belongs to.
+    The store holds datasets `tokens` int32 and `source` uint8 [windows, n_ctx] and, by its
+    encoding, `hidden` [windows, scored, n_embd] or `logits` [windows, scored, n_vocab], and
+    attributes that say what it belongs to. With `embed_output` it also holds the output weights
+    that `hidden` needs.
 
     Returns:
         The attributes.
 
     Raises:
-        QuernError: the text is too short, the range is wrong, the tokens are another model's.
+        QuernError: the text is too short, the range is wrong, the tokens are another model's, a
+            value is not finite, `hidden` is asked for and cannot be had.
     """
     require_tokenizer(tokens, info)
     n = tokens.n_windows(n_ctx, limit)
     wanted = window_range(first, last, n)
     begin, end = scored_positions(n_ctx, scored)
-    attributes = {
+    identity = {
         "kind": "baseline",
-        "encoding": "logits",
         "model_sha256": info.sha256,
         "tokenizer_sha256": info.tokenizer_sha256,
         "text_sha256": tokens.text_sha256,
@@ -61,26 +197,64 @@ def write_baseline(
         "first_position": begin,
         "n_scored": end - begin,
         "n_vocab": model.n_vocab,
-        "n_windows": n,
+        "sources": json.dumps(tokens.sources),
         "llama_cpp_python": VERSION,
         "hdf5": h5py.version.hdf5_version,
+        "asked": f"{store} {logits_type}{' with output' if embed_output else ''}",
     }
-    datasets = {
-        "tokens": ((n_ctx,), np.int32),
-        "logits": ((end - begin, model.n_vocab), np.float32),
-    }
-    with WindowStore.resume(output, n, datasets, attributes) as store:
-        missing = [w for w in wanted if not store.done[w]]
-        with tqdm(total=len(missing), unit="window", desc="baseline", disable=None) as bar:
-            windows = tokens.windows(n_ctx, missing)
-            for i, position, logits in model.logits(windows, begin, end):
-                store.write(missing[i], position - begin, logits=logits)
-                if position + len(logits) == end:
-                    store.write(missing[i], tokens=windows[i : i + 1][0])
-                    store.commit(missing[i])
-                    bar.update()
-        store.finish(output)
-    return attributes
+    kept = WindowStore.resume(output, identity, n)
+    if kept is None:
+        proof = tokens.windows(n_ctx, [0, n - 1][:PROOF_WINDOWS])
+        encoding = choose_encoding(
+            model, info, proof[:], begin, end, store=store, logits_type=logits_type
+        )
+        log.info("store %s: %s", encoding.name, encoding.reason)
+        columns = model.n_embd if encoding.name == "hidden" else model.n_vocab
+        datasets = {
+            "tokens": ((n_ctx,), np.int32),
+            "source": ((n_ctx,), np.uint8),
+            encoding.name: ((end - begin, columns), encoding.dtype),
+        }
+        extra = _output_arrays(encoding.matrix) if embed_output and encoding.matrix else {}
+        kept = WindowStore.create(
+            partial_path(output), n, datasets, identity | encoding.attributes(), extra
+        )
+    with kept:
+        missing = [w for w in wanted if not kept.done[w]]
+        if missing:
+            _fill(kept, model, tokens.windows(n_ctx, missing), missing, begin, end)
+        facts = kept.attributes | {"n_windows": n, "bytes_per_token": kept.bytes_per(end - begin)}
+        kept.finish(output)
+    return facts
+
+
+def _fill(kept, model, windows, missing, begin, end) -> None:
+    name = kept.attributes["encoding"]
+    dtype = kept.dtype(name)
+    if name == "hidden":
+        steps = ((i, p, rows) for i, p, rows, _ in model.hidden_states(windows, begin, end))
+    else:
+        steps = model.logits(windows, begin, end)
+    with tqdm(total=len(missing), unit="window", desc="baseline", disable=None) as bar:
+        for i, position, rows in steps:
+            if not np.isfinite(rows).all():
+                raise QuernError(
+                    f"{model.path} computes values that are not finite in window {missing[i]}, "
+                    f"near position {position}."
+                )
+            rows = to_hidden_type(rows, dtype)
+            kept.write(missing[i], position - begin, **{name: rows})
+            if position + len(rows) == end:
+                kept.write(missing[i], tokens=windows[i : i + 1][0])
+                if windows.has_sources:
+                    kept.write(missing[i], source=windows.sources(slice(i, i + 1))[0])
+                kept.commit(missing[i])
+                bar.update()
+
+
+def _output_arrays(matrix: OutputMatrix) -> dict[str, np.ndarray]:
+    bias = {} if matrix.bias is None else {"output_bias": matrix.bias}
+    return {"output": matrix.weights} | bias
 
 
 def require_tokenizer(tokens: Tokens, info: ModelInfo) -> None:
@@ -94,3 +268,89 @@ def require_tokenizer(tokens: Tokens, info: ModelInfo) -> None:
             f"{tokens.path} was made with another tokenizer than the model's; delete it and run "
             "again."
         )
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+class Baseline:
+    """A baseline store, opened to be compared with; closed by `with`.
+
+    Args:
+        path: the store.
+        model, info: the baseline's GGUF and what is known of it, for its output weights; needed
+            only where the store keeps hidden states and not the weights themselves.
+
+    Raises:
+        QuernError: the store is damaged or of another model, or the output weights are missing or
+            not those it was made with.
+    """
+
+    def __init__(self, path: Path, model: Path | None = None, info: ModelInfo | None = None):
+        self._store = WindowStore.open(path)
+        self.path, self.attributes = path, self._store.attributes
+        if self.attributes.get("kind") != "baseline":
+            raise QuernError(f"{path} is no baseline store.")
+        made_from = self.attributes["model_sha256"]
+        if info and made_from not in (info.sha256, ""):
+            raise QuernError(
+                f"{path} was made from another baseline model ({made_from[:12]}…, not "
+                f"{info.sha256[:12]}…); delete it and run again."
+            )
+        self.first, self.n_scored = self.attributes["first_position"], self.attributes["n_scored"]
+        self.done = self._store.done
+        self._buffer = np.empty((0, 0), np.float32)
+        if self.attributes["encoding"] == "hidden":
+            self._matrix = self._output_matrix(model, info)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._store.__exit__()
+
+    def tokens(self, window: int) -> np.ndarray:
+        """The tokens of a window, int32 [n_ctx]."""
+        return self._store.read("tokens", window)
+
+    def sources(self, window: int) -> np.ndarray:
+        """The index in `source_names` of each token's source, uint8 [n_ctx]."""
+        return self._store.read("source", window)
+
+    @property
+    def source_names(self) -> list[str]:
+        """What the text was mixed from; empty where that is not known."""
+        return json.loads(self.attributes.get("sources", "[]"))
+
+    def logits(self, window: int, start: int, stop: int, pool: ThreadPoolExecutor) -> np.ndarray:
+        """Logits of scored positions `start` to `stop` - 1 of a window.
+
+        Returns:
+            float32 or float16 [stop - start, n_vocab], valid until the next call; where the store
+            keeps logits, something that reads them when it is sliced.
+        """
+        if self.attributes["encoding"] == "logits":
+            return self._store.stored_rows("logits", window, start, stop)
+        if len(self._buffer) < stop - start:
+            self._buffer = np.empty((stop - start, self.attributes["n_vocab"]), np.float32)
+        hidden = self._store.read("hidden", window, start, stop)
+        return self._matrix.logits(hidden, self._buffer, pool)
+
+    def _output_matrix(self, model: Path | None, info: ModelInfo | None) -> OutputMatrix:
+        a, weights = self.attributes, self._store.extra("output")
+        if weights is not None:
+            kind = {"float16": "F16", "float32": "F32", "uint16": "BF16"}[weights.dtype.name]
+            matrix = OutputMatrix(weights, kind, self._store.extra("output_bias"))
+        elif model is None or info is None:
+            raise QuernError(
+                f"{self.path} keeps hidden states: give --baseline-model and --baseline-info, for "
+                "the output weights."
+            )
+        else:
+            matrix = OutputMatrix.of_model(model, info)
+        if matrix.sha256() != a["output_sha256"]:
+            raise QuernError(
+                f"{self.path} was made with other output weights than those of {model or 'it'}."
+            )
+        matrix.transform = Transform(a["logit_scale"], a["logit_softcap"])
+        return matrix

@@ -1,12 +1,17 @@
-"""All recipes of a model side by side: one table and one picture."""
+"""All recipes of a model side by side: one table, every pair of recipes, one picture."""
 
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from . import files, plots
+from . import QuernError, comparison, files, plots, statistics
 from .gguf_files import ModelInfo
+from .window_store import WindowStore
 
+# Columns of the table and how Markdown shows them.
 COLUMNS = {
     "recipe": "{}",
     "type": "{}",
@@ -15,59 +20,163 @@ COLUMNS = {
     "bpw": "{:.3f}",
     "kld_mean": "{:.6f}",
     "kld_median": "{:.6f}",
-    "kld_90": "{:.5f}",
-    "kld_95": "{:.5f}",
-    "kld_99": "{:.5f}",
+    "kld_p90": "{:.5f}",
+    "kld_p95": "{:.5f}",
+    "kld_p99": "{:.5f}",
     "score": "{:.5f}",
     "ppl_ratio": "{:.5f}",
     "same_top": "{:.3%}",
 }
+FIGURES = [name for name in COLUMNS if name in statistics.FIGURES]
+SHOWN_INTERVALS = ("kld_mean", "score")  # in Markdown; the CSV has all
+# Figures by which pairs are compared, and whether low is good.
+PAIRED = {"kld_mean": 1, "kld_median": 1, "kld_p99": 1, "score": 1, "same_top": -1}
 
 
-def table(recipes: list[str], infos: list[Path], comparisons: list[Path]) -> pd.DataFrame:
-    """One row a recipe, by falling size; columns as in `COLUMNS`.
+@dataclass(frozen=True)
+class Recipe:
+    """One row: a recipe, its quantized model, its comparison."""
+
+    name: str
+    type: str
+    imatrix: str
+    info: ModelInfo
+    result: dict
+    positions: Path
+
+
+def read(
+    labels: list[str], infos: list[Path], results: list[Path], positions: list[Path]
+) -> list[Recipe]:
+    """The recipes, by falling size.
 
     Args:
-        recipes: `name:type:imatrix` of each recipe.
-        infos, comparisons: the JSON of each quantized model and of its comparison.
+        labels: `name:type:imatrix` of each recipe.
+        infos, results, positions: the JSON of each quantized model, the JSON and the HDF5 of its
+            comparison.
     """
+    recipes = [
+        Recipe(*label.split(":"), ModelInfo.read(info), files.read_json(result), path)
+        for label, info, result, path in zip(labels, infos, results, positions, strict=True)
+    ]
+    return sorted(recipes, key=lambda r: (-r.info.tensor_bytes, r.name))
+
+
+def table(recipes: list[Recipe]) -> pd.DataFrame:
+    """One row a recipe: `COLUMNS`, and `_low` and `_high` of each figure."""
     rows = []
-    for recipe, info_path, comparison in zip(recipes, infos, comparisons, strict=True):
-        name, kind, imatrix = recipe.split(":")
-        info, result = ModelInfo.read(info_path), files.read_json(comparison)
-        kld = result["kld"]
-        rows.append(
-            {
-                "recipe": name,
-                "type": kind,
-                "imatrix": imatrix,
-                "bytes": info.file_bytes,
-                "bpw": info.bits_per_weight,
-                "kld_mean": kld["mean"],
-                "kld_median": kld["median"],
-                "kld_90": kld["p90"],
-                "kld_95": kld["p95"],
-                "kld_99": kld["p99"],
-                "score": result["score"],
-                "ppl_ratio": result["ppl_ratio"],
-                "same_top": result["same_top"],
-            }
-        )
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.sort_values(["bytes", "recipe"], ascending=[False, True], ignore_index=True)
+    for r in recipes:
+        row = {"recipe": r.name, "type": r.type, "imatrix": r.imatrix}
+        row |= {"bytes": r.info.file_bytes, "bpw": r.info.bits_per_weight}
+        for name in FIGURES:
+            figure = r.result["figures"][name]
+            row |= {name: figure["value"]}
+            row |= {f"{name}_{end}": figure[end] for end in ("low", "high")}
+        rows.append(row | {"windows": r.result["windows"]})
+    return pd.DataFrame(rows)
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """The table as GitHub Markdown; numbers to the right."""
+def pairs(recipes: list[Recipe], noise: dict[str, float]) -> pd.DataFrame:
+    """Every pair of recipes: paired differences (first minus second) on the windows both have.
+
+    Columns recipe, other, figure, difference, low, high, verdict: whether the first is `better`,
+    `worse`, `tied` (the difference lies within the noise), or we `cannot tell`.
+    """
+    samples: dict[tuple, statistics.Replicates] = {}
+    stores = {r.name: _windows_and_figures(r) for r in recipes}
+
+    def replicates(name, windows):
+        key = name, windows.tobytes()
+        if key not in samples:
+            numbers, figures = stores[name]
+            kept = np.isin(numbers, windows)
+            sample = statistics.Sample({k: v[kept] for k, v in figures.items()})
+            samples[key] = sample.replicates
+        return samples[key]
+
+    rows = []
+    for one, other in combinations((r.name for r in recipes), 2):
+        common = np.intersect1d(stores[one][0], stores[other][0])
+        if len(common) < 2:
+            raise QuernError(f"{one} and {other} were not compared on the same windows.")
+        first, second = replicates(one, common), replicates(other, common)
+        for name, sign in PAIRED.items():
+            value, low, high = first.difference(second, name)
+            ends = sorted((sign * low, sign * high))
+            floor = _floor(name, noise)
+            said = statistics.verdict(*ends, sign * value, floor)
+            rows.append((one, other, name, value, low, high, said))
+    columns = ["recipe", "other", "figure", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _windows_and_figures(recipe: Recipe) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    with WindowStore.open(recipe.positions) as store:
+        return np.flatnonzero(store.done), comparison.read_figures(store)
+
+
+def _floor(name: str, noise: dict[str, float]) -> float:
+    return 1 - noise["same_top"] if name == "same_top" else abs(noise[name])
+
+
+def beaten_by(recipes: list[Recipe], compared: pd.DataFrame, figure: str = "score") -> list[str]:
+    """For each recipe, the best one that is credibly better and no larger; empty where none is."""
+    said = compared[compared.figure == figure].set_index(["recipe", "other"]).verdict
+    score = {r.name: r.result["figures"][figure]["value"] for r in recipes}
+
+    def better(one, other):
+        if (one, other) in said.index:
+            return said[one, other] == "better"
+        return said[other, one] == "worse"
+
+    found = []
+    for r in recipes:
+        rivals = [
+            o.name
+            for o in recipes
+            if o is not r and o.info.tensor_bytes <= r.info.tensor_bytes and better(o.name, r.name)
+        ]
+        found.append(min(rivals, key=score.get, default=""))
+    return found
+
+
+def markdown(frame: pd.DataFrame, title: str, noise: dict[str, float]) -> str:
+    """The table as GitHub Markdown, numbers to the right, and what to know to read it."""
     text = pd.DataFrame({c: frame[c].map(form.format) for c, form in COLUMNS.items()})
-    align = ["left" if form == "{}" else "right" for form in COLUMNS.values()]
-    return text.to_markdown(index=False, disable_numparse=True, colalign=align) + "\n"
+    for name in SHOWN_INTERVALS:
+        form = COLUMNS[name]
+        ends = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
+        interval = [f"{form.format(low)} – {form.format(high)}" for low, high in ends]
+        text.insert(text.columns.get_loc(name) + 1, f"{name} 95 %", interval)
+    text["beaten by"] = frame.beaten_by
+    align = ["left" if COLUMNS.get(c) == "{}" or c == "beaten by" else "right" for c in text]
+    body = text.to_markdown(index=False, disable_numparse=True, colalign=align)
+    return (
+        f"# {title}\n\n{body}\n\n"
+        f"KLD and score in nats, over {frame.windows.min()} windows; 95 % intervals over windows.\n"
+        "*Beaten by*: the best recipe that is no larger and whose score is credibly lower.\n"
+        "Noise of the instrument (the baseline against itself): mean KLD "
+        f"{noise['kld_mean']:.1e}, 99 % {noise['kld_p99']:.1e}, score {noise['score']:.1e}, "
+        f"same top {noise['same_top']:.3%}; recipes that differ by less are tied.\n"
+    )
 
 
-def write(frame: pd.DataFrame, title: str, csv: Path, markdown_path: Path, picture: Path) -> None:
-    """Write the table as CSV and Markdown, and the picture."""
-    with files.replacing(csv) as temporary:
-        frame.to_csv(temporary, index=False)
+def write(
+    recipes: list[Recipe],
+    noise: dict[str, float],
+    title: str,
+    *,
+    csv: Path,
+    pairs_csv: Path,
+    markdown_path: Path,
+    picture: Path,
+) -> None:
+    """Write the table (CSV, Markdown), the pairs (CSV) and the picture."""
+    frame, compared = table(recipes), pairs(recipes, noise)
+    frame["beaten_by"] = beaten_by(recipes, compared)
+    for path, content in ((csv, frame), (pairs_csv, compared)):
+        with files.replacing(path) as temporary:
+            content.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
-        temporary.write_text(f"# {title}\n\n{markdown(frame)}")
+        temporary.write_text(markdown(frame, title, noise))
     plots.divergence_against_size(frame, title, picture)

@@ -37,12 +37,20 @@ class WindowStore:
         rows: int,
         datasets: dict[str, tuple[tuple[int, ...], type]],
         attributes: dict,
+        extra: dict[str, np.ndarray] | None = None,
     ) -> "WindowStore":
-        """Make a store for `rows` windows; `datasets` gives the shape of a row and its dtype."""
+        """Make a store for `rows` windows.
+
+        Args:
+            datasets: the shape of a window's row, and its dtype, by name.
+            extra: whole arrays that belong to no window.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         making = path.with_name(f".{path.name}.{os.getpid()}")
         with h5py.File(making, "w") as h5:
             h5.attrs.update(attributes)
+            for name, array in (extra or {}).items():
+                h5.create_dataset(f"extra/{name}", data=array)
             for name, (shape, dtype) in (datasets | {"done": ((), np.uint8)}).items():
                 plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
                 plan.set_layout(h5py.h5d.CONTIGUOUS)
@@ -70,38 +78,71 @@ class WindowStore:
                 raise QuernError(f"{path} is an HDF5 file, but not one that Quern wrote.")
             return cls(Path(path), h5)
         except OSError as error:
+            if "unable to lock" in str(error):
+                raise QuernError(f"{path} is being written by another process.") from None
             raise QuernError(
                 f"{path} is damaged or cut short ({_short(error)}); delete it and run again."
             ) from None
 
     @classmethod
-    def resume(
+    def resume(cls, output: Path, expected: dict, rows: int) -> "WindowStore | None":
+        """The unfinished store beside `output`, or a finished `output` to be taken up again.
+
+        One of another number of windows is copied into one of `rows`, as far as its windows go.
+
+        Returns:
+            The store, writable, under its unfinished name; None where there is nothing to resume,
+            or what was left unfinished is damaged or has other attributes than `expected`.
+
+        Raises:
+            QuernError: a finished `output` is damaged or has other attributes.
+        """
+        partial = partial_path(output)
+        if not partial.exists():
+            if not output.exists():
+                return None
+            with cls.open(output) as store:
+                store.require(expected)
+            os.replace(output, partial)
+        try:
+            store = cls.open(partial, writable=True)
+            store.require(expected)
+        except QuernError as error:
+            log.warning("starting anew: %s", error)
+            partial.unlink()
+            return None
+        if len(store.done) != rows:
+            store = store._resized(rows)
+        log.info("%s: %d windows are done already", partial, store.done.sum())
+        return store
+
+    @classmethod
+    def resume_or_create(
         cls,
         output: Path,
         rows: int,
         datasets: dict[str, tuple[tuple[int, ...], type]],
         attributes: dict,
     ) -> "WindowStore":
-        """Go on with the unfinished store beside `output`, or begin one.
+        """What `resume` finds, or a new store."""
+        found = cls.resume(output, attributes, rows)
+        return found or cls.create(partial_path(output), rows, datasets, attributes)
 
-        A finished `output` of the same settings is taken up again, so more windows can be added.
-        What was left unfinished under other settings is replaced.
-        """
-        partial = partial_path(output)
-        if not partial.exists() and output.exists():
-            with cls.open(output) as store:
-                store.require(attributes)
-            os.replace(output, partial)
-        if partial.exists():
-            try:
-                store = cls.open(partial, writable=True)
-                store.require(attributes)
-                log.info("%s: %d windows are done already", partial, store.done.sum())
-                return store
-            except QuernError as error:
-                log.warning("starting anew: %s", error)
-                partial.unlink()
-        return cls.create(partial, rows, datasets, attributes)
+    def _resized(self, rows: int) -> "WindowStore":
+        data = {n: d for n, d in self._h5.items() if n not in ("done", "extra")}
+        new = WindowStore.create(
+            self.path.with_name(f".{self.path.name}.resized"),
+            rows,
+            {name: (d.shape[1:], d.dtype) for name, d in data.items()},
+            dict(self._h5.attrs),
+            {name: d[()] for name, d in self._h5.get("extra", {}).items()},
+        )
+        with self:
+            for window in np.flatnonzero(self.done[:rows]):
+                new.write(window, **{name: d[window] for name, d in data.items()})
+                new.commit(window)
+        new.finish(self.path)
+        return WindowStore.open(self.path, writable=True)
 
     def finish(self, output: Path) -> None:
         """Close the store and give it its final name."""
@@ -151,9 +192,49 @@ class WindowStore:
             raise QuernError(f"{self.path} does not hold window {window}.")
         return self._h5[name][window, start:stop]
 
+    def stored_rows(self, name: str, window: int, start: int, stop: int) -> "StoredRows":
+        """Rows `start` to `stop` - 1 of a window, read when they are sliced, by any thread."""
+        if not self._h5["done"][window]:
+            raise QuernError(f"{self.path} does not hold window {window}.")
+        data = self._h5[name]
+        row = int(np.prod(data.shape[2:]))
+        first = (window * data.shape[1] + start) * row * data.dtype.itemsize
+        return StoredRows(self.path, data.id.get_offset() + first, data.dtype, stop - start, row)
+
+    def dtype(self, name: str) -> np.dtype:
+        """The dtype of a dataset."""
+        return self._h5[name].dtype
+
+    def bytes_per(self, positions: int) -> float:
+        """Bytes on disk for each of a window's `positions`."""
+        rows = [d for n, d in self._h5.items() if n not in ("done", "extra")]
+        return sum(d.dtype.itemsize * int(np.prod(d.shape[1:])) for d in rows) / positions
+
+    def extra(self, name: str) -> np.ndarray | None:
+        """A whole array that belongs to no window, if there is one."""
+        return self._h5["extra"][name][()] if f"extra/{name}" in self._h5 else None
+
     def rows(self, name: str) -> np.ndarray:
         """All complete windows of a dataset, in order: [windows, ...]."""
         return self._h5[name][:][self.done]
+
+
+class StoredRows:
+    """Rows of numbers in a file; a slice of them is read into memory, [rows, columns]."""
+
+    def __init__(self, path: Path, offset: int, dtype: np.dtype, rows: int, columns: int):
+        self._path, self._offset, self._dtype = path, offset, dtype
+        self.shape = rows, columns
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(len(self))
+        offset = self._offset + start * self.shape[1] * self._dtype.itemsize
+        count = (stop - start) * self.shape[1]
+        found = np.fromfile(self._path, self._dtype, count, offset=offset)
+        return found.reshape(-1, self.shape[1])
 
 
 def partial_path(output: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from . import QuernError, files
@@ -27,6 +28,7 @@ class Tokens:
         count: number of tokens.
         bos: the token that starts each window, or -1 where the model adds none.
         text_sha256, tokenizer_sha256: what the tokens were made from and with.
+        sources: names of the sources that tokens come from; empty where they are not known.
     """
 
     path: Path
@@ -34,6 +36,7 @@ class Tokens:
     bos: int
     text_sha256: str
     tokenizer_sha256: str
+    sources: tuple[str, ...] = ()
 
     def n_windows(self, n_ctx: int, limit: int | None = None) -> int:
         """How many whole windows the text has, at most `limit`.
@@ -65,18 +68,41 @@ class Windows:
         return self.shape[0]
 
     def __getitem__(self, which: slice) -> np.ndarray:
-        n_ctx, numbers = self.shape[1], self._numbers[which]
-        windows = np.empty((len(numbers), n_ctx), np.int32)
-        with h5py.File(self._tokens.path) as h5:
-            for row, number in zip(windows, numbers, strict=True):
-                row[:] = h5["tokens"][number * n_ctx : (number + 1) * n_ctx]
+        windows = self._rows("tokens", which, np.int32)
         if self._tokens.bos >= 0:
             windows[:, 0] = self._tokens.bos
         return windows
 
+    @property
+    def has_sources(self) -> bool:
+        """Whether the tokens' sources are known."""
+        return bool(self._tokens.sources)
 
-def tokenize(model: Model, tokenizer_sha256: str, text: Path, output: Path) -> int:
+    def sources(self, which: slice) -> np.ndarray:
+        """The index in `Tokens.sources` of each token's source, uint8 [n, n_ctx]."""
+        return self._rows("source", which, np.uint8)
+
+    def _rows(self, name, which, dtype):
+        n_ctx, numbers = self.shape[1], self._numbers[which]
+        rows = np.empty((len(numbers), n_ctx), dtype)
+        with h5py.File(self._tokens.path) as h5:
+            for row, number in zip(rows, numbers, strict=True):
+                row[:] = h5[name][number * n_ctx : (number + 1) * n_ctx]
+        return rows
+
+
+def tokenize(
+    model: Model,
+    tokenizer_sha256: str,
+    text: Path,
+    output: Path,
+    documents: pd.DataFrame | None = None,
+) -> int:
     """Tokenize a text file into `output` (HDF5) piece by piece; return the number of tokens.
+
+    Args:
+        documents: where in the text each document begins (`offset`, bytes, rising) and what
+            `source` it is from; then each token's source is kept as well.
 
     Raises:
         QuernError: the text is missing, empty or not UTF-8.
@@ -90,15 +116,66 @@ def tokenize(model: Model, tokenizer_sha256: str, text: Path, output: Path) -> i
         h5.attrs["bos"] = model.bos if model.add_bos else -1
         h5.attrs["llama_cpp_python"] = VERSION
         stream = h5.create_dataset("tokens", (0,), np.int32, maxshape=(None,), chunks=(1 << 16,))
+        labels = _Sources(model, documents, h5) if documents is not None else None
         first = np.array([model.bos] if model.add_bos else [], np.int32)
         with tqdm(total=size, unit="B", unit_scale=True, desc="tokenize", disable=None) as bar:
             for piece in _pieces(text):
-                tokens = np.concatenate([first, model.tokenize(piece)])
+                own = model.tokenize(piece)
+                tokens = np.concatenate([first, own])
                 stream.resize((count + len(tokens),))
                 stream[count:] = tokens
+                if labels:
+                    labels.append(own, piece, begins_with_bos=len(first) > 0)
                 count, first = count + len(tokens), first[:0]
                 bar.update(len(piece))
     return count
+
+
+def read_documents(table: Path | None, text: Path) -> pd.DataFrame | None:
+    """The documents of a part of a corpus, in order, from `documents.csv`.
+
+    Raises:
+        QuernError: the table is missing or has no such part.
+    """
+    if table is None:
+        return None
+    try:
+        documents = pd.read_csv(table)
+        part = documents[documents.part == text.stem]
+    except (OSError, ValueError, AttributeError) as error:
+        raise QuernError(f"{table} is no table of documents ({error}).") from None
+    if part.empty:
+        raise QuernError(f"{table} has no documents of the part {text.stem}.")
+    return part
+
+
+class _Sources:
+    """Writes dataset `source`, uint8 [tokens], and attribute `sources`, the names."""
+
+    def __init__(self, model: Model, documents: pd.DataFrame, h5: h5py.File):
+        names = list(dict.fromkeys(documents.source))
+        if len(names) > 256:
+            raise QuernError(f"{len(names)} sources; at most 256 can be told apart.")
+        h5.attrs["sources"] = names
+        self._begins = documents.offset.to_numpy()
+        self._source = np.array([names.index(n) for n in documents.source], np.uint8)
+        self._sizes = model.piece_bytes()
+        self._data = h5.create_dataset(
+            "source", (0,), np.uint8, maxshape=(None,), chunks=(1 << 16,)
+        )
+        self._offset = 0
+
+    def append(self, tokens: np.ndarray, piece: bytes, *, begins_with_bos: bool) -> None:
+        """Label the tokens of the next piece of the text by the byte at which each begins."""
+        ends = np.cumsum(self._sizes[tokens])
+        begins = self._offset + np.minimum(ends - self._sizes[tokens], len(piece) - 1)
+        document = np.searchsorted(self._begins, begins, side="right") - 1
+        source = self._source[np.maximum(document, 0)]
+        source = np.concatenate([source[:1], source]) if begins_with_bos else source
+        count = len(self._data)
+        self._data.resize((count + len(source),))
+        self._data[count:] = source
+        self._offset += len(piece)
 
 
 def _pieces(text: Path):
@@ -130,6 +207,7 @@ def read_tokens(path: Path) -> Tokens:
                 int(a["bos"]),
                 a["text_sha256"],
                 a["tokenizer_sha256"],
+                tuple(a.get("sources", ())),
             )
     except FileNotFoundError:
         raise QuernError(f"{path} does not exist.") from None

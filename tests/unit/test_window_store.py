@@ -19,7 +19,8 @@ import sys; sys.path.insert(0, sys.argv[2])
 import numpy as np
 from pathlib import Path
 from quern.window_store import WindowStore
-with WindowStore.resume(Path(sys.argv[1]), 5000, {"x": ((1000,), np.float32)}, {"a": 1}) as s:
+sets = {"x": ((1000,), np.float32)}
+with WindowStore.resume_or_create(Path(sys.argv[1]), 5000, sets, {"a": 1}) as s:
     for w in np.flatnonzero(~s.done):
         s.write(w, x=np.full(1000, w, np.float32))
         s.commit(w)
@@ -52,7 +53,7 @@ def test_killed_writers_lose_no_complete_window(tmp_path):
 def test_a_finished_store_takes_more_windows(tmp_path):
     output = tmp_path / "s.h5"
     for windows in (range(0, 3), range(3, 6)):
-        with WindowStore.resume(output, 9, DATASETS, {"a": 1}) as store:
+        with WindowStore.resume_or_create(output, 9, DATASETS, {"a": 1}) as store:
             for w in windows:
                 store.write(w, x=np.full(1000, w))
                 store.commit(w)
@@ -65,17 +66,17 @@ def test_a_finished_store_takes_more_windows(tmp_path):
 
 def test_a_finished_store_of_other_settings_is_kept(tmp_path):
     output = tmp_path / "s.h5"
-    with WindowStore.resume(output, 2, DATASETS, {"n_ctx": 512}) as store:
+    with WindowStore.resume_or_create(output, 2, DATASETS, {"n_ctx": 512}) as store:
         store.finish(output)
     before = output.read_bytes()
     with pytest.raises(QuernError, match="made with n_ctx = 512, not 256"):
-        WindowStore.resume(output, 2, DATASETS, {"n_ctx": 256})
+        WindowStore.resume_or_create(output, 2, DATASETS, {"n_ctx": 256})
     assert output.read_bytes() == before
 
 
 def test_a_file_cut_off_is_refused(tmp_path):
     output = tmp_path / "s.h5"
-    with WindowStore.resume(output, 50, DATASETS, {}) as store:
+    with WindowStore.resume_or_create(output, 50, DATASETS, {}) as store:
         store.finish(output)
     size = output.stat().st_size
     for keep in (0, 10, 600, size // 2, size - 1):

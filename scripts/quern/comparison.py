@@ -1,0 +1,244 @@
+"""Compare quantized models with a baseline store, window by window."""
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from . import QuernError, statistics
+from .divergence import FIGURES, position_figures
+from .gguf_files import ModelInfo
+from .llama import VERSION, Model
+from .logits import Baseline
+from .window_store import WindowStore, window_range
+
+NOISE_TOKENS_PER_GRAPH = 96  # unlike any usual batch, and no power of two
+
+log = logging.getLogger("quern.comparison")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A quantized model and where its figures go."""
+
+    model: Path
+    info: ModelInfo
+    output: Path
+
+
+@dataclass(frozen=True)
+class Until:
+    """Stop once a figure is known well enough.
+
+    Attributes:
+        figure: a name of `statistics.FIGURES`.
+        within: half the width of its interval, as a share of the figure.
+    """
+
+    figure: str
+    within: float
+
+
+def compare(
+    candidates: list[Candidate],
+    baseline: Baseline,
+    *,
+    threads: int = 1,
+    gpus: int = 0,
+    tokens_per_graph: int | None = None,
+    first: int | None = None,
+    last: int | None = None,
+    until: Until | None = None,
+) -> dict:
+    """Write the figures of each candidate at each scored position (HDF5).
+
+    The baseline's logits are had once for all candidates. Windows that are compared already are
+    left alone.
+
+    Args:
+        tokens_per_graph: llama.cpp's micro-batch; another than usual shows the noise.
+
+    Returns:
+        The attributes of the first output.
+
+    Raises:
+        QuernError: the store is damaged, or of another model, tokenizer or vocabulary; a logit is
+            not finite.
+    """
+    for candidate in candidates:
+        _require_same_model(baseline, candidate.info)
+    wanted = list(window_range(first, last, len(baseline.done)))
+    if absent := [w for w in wanted if not baseline.done[w]]:
+        raise QuernError(
+            f"{baseline.path} does not hold window {absent[0]} ({baseline.done.sum()} of "
+            f"{len(baseline.done)} are there); extend it with scripts/baseline.py."
+        )
+    if until:  # a random order, so that the first windows stand for all
+        wanted = np.random.default_rng(0).permutation(wanted).tolist()
+    with ExitStack() as stack:
+        models = [
+            stack.enter_context(
+                Model(c.model, threads=threads, gpus=gpus, tokens_per_graph=tokens_per_graph)
+            )
+            for c in candidates
+        ]
+        stores = [stack.enter_context(_store(c, baseline)) for c in candidates]
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        bar = stack.enter_context(
+            tqdm(total=len(wanted), unit="window", desc="compare", disable=None)
+        )
+        for batch in _looks(len(wanted)) if until else [len(wanted)]:
+            some = [w for w in wanted[:batch] if not all(store.done[w] for store in stores)]
+            bar.update(batch - bar.n - len(some))
+            for _ in _figures(models, stores, baseline, some, pool) if some else ():
+                bar.update()
+            if until and all(_known(store, until, batch, len(wanted)) for store in stores):
+                break
+        attributes = stores[0].attributes
+        for store, candidate in zip(stores, candidates, strict=True):
+            store.finish(candidate.output)
+    return attributes
+
+
+def summarize(output: Path) -> tuple[dict, pd.DataFrame]:
+    """The summary of a comparison, over all and per source, and a table of its windows."""
+    with WindowStore.open(output) as store:
+        figures, numbers = read_figures(store), np.flatnonzero(store.done)
+        sources, attributes = store.rows("source"), store.attributes
+    sample = statistics.Sample(figures)
+    result = {
+        "windows": sample.n_windows,
+        "positions": sample.n_positions,
+        "figures": statistics.summarize(sample),
+        "sources": {},
+        "provenance": attributes,
+    }
+    for i, name in enumerate(json.loads(attributes["sources"])):
+        if (sources == i).any():
+            part = statistics.Sample(figures, sources == i)
+            result["sources"][name] = {
+                "windows": part.n_windows,
+                "positions": part.n_positions,
+                "figures": statistics.summarize(part),
+            }
+    table = pd.DataFrame({"window": numbers} | sample.per_window())
+    return result, table
+
+
+def read_figures(store: WindowStore) -> dict[str, np.ndarray]:
+    """The `FIGURES` of all windows of a comparison, each [windows, positions]."""
+    return {name: store.rows(name) for name in FIGURES}
+
+
+def noise(
+    candidate: Candidate, baseline: Baseline, *, threads: int, gpus: int, windows: int
+) -> dict:
+    """Compare the baseline model with its own store, decoded in other batches.
+
+    Returns:
+        The values of all figures: what they would be without noise is 0 for divergences and 1 for
+        `same_top` and `ppl_ratio`; and how they were had.
+    """
+    attributes = compare(
+        [candidate],
+        baseline,
+        threads=max(1, threads - 1),
+        gpus=gpus,
+        tokens_per_graph=NOISE_TOKENS_PER_GRAPH,
+        last=min(windows, len(baseline.done)),
+    )
+    with WindowStore.open(candidate.output) as store:
+        sample = statistics.Sample(read_figures(store))
+    return {
+        "windows": sample.n_windows,
+        "threads": max(1, threads - 1),
+        "tokens_per_graph": NOISE_TOKENS_PER_GRAPH,
+        "figures": sample.values(),
+        "provenance": attributes,
+    }
+
+
+def _figures(models, stores, baseline, windows, pool):
+    """Fill the stores; yield after each window."""
+    first, n_scored = baseline.first, baseline.n_scored
+    tokens = models[0].with_bos(np.array([baseline.tokens(w) for w in windows], np.int32))
+    streams = (model.logits(tokens, first, first + n_scored) for model in models)
+    for steps in zip(*streams, strict=True):
+        i, position, rows = steps[0]
+        start, stop = position - first, position - first + len(rows)
+        reference = baseline.logits(windows[i], start, stop, pool)
+        targets = tokens[i, position + 1 : position + 1 + len(rows)]
+        for store, model, (_, _, logits) in zip(stores, models, steps, strict=True):
+            figures = position_figures(reference, logits, targets, pool)
+            if not np.isfinite(figures["kld"]).all():
+                raise QuernError(
+                    f"{model.path} computes logits that are not finite in window {windows[i]}, "
+                    f"near position {position}."
+                )
+            store.write(windows[i], start, **figures)
+            if stop == n_scored:
+                if baseline.source_names:
+                    predicted = baseline.sources(windows[i])[first + 1 : first + 1 + n_scored]
+                    store.write(windows[i], source=predicted)
+                store.commit(windows[i])
+        if stop == n_scored:
+            yield
+
+
+def _store(candidate: Candidate, baseline: Baseline) -> WindowStore:
+    a = baseline.attributes
+    attributes = {
+        "kind": "comparison",
+        "baseline_sha256": a["model_sha256"],
+        "quantized_sha256": candidate.info.sha256,
+        "llama_cpp_python": VERSION,
+        "hdf5": h5py.version.hdf5_version,
+        "baseline_encoding": a["encoding"],
+        "clipped": bool(a.get("clipped", False)),
+        "sources": a.get("sources", "[]"),
+    } | {k: a[k] for k in ("text_sha256", "n_ctx", "first_position", "n_scored")}
+    datasets = {
+        name: ((baseline.n_scored,), dtype)
+        for name, dtype in (FIGURES | {"source": np.uint8}).items()
+    }
+    return WindowStore.resume_or_create(candidate.output, len(baseline.done), datasets, attributes)
+
+
+def _looks(n: int):
+    """The numbers of windows after which to look: 16, half as many more each time, and n."""
+    looked = 16
+    while looked < n:
+        yield looked
+        looked += looked // 2
+    yield n
+
+
+def _known(store, until, batch, n) -> bool:
+    """Whether the figure's interval is narrow enough, at a look that has its share of 5 %."""
+    look = list(_looks(n)).index(batch) + 1
+    sample = statistics.Sample(read_figures(store))
+    width = sample.half_width(until.figure, 1 - 0.05 / (look * (look + 1)))
+    value = sample.values()[until.figure]
+    log.info("%d windows: %s = %.6g ± %.2g", batch, until.figure, value, width)
+    return width <= until.within * abs(value)
+
+
+def _require_same_model(base: Baseline, info: ModelInfo) -> None:
+    a = base.attributes
+    if a["tokenizer_sha256"] not in (info.tokenizer_sha256, ""):
+        raise QuernError(
+            f"{base.path} was made with another tokenizer than the quantized model's; they are "
+            "not the same model."
+        )
+    if a["n_vocab"] != info.n_vocab:
+        raise QuernError(
+            f"{base.path} has a vocabulary of {a['n_vocab']} tokens, the quantized model one of "
+            f"{info.n_vocab}; they are not the same model."
+        )

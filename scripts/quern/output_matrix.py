@@ -1,0 +1,133 @@
+"""The product with a model's output matrix, for hidden states that were kept earlier.
+
+What enters the output matrix is small beside the logits that leave it, so a baseline store keeps
+the former. Some architectures then scale, soft-cap or shift the logits (llama.cpp, src/models):
+their transform is rebuilt from the metadata, and proved before it is relied on.
+"""
+
+import hashlib
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from . import QuernError, kernels
+from .gguf_files import ModelInfo, shards
+
+BLOCK_BYTES = 8 << 20  # of float32 weights multiplied at a time: they stay in the cache
+# What ggml makes of the hidden state before the product, by the type of the weights.
+HIDDEN_TYPES = {"F16": np.float16, "BF16": np.uint16, "F32": np.float32}
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What happens to logits after the product: `cap · tanh(scale · x / cap)`, where cap > 0."""
+
+    scale: float = 1.0
+    cap: float = 0.0
+
+    def apply(self, logits: np.ndarray) -> None:
+        """Transform float32 logits in place."""
+        if self.scale != 1:
+            logits *= np.float32(self.scale)
+        if self.cap:
+            logits *= np.float32(1 / self.cap)
+            np.tanh(logits, out=logits)
+            logits *= np.float32(self.cap)
+
+
+@dataclass
+class OutputMatrix:
+    """Output weights [n_vocab, n_embd], float16, float32, or bfloat16 as its bits in uint16.
+
+    Attributes:
+        type: ggml's name of the weights' type.
+        bias: float32 [n_vocab], or None.
+        candidates: transforms that the metadata suggests; `transform` is the one in use.
+    """
+
+    weights: np.ndarray
+    type: str
+    bias: np.ndarray | None = None
+    candidates: tuple[Transform, ...] = (Transform(),)
+    transform: Transform = field(default_factory=Transform)
+
+    @classmethod
+    def of_model(cls, path: Path, info: ModelInfo) -> "OutputMatrix":
+        """The output matrix of a GGUF, mapped, not read.
+
+        Raises:
+            QuernError: it has none of a type that can be multiplied here.
+        """
+        found, files = info.output, shards(Path(path))
+        kind = found.get("type", "no output weights")
+        if kind not in HIDDEN_TYPES:
+            raise QuernError(f"{path} has {kind}; F16, BF16 or F32 output weights are needed.")
+        rows, columns = found["rows"], found["columns"]
+
+        def mapped(shard, offset, dtype, shape):
+            return np.memmap(files[shard], dtype, "r", offset, shape)
+
+        weights = mapped(found["shard"], found["offset"], HIDDEN_TYPES[kind], (rows, columns))
+        bias = None
+        if found["bias_offset"] is not None:
+            bias = mapped(found["bias_shard"], found["bias_offset"], np.float32, (rows,))
+        scales = [info.logit_scale, 1 / info.logit_scale] if info.logit_scale else []
+        caps = [info.logit_softcap] if info.logit_softcap else []
+        candidates = itertools.product([*scales, 1.0], [*caps, 0.0])
+        return cls(weights, kind, bias, tuple(Transform(*pair) for pair in candidates))
+
+    @property
+    def hidden_type(self) -> type:
+        """The dtype in which ggml feeds the hidden state to the product."""
+        return HIDDEN_TYPES[self.type]
+
+    def sha256(self) -> str:
+        """Hash of the weights and the bias."""
+        digest = hashlib.sha256(self.type.encode())
+        for array in (self.weights, self.bias):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def logits(self, hidden: np.ndarray, out: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
+        """Logits of hidden states.
+
+        Every entry is computed in the same order of operations however many threads `pool` has.
+
+        Args:
+            hidden: as stored, [k, n_embd].
+            out: float32 [at least k, n_vocab], overwritten.
+
+        Returns:
+            The first k rows of `out`.
+        """
+        states, out = kernels.to_float32(np.ascontiguousarray(hidden)), out[: len(hidden)]
+        n_vocab, n_embd = self.weights.shape
+        step = max(64, BLOCK_BYTES // (4 * n_embd))
+        scratch = threading.local()
+
+        def some(start):
+            columns = slice(start, min(start + step, n_vocab))
+            block = out[:, columns]
+            if not hasattr(scratch, "weights"):
+                scratch.weights = np.empty((step, n_embd), np.float32)
+            weights = self.weights[columns]
+            weights = kernels.to_float32(weights, scratch.weights[: len(weights)])
+            np.matmul(states, weights.T, out=block)
+            if self.bias is not None:
+                block += self.bias[columns]
+            self.transform.apply(block)
+
+        with threadpool_limits(1, "blas"):
+            list(pool.map(some, range(0, n_vocab, step)))
+        return out
+
+
+def to_hidden_type(hidden: np.ndarray, dtype: type) -> np.ndarray:
+    """float32 hidden states as they are stored; uint16 holds the bits of bfloat16."""
+    return kernels.to_bfloat16(hidden) if dtype == np.uint16 else hidden.astype(dtype)
