@@ -15,9 +15,11 @@ include: "rules/common.smk"
 include: "rules/models.smk"
 include: "rules/corpora.smk"
 include: "rules/logits.smk"
+include: "rules/ladder.smk"
 include: "rules/imatrix.smk"
 include: "rules/quantize.smk"
 include: "rules/compare.smk"
+include: "rules/grow.smk"
 include: "rules/report.smk"
 
 

@@ -6,6 +6,7 @@ are generated. Every figure is the best of --repeat runs of a whole command, sta
 """
 
 import argparse
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -70,7 +71,12 @@ class Bench:
         self.windows = case.windows
         self.model = DEMO if case.shape is None else folder / "model.gguf"
         if case.shape:
-            write_model(self.model, **case.shape)
+            # In a process of its own: a child's peak memory begins with its parent's.
+            maker = multiprocessing.get_context("spawn").Process(
+                target=write_model, args=(self.model,), kwargs=case.shape
+            )
+            maker.start()
+            maker.join()
         sources = [corpora.Source("library", str(DEMO.parent / "text/documents.jsonl"))]
         text = corpora.SEPARATOR.join(t for s in sources for t in corpora.documents(s))
         self.text = folder / "text.txt"

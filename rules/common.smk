@@ -18,9 +18,8 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)])
 )
 
-from quern import QuernError, configuration, fingerprint
+from quern import QuernError, configuration, fingerprint, recipes
 from quern.gguf_files import shards
-from quern.recipes import recipes_of
 
 
 def checked_recipes():
@@ -32,7 +31,14 @@ def checked_recipes():
         for corpus in config["evaluation"]["corpora"]:
             if corpus not in config["corpora"]:
                 raise QuernError(f"evaluation.corpora: {corpus} is no corpus of the configuration.")
-        return recipes_of(config)
+        growth = config["growth"] or {}
+        if growth.get("corpus") and growth["corpus"] not in config["corpora"]:
+            raise QuernError(
+                f"growth.corpus: {growth['corpus']} is no corpus of the configuration."
+            )
+        if growth.get("eager") and not growth["largest_tokens"]:
+            raise QuernError("growth.eager: all steps at once need an end; set largest_tokens.")
+        return recipes.recipes_of(config)
     except QuernError as error:
         raise WorkflowError(str(error)) from None
 
@@ -50,6 +56,7 @@ def one_of(names):
 wildcard_constraints:
     model=one_of(config["models"]),
     corpus=one_of(config["corpora"]),
+    judge=one_of(config["corpora"]),
     recipe=one_of(RECIPES),
     part="evaluation|pool",
 
@@ -123,21 +130,35 @@ def comparison_until(wildcards):
 
 
 def recipe_settings(wildcards):
-    """A recipe and the code that carries it out."""
-    return {"code": code("quantize.py")} | RECIPES[wildcards.recipe]
+    """A recipe, its imatrix if that is a user's file, and the code that carries it out."""
+    recipe = RECIPES[wildcards.recipe]
+    path = config["imatrix"]["files"].get(recipe["imatrix"])
+    content = {"sha256": CONTENT.of(path)} if path else {}
+    policy = {"unreached": config["imatrix"]["unreached"]} if recipe["imatrix"] else {}
+    return {"code": code("quantize.py")} | recipe | content | policy
 
 
 def recipe_imatrix(wildcards):
-    """The imatrix of a recipe, if it has one."""
-    corpus = RECIPES[wildcards.recipe]["imatrix"]
-    return [f"results/{wildcards.model}/imatrix/{corpus}.gguf"] if corpus else []
+    """The imatrix of a recipe, if it has one: a user's file, or what is made of a corpus."""
+    name = RECIPES[wildcards.recipe]["imatrix"]
+    if name is None:
+        return []
+    if name in config["imatrix"]["files"]:
+        return ancient(config["imatrix"]["files"][name])
+    return [f"results/{wildcards.model}/imatrix/{name}.gguf"]
 
 
 def recipe_options(wildcards, input):
     """A recipe as options of the command."""
-    recipe = RECIPES[wildcards.recipe]
+    return options_of(RECIPES[wildcards.recipe], input)
+
+
+def options_of(recipe, input):
+    """A recipe as options of the command, with the imatrix among a job's inputs."""
     options = ["--type", recipe["type"]]
-    options += ["--imatrix", *input.imatrix] if recipe["imatrix"] else []
+    if recipe["imatrix"]:
+        options += ["--imatrix", *input.imatrix, "--unreached", config["imatrix"]["unreached"]]
+        options += ["--prior", str(recipe.get("prior", 0))]
     options += ["--pure"] if recipe.get("pure") else []
     for key in ("output_type", "token_embedding_type"):
         if key in recipe:

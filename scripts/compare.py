@@ -42,7 +42,8 @@ def main(arguments):
         with files.replacing(text) as temporary:
             temporary.write_text(printout.text(result))
         files.write_json(summary, result)
-        print(printout.text(result), end="")
+        if "log" not in arguments:  # by hand
+            print(printout.text(result), end="")
 
 
 def figure_and_share(text: str) -> tuple[str, float]:

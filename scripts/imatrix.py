@@ -1,39 +1,26 @@
-"""Collect an importance matrix. In: GGUF, tokens. Out: llama.cpp's GGUF imatrix."""
+"""Merge shards into an importance matrix. In: shards (HDF5). Out: llama.cpp's GGUF imatrix (or
+`.dat`, by the ending), and what it lacks and how noisy it is (JSON)."""
 
 from pathlib import Path
 
-from quern import imatrix, stage
+from quern import files, imatrix, stage
 from quern.gguf_files import ModelInfo
-from quern.llama import Model
-from quern.windows import read_tokens
 
 
 def main(arguments):
-    info = ModelInfo.read(arguments.info)
-    tokens = read_tokens(arguments.tokens)
-    with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
-        result = imatrix.collect(
-            model,
-            info,
-            tokens,
-            n_ctx=arguments.n_ctx,
-            dataset=arguments.dataset,
-            limit=arguments.windows,
-            first=getattr(arguments, "from"),
-            last=arguments.to,
-        )
-    result.write(arguments.output)
+    merged = imatrix.merge(arguments.shards, arguments.dataset, arguments.windows)
+    merged.matrix.write(arguments.output)
+    files.write_json(arguments.report, imatrix.report(merged, ModelInfo.read(arguments.info)))
 
 
 if __name__ == "__main__":
     p = stage.parser(__doc__)
-    p.add_argument("--model", type=Path, required=True, help="GGUF file")
+    p.add_argument(
+        "--shards", type=Path, nargs="+", required=True, help="HDF5 from imatrix_shard.py"
+    )
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
-    p.add_argument("--tokens", type=Path, required=True, help="HDF5 from tokens.py")
-    p.add_argument("--n-ctx", type=int, default=512, help="tokens per window")
-    p.add_argument("--windows", type=int, help="use at most this many windows of the text")
+    p.add_argument("--windows", type=int, help="how many windows the shards were to cover")
     p.add_argument("--dataset", default="calibration", help="recorded as the imatrix's origin")
-    stage.add_window_range(p)
-    stage.add_compute(p)
-    p.add_argument("--output", type=Path, required=True, help="GGUF to write")
+    p.add_argument("--output", type=Path, required=True, help="GGUF or .dat to write")
+    p.add_argument("--report", type=Path, required=True, help="JSON to write")
     stage.run(main, p.parse_args())

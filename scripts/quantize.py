@@ -21,6 +21,8 @@ def main(arguments):
         recipe,
         arguments.output,
         imatrix=arguments.imatrix,
+        prior=arguments.prior,
+        unreached=arguments.unreached,
         threads=arguments.threads,
     )
     files.write_json(arguments.output_info, model_info(arguments.output).as_dict())
@@ -38,7 +40,19 @@ if __name__ == "__main__":
     p.add_argument("--model", type=Path, required=True, help="unquantized GGUF file")
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     p.add_argument("--type", required=True, help="as llama-quantize names it, such as Q4_K_M")
-    p.add_argument("--imatrix", type=Path, help="llama.cpp's GGUF imatrix")
+    p.add_argument("--imatrix", type=Path, help="llama.cpp's GGUF imatrix, or its older .dat")
+    p.add_argument(
+        "--prior",
+        type=float,
+        default=0.0,
+        help="tokens' worth of belief that all columns matter alike",
+    )
+    p.add_argument(
+        "--unreached",
+        default="neutral",
+        metavar="POLICY",
+        help="for weights that calibration did not reach: neutral, refuse, or a tensor type",
+    )
     p.add_argument("--pure", action="store_true", help="the same type for all tensors")
     p.add_argument("--output-type", help="tensor type of the output matrix")
     p.add_argument("--token-embedding-type", help="tensor type of the token embeddings")

@@ -27,7 +27,6 @@ log = logging.getLogger("quern.logits")
 
 STORES = ("auto", "hidden", "logits")
 LOGITS_TYPES = ("float32", "float16")
-PROOF_WINDOWS = 2  # decoded in full to prove that the logits can be had from the hidden states
 PROOF_KLD = 1e-9  # nats, the largest KLD of a position that passes for proof
 
 
@@ -86,60 +85,64 @@ def choose_encoding(
     *,
     store: str,
     logits_type: str,
-) -> Encoding:
+) -> tuple[Encoding, dict[tuple[int, int], np.ndarray]]:
     """Try on real windows whether logits can be had from hidden states, and choose.
 
     Args:
-        windows: tokens, int32 [n, n_ctx]; the first and the last are tried.
+        windows: tokens to try it on, int32 [n, n_ctx].
         begin, end: the scored positions.
         store: `hidden`, `logits`, or `auto`, which takes `hidden` where it is proved.
         logits_type: of `logits`.
 
+    Returns:
+        The encoding, and hidden states that were had on the way, float32 [k, n_embd] by (window,
+        position).
+
     Raises:
         QuernError: `hidden` is asked for and the reconstruction is not exact.
     """
-    tried, best, reason = [], None, "asked for"
+    reason = "asked for"
     if store != "logits":
         try:
-            tried = _reconstructions(model, info, windows, begin, end)
+            ways, hidden = _reconstructions(model, info, windows, begin, end)
         except QuernError as error:
             reason = str(error)
-        best = min(tried, key=lambda encoding: encoding.kld, default=None)
-        # Of several that pass, the first is the smallest and the likeliest.
-        proved = next((e for e in tried if e.kld <= PROOF_KLD), None)
-        if proved:
-            return proved
-        if best:
+        else:
+            # Of several that pass, the first is the smallest and the likeliest.
+            if proved := next((way for way in ways if way.kld <= PROOF_KLD), None):
+                return proved, hidden
             reason = (
-                f"logits from hidden states would be off by a KLD of up to {best.kld:.1e} nats, "
-                f"more than {PROOF_KLD:.0e}"
+                "logits from hidden states would be off by a KLD of up to "
+                f"{min(way.kld for way in ways):.1e} nats, more than {PROOF_KLD:.0e}"
             )
         if store == "hidden":
             raise QuernError(f"{model.path}: {reason}; use the store `auto` or `logits`.")
     dtype = np.dtype(logits_type).type
     kld = _rounding(model, windows, begin, end, dtype) if dtype != np.float32 else 0.0
-    return Encoding("logits", dtype, reason, kld)
+    return Encoding("logits", dtype, reason, kld), {}
 
 
-def _reconstructions(model, info, windows, begin, end) -> list[Encoding]:
-    """Every way to keep hidden states, with its largest KLD over the proof windows."""
+def _reconstructions(model, info, windows, begin, end):
+    """Every way to keep hidden states with its largest KLD over the windows; the states."""
     matrix = OutputMatrix.of_model(model.path, info)
     dtypes = dict.fromkeys([matrix.hidden_type, np.float32])
     ways = [(d, replace(matrix, transform=t)) for d in dtypes for t in matrix.candidates]
-    worst = np.zeros(len(ways))
+    worst, kept, buffer = np.zeros(len(ways)), {}, np.empty((0, model.n_vocab), np.float32)
     with ThreadPoolExecutor(model.threads) as pool:
-        buffer = None
-        for _, _, hidden, logits in model.hidden_states(windows, begin, end, with_logits=True):
-            if buffer is None or len(buffer) < len(logits):
+        steps = model.hidden_states(windows, begin, end, with_logits=True)
+        for window, position, hidden, logits in steps:
+            kept[window, position] = hidden
+            if len(buffer) < len(logits):
                 buffer = np.empty_like(logits)
             for i, (dtype, way) in enumerate(ways):
                 again = way.logits(to_hidden_type(hidden, dtype), buffer, pool)
                 worst[i] = max(worst[i], _largest_kld(logits, again, pool))
     reason = "proved on real windows"
-    return [
+    found = [
         Encoding("hidden", dtype, reason, float(kld), way)
         for kld, (dtype, way) in zip(worst, ways, strict=True)
     ]
+    return found, kept
 
 
 def _rounding(model, windows, begin, end, dtype) -> float:
@@ -202,12 +205,15 @@ def write_baseline(
         "hdf5": h5py.version.hdf5_version,
         "asked": f"{store} {logits_type}{' with output' if embed_output else ''}",
     }
-    kept = WindowStore.resume(output, identity, n)
+    kept, had = WindowStore.resume(output, identity, n), {}
     if kept is None:
-        proof = tokens.windows(n_ctx, [0, n - 1][:PROOF_WINDOWS])
-        encoding = choose_encoding(
-            model, info, proof[:], begin, end, store=store, logits_type=logits_type
+        proof = [0, n - 1]  # decoded in full, to prove the reconstruction
+        encoding, hidden = choose_encoding(
+            *(model, info, tokens.windows(n_ctx, proof)[:], begin, end),
+            store=store,
+            logits_type=logits_type,
         )
+        had = {(proof[i], position): rows for (i, position), rows in hidden.items()}
         log.info("store %s: %s", encoding.name, encoding.reason)
         columns = model.n_embd if encoding.name == "hidden" else model.n_vocab
         datasets = {
@@ -220,36 +226,51 @@ def write_baseline(
             partial_path(output), n, datasets, identity | encoding.attributes(), extra
         )
     with kept:
+        proved = ((w, p, rows) for (w, p), rows in had.items() if w in wanted)
+        list(_keep(kept, model, tokens, proved))
         missing = [w for w in wanted if not kept.done[w]]
-        if missing:
-            _fill(kept, model, tokens.windows(n_ctx, missing), missing, begin, end)
+        with tqdm(total=len(missing), unit="window", desc="baseline", disable=None) as bar:
+            for _ in _keep(kept, model, tokens, _decoded(kept, model, tokens, missing)):
+                bar.update()
         facts = kept.attributes | {"n_windows": n, "bytes_per_token": kept.bytes_per(end - begin)}
         kept.finish(output)
     return facts
 
 
-def _fill(kept, model, windows, missing, begin, end) -> None:
-    name = kept.attributes["encoding"]
-    dtype = kept.dtype(name)
-    if name == "hidden":
-        steps = ((i, p, rows) for i, p, rows, _ in model.hidden_states(windows, begin, end))
+def _decoded(kept, model, tokens, numbers):
+    """What the model says in these windows: (window, position, rows), in order."""
+    first = kept.attributes["first_position"]
+    last = first + kept.attributes["n_scored"]
+    windows = tokens.windows(kept.attributes["n_ctx"], numbers)
+    if not numbers:
+        return
+    if kept.attributes["encoding"] == "hidden":
+        for i, position, rows, _ in model.hidden_states(windows, first, last):
+            yield numbers[i], position, rows
     else:
-        steps = model.logits(windows, begin, end)
-    with tqdm(total=len(missing), unit="window", desc="baseline", disable=None) as bar:
-        for i, position, rows in steps:
-            if not np.isfinite(rows).all():
-                raise QuernError(
-                    f"{model.path} computes values that are not finite in window {missing[i]}, "
-                    f"near position {position}."
-                )
-            rows = to_hidden_type(rows, dtype)
-            kept.write(missing[i], position - begin, **{name: rows})
-            if position + len(rows) == end:
-                kept.write(missing[i], tokens=windows[i : i + 1][0])
-                if windows.has_sources:
-                    kept.write(missing[i], source=windows.sources(slice(i, i + 1))[0])
-                kept.commit(missing[i])
-                bar.update()
+        for i, position, rows in model.logits(windows, first, last):
+            yield numbers[i], position, rows
+
+
+def _keep(kept, model, tokens, steps):
+    """Write what the model says into the store; yield after each window that is complete."""
+    name, n_ctx = kept.attributes["encoding"], kept.attributes["n_ctx"]
+    first, n_scored = kept.attributes["first_position"], kept.attributes["n_scored"]
+    for window, position, rows in steps:
+        if not np.isfinite(rows).all():
+            raise QuernError(
+                f"{model.path} computes values that are not finite in window {window}, near "
+                f"position {position}."
+            )
+        start = position - first
+        kept.write(window, start, **{name: to_hidden_type(rows, kept.dtype(name))})
+        if start + len(rows) == n_scored:
+            own = tokens.windows(n_ctx, [window])
+            kept.write(window, tokens=own[:][0])
+            if own.has_sources:
+                kept.write(window, source=own.sources(slice(None))[0])
+            kept.commit(window)
+            yield window
 
 
 def _output_arrays(matrix: OutputMatrix) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
 from . import files
@@ -36,6 +37,65 @@ def divergence_against_size(frame: pd.DataFrame, title: str, path: Path) -> None
     axes.set(xlabel="size (bits per weight)", ylabel="mean KLD (nats)", title=title)
     axes.grid(alpha=0.3, which="both")
     axes.legend()
+    _save(figure, path)
+
+
+def growth(result: dict, without: dict, title: str, path: Path) -> None:
+    """Score and KLD percentiles against calibration tokens, with 95 % intervals.
+
+    Args:
+        result: `growth.choose`'s.
+        without: figures of the types without an imatrix, where there are any.
+    """
+    steps, decision = result["steps"], result["decision"]
+    tokens = [step["tokens"] for step in steps]
+    kinds = list(steps[0]["figures"])
+    figure, axes = plt.subplots(
+        len(kinds), 2, figsize=(10, 3.8 * len(kinds)), layout="constrained", squeeze=False
+    )
+    for (left, right), kind in zip(axes, kinds, strict=True):
+        groups = ((left, ["score"]), (right, ["kld_p99", "kld_p95", "kld_p90", "kld_median"]))
+        for side, names in groups:
+            for color, name in zip(cycle(plt.cm.tab10.colors), names, strict=False):
+                rows = [step["figures"][kind][name] for step in steps]
+                value = [r["value"] for r in rows]
+                ends = [
+                    [r["value"] - r["low"] for r in rows],
+                    [r["high"] - r["value"] for r in rows],
+                ]
+                side.errorbar(tokens, value, ends, fmt="o-", capsize=3, label=name, color=color)
+                if kind in without:
+                    level = without[kind][name]["value"]
+                    side.axhline(level, color=color, ls=":", lw=1)
+            side.axvline(tokens[decision["chosen"]], color="k", lw=1, ls="--")
+            side.set(xscale="log", xlabel="calibration tokens", title=f"{kind}")
+            side.grid(alpha=0.3, which="both")
+            side.legend(title="dotted: no imatrix" if kind in without else None)
+        left.set(ylabel="score (nats)")
+        right.set(ylabel="KLD (nats)", yscale="log")
+    figure.suptitle(f"{title}: {decision['reason']}; dashed: chosen")
+    _save(figure, path)
+
+
+def importances(frame: pd.DataFrame, title: str, path: Path) -> None:
+    """Mean importance of each weight, layers × kinds of weights, log scale.
+
+    Args:
+        frame: `imatrix_statistics.table`'s.
+    """
+    grid = frame.pivot_table(index="layer", columns="kind", values="mean")
+    figure, axes = plt.subplots(
+        figsize=(1.5 + 0.7 * len(grid.columns), 2 + 0.22 * len(grid)), layout="constrained"
+    )
+    image = axes.imshow(np.log10(grid.where(grid > 0)), aspect="auto", cmap="viridis")
+    axes.set_xticks(range(len(grid.columns)), grid.columns, rotation=45, ha="right")
+    axes.set_yticks(range(len(grid)), ["-" if layer < 0 else layer for layer in grid.index])
+    axes.set(ylabel="layer", title=title)
+    figure.colorbar(image, label="log10 of the mean squared input")
+    _save(figure, path)
+
+
+def _save(figure, path: Path) -> None:
     with files.replacing(path) as temporary:
         # No date in the file: the same figures give the same bytes.
         figure.savefig(temporary, dpi=150, metadata={"Software": None})

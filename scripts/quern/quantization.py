@@ -2,8 +2,11 @@
 
 import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from . import QuernError, files, llama
 from .gguf_files import ModelInfo, require_unquantized
@@ -37,6 +40,8 @@ def quantize(
     output: Path,
     *,
     imatrix: Path | None = None,
+    prior: float = 0.0,
+    unreached: str = "neutral",
     threads: int = 1,
 ) -> None:
     """Write the quantized model; the same inputs give the same bytes in any folder.
@@ -44,28 +49,36 @@ def quantize(
     The imatrix is recorded under llama-quantize's own keys, its path relative to the output's
     folder.
 
+    Args:
+        prior: draws the importances towards uniform, see `Imatrix.importances`.
+        unreached: what to do with weights that calibration did not reach, or not in all experts:
+            `neutral` weights them evenly where it did not, `refuse` raises, and the name of a
+            tensor type gives the whole weight that type.
+
     Raises:
         QuernError: the model is quantized already, a type is unknown, the imatrix is of another
-            model, or llama.cpp refuses.
+            model or lacks weights that it must not, or llama.cpp refuses.
     """
     require_unquantized(info, model)
     _require_type(recipe.type, llama.quantization_types(), "quantization type")
     others = [recipe.output_type, recipe.token_embedding_type, *(t for _, t in recipe.tensor_types)]
     for name in filter(None, others):
         _require_type(name, llama.tensor_types(), "tensor type")
-    importances, metadata = None, None
+    importances, metadata, overrides = None, None, list(recipe.tensor_types)
     if imatrix is not None:
         matrix = Imatrix.read(imatrix)
         matrix.require_fit(info, imatrix)
-        importances = matrix.importances()
+        importances = matrix.importances(prior)
         metadata = {
             "quantize.imatrix.file": os.path.relpath(imatrix, output.parent),
             **({"quantize.imatrix.dataset": matrix.datasets[0]} if matrix.datasets else {}),
             "quantize.imatrix.entries_count": len(importances),
             "quantize.imatrix.chunks_count": matrix.chunks,
         }
-        for name, count in matrix.unreached().items():
-            log.warning("%s: %d experts were never reached and get neutral weights", name, count)
+        if prior:
+            metadata["quern.imatrix.prior"] = str(prior)
+        lacking = matrix.unreached(info)
+        overrides += _treat(lacking, unreached, importances, info, imatrix)
     with files.replacing(output) as temporary:
         llama.quantize(
             model,
@@ -77,8 +90,30 @@ def quantize(
             pure=recipe.pure,
             output_type=recipe.output_type,
             token_embedding_type=recipe.token_embedding_type,
-            tensor_overrides=list(recipe.tensor_types),
+            tensor_overrides=overrides,
         )
+
+
+def _treat(lacking, policy, importances, info, imatrix) -> list[tuple[str, str]]:
+    """Carry out the policy for weights that calibration did not reach; further overrides."""
+    if not lacking:
+        return []
+    first = next(iter(lacking))
+    if policy == "refuse":
+        raise QuernError(
+            f"{imatrix} lacks {lacking[first]} of {info.matrices[first][1]} matrices of {first}, "
+            f"and some of {len(lacking)} weights in all; calibrate with more text, or choose "
+            "another policy for what is unreached."
+        )
+    for name, count in lacking.items():
+        columns, matrices = info.matrices[name]
+        log.warning("%s: calibration did not reach %d of %d; %s", name, count, matrices, policy)
+        if policy == "neutral" and name not in importances:
+            importances[name] = np.ones(columns * matrices, np.float32)
+    if policy == "neutral":
+        return []
+    _require_type(policy, llama.tensor_types(), "tensor type")
+    return [(f"^{re.escape(name)}$", policy) for name in lacking]
 
 
 def _require_type(name: str, known: dict[str, int], what: str) -> None:

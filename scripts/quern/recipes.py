@@ -7,28 +7,38 @@ from . import QuernError
 OPTIONS = ("pure", "output_type", "token_embedding_type", "tensor_types")
 
 
+def needs_imatrix(kind: str) -> bool:
+    """Whether llama.cpp refuses to quantize to `kind` without one (src/llama-quant.cpp)."""
+    return kind.startswith(("IQ1", "IQ2", "IQ3_X")) or kind == "Q2_K_S"
+
+
 def recipes_of(config: dict) -> dict[str, dict]:
     """All recipes of a configuration, by name.
 
-    A name reads `TYPE[.variant][+imatrix]`: `Q4_K_M`, `Q4_K_M+wiki`, `Q4_0.pure+wiki`. A recipe
-    has the keys `type`, `imatrix` (a corpus, or None) and those of `OPTIONS` that are set.
+    A name reads `TYPE[.variant][+imatrix[^prior]]`: `Q4_K_M`, `Q4_K_M+wiki`, `Q4_0.pure+wiki^1000`.
+    A recipe has the keys `type`, `imatrix` (a corpus, an imatrix file, or None), `prior` where it
+    is not 0, and those of `OPTIONS` that are set.
 
     Raises:
-        QuernError: an imatrix names no corpus, or two entries give the same name.
+        QuernError: an imatrix names neither a corpus nor a file, or two entries give the same name.
     """
+    known = [*config["corpora"], *config["imatrix"]["files"]]
     recipes: dict[str, dict] = {}
     for i, sweep in enumerate(config["quantize"]):
         options = {key: sweep[key] for key in OPTIONS if sweep.get(key)}
-        for kind, imatrix in product(sweep["types"], sweep["imatrix"]):
-            if imatrix != "none" and imatrix not in config["corpora"]:
+        for kind, imatrix, prior in product(sweep["types"], sweep["imatrix"], sweep["prior"]):
+            if imatrix != "none" and imatrix not in known:
                 raise QuernError(
-                    f"quantize.{i}.imatrix: {imatrix} is no corpus; known are none, "
-                    f"{', '.join(config['corpora'])}."
+                    f"quantize.{i}.imatrix: {imatrix} is no corpus or file; known are none, "
+                    f"{', '.join(known)}."
                 )
+            prior = prior if imatrix != "none" else 0
             name = kind
             name += f".{sweep['variant']}" if "variant" in sweep else ""
             name += f"+{imatrix}" if imatrix != "none" else ""
+            name += f"^{prior:g}" if prior else ""
             recipe = {"type": kind, "imatrix": None if imatrix == "none" else imatrix, **options}
+            recipe |= {"prior": prior} if prior else {}
             if recipes.setdefault(name, recipe) != recipe:
                 raise QuernError(
                     f"quantize.{i}: there is another recipe {name} with other options; give this "

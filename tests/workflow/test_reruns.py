@@ -17,6 +17,7 @@ EVERYTHING = {
     "corpus": 1,
     "tokens": 2,
     "baseline": 1,
+    "noise": 1,
     "imatrix": 1,
     "quantize": 4,
     "compare": 4,
@@ -24,7 +25,7 @@ EVERYTHING = {
 }
 # A text decides nothing about the models that are quantized without an imatrix.
 FROM_CORPUS = {k: v for k, v in EVERYTHING.items() if k != "model"} | {"quantize": 2}
-FROM_BASELINE = {"baseline": 1, "compare": 4, "summary": 1}
+FROM_BASELINE = {"baseline": 1, "noise": 1, "compare": 4, "summary": 1}
 
 
 def changed(**paths):
@@ -62,6 +63,8 @@ def test_the_same_results_in_a_moved_folder(house):
         (changed(evaluation__n_ctx=128), FROM_BASELINE),
         (changed(evaluation__windows=4), FROM_BASELINE),
         (changed(evaluation__scored="all"), FROM_BASELINE),
+        (changed(evaluation__store="logits"), FROM_BASELINE),
+        (changed(evaluation__until={"within": 0.1}), {"compare": 4, "summary": 1}),
         (changed(imatrix__windows=3),
          {"imatrix": 1, "quantize": 2, "compare": 2, "summary": 1}),
         (changed(quantize=[CONFIG["quantize"][0] | {"output_type": "Q6_K"}]),
@@ -99,7 +102,8 @@ def edit(path, old, new):
 @pytest.mark.parametrize(
     ("module", "jobs"),
     [
-        ("statistics", {"compare": 4, "summary": 1}),
+        ("statistics", {"noise": 1, "compare": 4, "summary": 1}),
+        ("printout", {"compare": 4, "summary": 1}),
         ("plots", {"summary": 1}),
         ("quantization", {"quantize": 4, "compare": 4, "summary": 1}),
         ("corpora", FROM_CORPUS),
