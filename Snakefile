@@ -33,6 +33,11 @@ rule all:
             corpus=config["evaluation"]["corpora"],
             ending=["csv", "md", "png"],
         ),
+        expand(
+            "results/{model}/imatrix/{corpus}.png",
+            model=config["models"],
+            corpus=CALIBRATED,
+        ),
 
 
 rule baselines:
@@ -42,6 +47,16 @@ rule baselines:
             "results/{model}/baseline/{corpus}.h5",
             model=config["models"],
             corpus=config["evaluation"]["corpora"],
+        ),
+
+
+rule imatrices:
+    """Only the importance matrices, grown if the configuration says so."""
+    input:
+        expand(
+            "results/{model}/imatrix/{corpus}.gguf",
+            model=config["models"],
+            corpus=CALIBRATED,
         ),
 
 

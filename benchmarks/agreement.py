@@ -127,8 +127,8 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
         windows.tokenize(model, info.tokenizer_sha256, text, folder / "tokens.h5")
         tokens = windows.read_tokens(folder / "tokens.h5")
         logits.write_baseline(model, info, tokens, folder / "b.h5", n_ctx=n_ctx, limit=n)
-        matrix = imatrix.collect(model, info, tokens, n_ctx=n_ctx, dataset="d", limit=n)
-    matrix.write(folder / "ours.gguf")
+        imatrix.collect(model, info, tokens, folder / "shard.h5", n_ctx=n_ctx, last=n)
+    imatrix.merge([folder / "shard.h5"], "d").matrix.write(folder / "ours.gguf")
 
     base_ppl = peers.baseline(folder / "base", n)
     peers.run(

@@ -44,6 +44,8 @@ def checked_recipes():
 
 
 RECIPES = checked_recipes()
+# Corpora whose pools give an imatrix.
+CALIBRATED = sorted({r["imatrix"] for r in RECIPES.values()} & set(config["corpora"]))
 CONTENT = fingerprint.ContentHashes(Path("results/.content.json"))
 # Locally, Snakemake would run any number of GPU jobs at once unless the number is limited.
 workflow.global_resources.setdefault("gpu", 1)
@@ -144,7 +146,7 @@ def recipe_imatrix(wildcards):
     if name is None:
         return []
     if name in config["imatrix"]["files"]:
-        return ancient(config["imatrix"]["files"][name])
+        return [ancient(config["imatrix"]["files"][name])]
     return [f"results/{wildcards.model}/imatrix/{name}.gguf"]
 
 

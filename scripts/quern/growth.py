@@ -108,7 +108,7 @@ def _mean_log_score(parts: list[statistics.Replicates]) -> statistics.Replicates
     return statistics.Replicates(
         {"ln_score": float(mean([p.values["score"] for p in parts]))},
         {"ln_score": mean([p.drawn["score"] for p in parts])},
-        {"ln_score": mean([p.left_out["score"] for p in parts])},
+        {},
         parts[0].n_windows,
     )
 
@@ -124,7 +124,7 @@ def _figures(replicates: statistics.Replicates) -> dict:
 def _write(path: Path, replicates: statistics.Replicates, windows: np.ndarray) -> None:
     with files.replacing(path) as temporary, h5py.File(temporary, "w") as h5:
         h5.attrs["ln_score"] = replicates.values["ln_score"]
-        h5["drawn"], h5["left_out"] = replicates.drawn["ln_score"], replicates.left_out["ln_score"]
+        h5["drawn"] = replicates.drawn["ln_score"]
         h5["windows"] = windows
 
 
@@ -135,7 +135,7 @@ def _read(path: Path) -> tuple[statistics.Replicates, np.ndarray]:
             replicates = statistics.Replicates(
                 {"ln_score": float(h5.attrs["ln_score"])},
                 {"ln_score": h5["drawn"][:]},
-                {"ln_score": h5["left_out"][:]},
+                {},
                 len(windows),
             )
             return replicates, windows

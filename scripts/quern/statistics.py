@@ -5,8 +5,10 @@ bootstrap). One function of the windows' weights makes all figures: weights of 1
 themselves, multinomial weights a bootstrap replicate, a weight of 0 for some windows a jackknife
 replicate, and 1 for a single window that window's figures.
 
-Intervals are BCa (Efron, "Better bootstrap confidence intervals", 1987), widened for few windows as
-by Hesterberg ("What teachers should know about the bootstrap", 2015).
+Intervals of figures are BCa (Efron, "Better bootstrap confidence intervals", 1987), widened for
+few windows as by Hesterberg ("What teachers should know about the bootstrap", 2015). Intervals of
+paired differences are Student's with the bootstrap's standard error: resampled quantiles of two
+nearly equal samples jump together, and BCa takes the jumps for bias (docs/measurements.md).
 """
 
 import functools
@@ -158,9 +160,8 @@ class Sample:
         return Replicates(self.values(), self._in_blocks(drawn), self._in_blocks(left_out), n)
 
     def half_width(self, figure: str, confidence: float) -> float:
-        """Half the width of Student's interval, from the bootstrap's standard error."""
-        t = special.stdtrit(self.n_windows - 1, (1 + confidence) / 2)
-        return float(t * self.replicates.drawn[figure].std(ddof=1))
+        """Half the width of Student's interval of a figure."""
+        return half_width(self.replicates.drawn[figure], self.n_windows, confidence)
 
     def uncertainties(self) -> dict[str, float]:
         """The ± of llama-perplexity (tools/perplexity/perplexity.cpp): as if positions were
@@ -221,13 +222,13 @@ class Replicates:
     def difference(self, other: "Replicates", figure: str) -> tuple[float, float, float]:
         """This figure minus another recipe's on the same windows, and its 95 % interval."""
         value = self.values[figure] - other.values[figure]
-        low, high = bca(
-            value,
-            self.drawn[figure] - other.drawn[figure],
-            self.left_out[figure] - other.left_out[figure],
-            self.n_windows,
-        )
-        return value, low, high
+        half = half_width(self.drawn[figure] - other.drawn[figure], self.n_windows, CONFIDENCE)
+        return value, value - half, value + half
+
+
+def half_width(drawn: np.ndarray, n: int, confidence: float) -> float:
+    """Half the width of Student's interval, from bootstrap replicates over `n` windows."""
+    return float(special.stdtrit(n - 1, (1 + confidence) / 2) * drawn.std(ddof=1))
 
 
 def bca(

@@ -36,12 +36,19 @@ def quantize(made, output, kind="Q4_K_M", *more, model="dense"):
     )
 
 
-def imatrix(made, output, model="dense", *more):
+def imatrix(made, output, model="dense"):
+    shard = command(
+        "imatrix_shard",
+        *("--model", made / f"{model}.gguf", "--info", made / f"{model}.json"),
+        *("--tokens", made / f"{model}.h5", "--n-ctx", 64, "--to", 6),
+        *("--output", output / "s.h5"),
+    )
+    ok(shard)
     return command(
         "imatrix",
-        *("--model", made / f"{model}.gguf", "--info", made / f"{model}.json"),
-        *("--tokens", made / f"{model}.h5", "--n-ctx", 64, "--windows", 6),
-        *("--dataset", "text/pool", "--output", output / "i.gguf", *more),
+        *("--shards", output / "s.h5", "--info", made / f"{model}.json"),
+        *("--dataset", "text/pool", "--output", output / "i.gguf"),
+        *("--report", output / "i.json"),
     )
 
 

@@ -1,12 +1,17 @@
 """The imatrix file, and how sums are formed."""
 
+import logging
+
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quern import QuernError, gguf_files
+from conftest import command, fails_with
+from quern import QuernError, gguf_files, imatrix, imatrix_statistics, quantization, windows
 from quern.imatrix import Collector, Imatrix
+from quern.llama import Model
 
 
 class Product:
@@ -31,8 +36,8 @@ def test_expert_sums_agree_with_a_loop(seed, experts, tokens, shared):
             row = inputs[token, 0 if shared else slot].astype(np.float64)
             sums[ids[token, slot]] += row**2
             counts[ids[token, slot]] += 1
-    np.testing.assert_allclose(collector.imatrix.sums["e"], sums, rtol=1e-12)
-    assert (collector.imatrix.counts["e"] == counts).all()
+    np.testing.assert_allclose(collector.halves[0].sums["e"], sums, rtol=1e-12)
+    assert (collector.halves[0].counts["e"] == counts).all()
 
 
 def test_ten_million_rows_lose_nothing():
@@ -42,7 +47,7 @@ def test_ten_million_rows_lose_nothing():
     for i in range(100):
         collector(Product("w", rows, i))
     expected = 1e7 * float(np.float32(1.1)) ** 2
-    assert collector.imatrix.sums["w"][0, 0] == pytest.approx(expected, rel=1e-9)
+    assert collector.halves[0].sums["w"][0, 0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_write_and_read_back(tmp_path):
@@ -57,7 +62,6 @@ def test_write_and_read_back(tmp_path):
         assert (found.counts[name] == matrix.counts[name]).all()
     importances = found.importances()
     assert importances["blk.0.e.weight"].tolist() == [0.25, 0.5, 1, 1]
-    assert found.unreached() == {"blk.0.e.weight": 1}
     first = (tmp_path / "i.gguf").read_bytes()
     found.write(tmp_path / "j.gguf")
     assert (tmp_path / "j.gguf").read_bytes() == first
@@ -82,3 +86,185 @@ def test_the_first_tensor_that_differs_is_named(made, tmp_path):
     matrix.add("blk.0.attn_q.weight", np.ones((1, 128)), np.array([7]))
     with pytest.raises(QuernError, match=r"attn_q\.weight has 128 values there and 1 × 256"):
         matrix.require_fit(info, tmp_path / "i.gguf")
+
+
+# --- shards ----------------------------------------------------------------------------------
+
+
+def collect(made, shard, first, last, name="dense"):
+    info = gguf_files.model_info(made / f"{name}.gguf")
+    tokens = windows.read_tokens(made / f"{name}.h5")
+    with Model(made / f"{name}.gguf", threads=2) as model:
+        imatrix.collect(model, info, tokens, shard, n_ctx=64, first=first, last=last)
+    return shard
+
+
+@pytest.mark.parametrize("name", ["dense", "moe"])
+def test_shards_in_any_order_and_grouping_equal_one_long_run(made, tmp_path, name):
+    cuts = {"whole": [(0, 12)], "uneven": [(0, 3), (3, 4), (4, 12)], "even": [(0, 6), (6, 12)]}
+    merged = {}
+    for kind, ranges in cuts.items():
+        shards = [collect(made, tmp_path / f"{kind}{a}.h5", a, b, name) for a, b in ranges]
+        merged[kind] = imatrix.merge(shards[::-1], "text/pool")
+    whole = merged.pop("whole")
+    assert whole.matrix.chunks == 12 and not whole.exhausted
+    for other in merged.values():
+        for name, sums in whole.matrix.sums.items():
+            np.testing.assert_array_equal(
+                sums.astype(np.float32), other.matrix.sums[name].astype(np.float32)
+            )
+            assert (whole.matrix.counts[name] == other.matrix.counts[name]).all()
+        assert imatrix.noise(other.halves) == pytest.approx(imatrix.noise(whole.halves))
+
+
+def test_a_shard_takes_what_the_pool_still_has(made, tmp_path):
+    count = windows.read_tokens(made / "dense.h5").n_windows(64)
+    shards = [
+        collect(made, tmp_path / "a.h5", 0, count - 2),
+        collect(made, tmp_path / "b.h5", count - 2, count + 50),
+        collect(made, tmp_path / "c.h5", count + 50, count + 90),
+    ]
+    merged = imatrix.merge(shards, "text/pool", asked=count + 90)
+    assert merged.matrix.chunks == count and merged.exhausted
+    assert not imatrix.merge(shards[:1], "text/pool", asked=count - 2).exhausted
+
+
+def test_shards_that_do_not_fit_are_refused(made, tmp_path):
+    a, b = (collect(made, tmp_path / f"{first}.h5", first, first + 2) for first in (0, 3))
+    with pytest.raises(QuernError, match="begins at window 3, not at 2"):
+        imatrix.merge([a, b], "d")
+    with h5py.File(b, "r+") as h5:
+        h5.attrs["text_sha256"] = "another"
+    with pytest.raises(QuernError, match="is of another text than the other shards"):
+        imatrix.merge([a, b], "d")
+    b.write_bytes(b.read_bytes()[:1000])
+    with pytest.raises(QuernError, match="no whole shard"):
+        imatrix.merge([a, b], "d")
+
+
+def test_noise_falls_as_the_pool_grows(made, tmp_path):
+    few = imatrix.merge([collect(made, tmp_path / "few.h5", 0, 4)], "d")
+    many = imatrix.merge([collect(made, tmp_path / "many.h5", 0, 64)], "d")
+    small, large = (np.median(list(imatrix.noise(m.halves).values())) for m in (many, few))
+    assert 0 < small < large / 2
+
+
+def test_a_nan_stops_the_shard_and_names_tensor_and_window():
+    collector = Collector()
+    collector.window(41)
+    rows = np.ones((1, 20, 8), np.float32)
+    collector(Product("blk.0.attn_q.weight", rows, 0))
+    rows[0, 3, 3] = np.inf
+    with pytest.raises(QuernError, match=r"blk\.0\.ffn_up\.weight are not finite in window 41"):
+        collector(Product("blk.0.ffn_up.weight", rows, 1))
+
+
+# --- other people's files --------------------------------------------------------------------
+
+
+def test_the_old_format_there_and_back(tmp_path):
+    matrix = Imatrix(datasets=["wiki.txt"], chunks=7, chunk_size=64)
+    matrix.add("blk.0.a.weight", np.array([[448.0, 896.0]]), np.array([448]))
+    matrix.write(tmp_path / "i.dat")
+    found = Imatrix.read(tmp_path / "i.dat")
+    assert (found.datasets, found.chunks) == (["wiki.txt"], 7)
+    np.testing.assert_allclose(found.importances()["blk.0.a.weight"], [1, 2], rtol=1e-6)
+    whole = (tmp_path / "i.dat").read_bytes()
+    for size in (2, 20, len(whole) - 12):
+        (tmp_path / "cut.dat").write_bytes(whole[:size])
+        with pytest.raises(QuernError, match=r"is no imatrix of llama\.cpp, or is cut short"):
+            Imatrix.read(tmp_path / "cut.dat")
+
+
+# --- what is done with importances -----------------------------------------------------------
+
+
+def test_a_prior_draws_importances_towards_their_mean():
+    matrix = Imatrix()
+    matrix.add("w", np.array([[10.0, 30.0]]), np.array([10]))
+    assert matrix.importances()["w"].tolist() == [1, 3]
+    np.testing.assert_allclose(matrix.importances(prior=10)["w"], [1.5, 2.5])
+    np.testing.assert_allclose(matrix.importances(prior=1e9)["w"], [2, 2], rtol=1e-6)
+    matrix.add("e", np.array([[8.0, 4.0], [0, 0]]), np.array([4, 0]))
+    np.testing.assert_allclose(matrix.importances(prior=4)["e"], [1.75, 1.25, 1.5, 1.5])
+
+
+@pytest.fixture
+def with_dead_expert(made, tmp_path):
+    """An imatrix of the mixture of experts, one of which no token reaches, without layer 1."""
+    merged = imatrix.merge([collect(made, tmp_path / "s.h5", 0, 8, "moe")], "text/pool")
+    for name in [n for n in merged.matrix.sums if n.startswith("blk.1.attn")]:
+        del merged.matrix.sums[name], merged.matrix.counts[name]
+    merged.matrix.write(tmp_path / "i.gguf")
+    return merged, gguf_files.model_info(made / "moe.gguf"), tmp_path / "i.gguf"
+
+
+def test_what_calibration_never_reached_is_listed(with_dead_expert):
+    merged, info, _ = with_dead_expert
+    lacking = imatrix.report(merged, info)["unreached"]
+    experts = {f"blk.{i}.ffn_{kind}_exps.weight" for i in (0, 1) for kind in ("gate", "up", "down")}
+    missing = {f"blk.1.attn_{x}.weight" for x in ("q", "k", "v", "output")}
+    assert set(lacking) == experts | missing
+    assert set(lacking.values()) == {1}
+
+
+def test_policies_for_what_was_not_reached(made, with_dead_expert, tmp_path, caplog):
+    _, info, path = with_dead_expert
+
+    def types(policy):
+        quantization.quantize(
+            *(made / "moe.gguf", info, quantization.Recipe("IQ2_XXS"), tmp_path / "q.gguf"),
+            imatrix=path,
+            unreached=policy,
+        )
+        tensors = gguf_files.open_gguf(tmp_path / "q.gguf").tensors
+        return {t.name: t.tensor_type.name for t in tensors}
+
+    with caplog.at_level(logging.WARNING, "quern.quantization"):
+        neutral = types("neutral")
+    assert "blk.0.ffn_up_exps.weight: calibration did not reach 1 of 4" in caplog.text
+    assert neutral["blk.0.ffn_up_exps.weight"] == neutral["blk.1.attn_q.weight"] == "IQ2_XXS"
+    kept = types("Q8_0")
+    assert kept["blk.0.ffn_up_exps.weight"] == kept["blk.1.attn_q.weight"] == "Q8_0"
+    assert kept["blk.0.attn_q.weight"] == "IQ2_XXS"
+    with pytest.raises(QuernError, match=r"lacks 1 of 4 matrices of blk\.0\.ffn_down_exps"):
+        types("refuse")
+    with pytest.raises(QuernError, match="no tensor type Q9_9"):
+        types("Q9_9")
+
+
+# --- statistics ------------------------------------------------------------------------------
+
+
+def test_statistics_by_their_definitions():
+    matrix = Imatrix()
+    matrix.add("blk.0.ffn_up.weight", np.array([[4.0, 4, 4, 4, 4, 4, 4, 36]]), np.array([4]))
+    matrix.add("blk.1.ffn_up.weight", np.array([[0.0, 0, 0, 0, 0, 0, 0, 8]]), np.array([4]))
+    frame = imatrix_statistics.table(matrix, {"blk.0.ffn_up.weight": 0.25}).set_index("tensor")
+    row = frame.loc["blk.0.ffn_up.weight"]
+    assert (row.layer, row.kind, row.elements) == (0, "ffn_up", 8)
+    assert (row.total, row["mean"], row["min"], row["max"]) == (16, 2, 1, 9)
+    share = np.array([1 / 16] * 7 + [9 / 16])
+    assert row.entropy == pytest.approx(-(share * np.log2(share)).sum())
+    assert row.zd == 1 / 8
+    assert row.noise == 0.25
+    other = frame.loc["blk.1.ffn_up.weight"]
+    assert other.active == 1 / 8
+    assert other.entropy == 0
+    assert other.similarity == pytest.approx(36 / np.sqrt(7 * 16 + 36**2))
+    layers = imatrix_statistics.layers(frame.reset_index())
+    assert layers.total.tolist() == [16, 2]
+
+
+def test_statistics_as_files(made, tmp_path):
+    imatrix.merge([collect(made, tmp_path / "s.h5", 0, 4)], "d").matrix.write(tmp_path / "i.gguf")
+    arguments = [
+        *("--imatrix", tmp_path / "i.gguf", "--csv", tmp_path / "t.csv"),
+        *("--layers", tmp_path / "l.csv", "--picture", tmp_path / "p.png"),
+    ]
+    result = command("imatrix_statistics", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 15
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+    (tmp_path / "i.gguf").write_bytes(b"GGUF")
+    fails_with(command("imatrix_statistics", *arguments), "i.gguf is damaged or cut short")

@@ -18,13 +18,17 @@ EVERYTHING = {
     "tokens": 2,
     "baseline": 1,
     "noise": 1,
+    "imatrix_shard": 1,
     "imatrix": 1,
+    "imatrix_of_corpus": 1,
+    "imatrix_statistics": 1,
     "quantize": 4,
     "compare": 4,
     "summary": 1,
 }
 # A text decides nothing about the models that are quantized without an imatrix.
 FROM_CORPUS = {k: v for k, v in EVERYTHING.items() if k != "model"} | {"quantize": 2}
+IMATRIX = {"imatrix_shard": 1, "imatrix": 1, "imatrix_of_corpus": 1, "imatrix_statistics": 1}
 FROM_BASELINE = {"baseline": 1, "noise": 1, "compare": 4, "summary": 1}
 
 
@@ -66,7 +70,7 @@ def test_the_same_results_in_a_moved_folder(house):
         (changed(evaluation__store="logits"), FROM_BASELINE),
         (changed(evaluation__until={"within": 0.1}), {"compare": 4, "summary": 1}),
         (changed(imatrix__windows=3),
-         {"imatrix": 1, "quantize": 2, "compare": 2, "summary": 1}),
+         IMATRIX | {"quantize": 2, "compare": 2, "summary": 1}),
         (changed(quantize=[CONFIG["quantize"][0] | {"output_type": "Q6_K"}]),
          {"quantize": 4, "compare": 4, "summary": 1}),
         (changed(corpora__topics__seed=5), FROM_CORPUS),
@@ -104,7 +108,7 @@ def edit(path, old, new):
     [
         ("statistics", {"noise": 1, "compare": 4, "summary": 1}),
         ("printout", {"compare": 4, "summary": 1}),
-        ("plots", {"summary": 1}),
+        ("plots", {"summary": 1, "imatrix_statistics": 1}),
         ("quantization", {"quantize": 4, "compare": 4, "summary": 1}),
         ("corpora", FROM_CORPUS),
     ],
