@@ -38,6 +38,7 @@ rule all:
             model=config["models"],
             corpus=CALIBRATED,
         ),
+        growth_reports(),
 
 
 rule baselines:

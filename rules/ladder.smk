@@ -81,6 +81,21 @@ def report_to_use(wildcards):
     return f"{used_imatrix(wildcards)}.json"
 
 
+def growth_reports():
+    """What the user reads of each growth."""
+    folder = "results/{model}/growth/{corpus}/{choice}"
+    return (
+        expand(
+            [f"{folder}/steps.md", f"{folder}/steps.png"],
+            model=config["models"],
+            corpus=CALIBRATED,
+            choice=CHOICE,
+        )
+        if GROWTH
+        else []
+    )
+
+
 def growth_recipe(wildcards):
     """The recipe that a step quantizes by."""
     imatrix = None if wildcards.windows == "none" else wildcards.corpus
