@@ -39,14 +39,23 @@ CASES = {
     "small body, large vocabulary": Case(
         40,
         {"n_embd": 512, "n_layer": 4, "n_head": 8, "n_ff": 1536, "tokens": 128256},
-        {"baseline": 0.5, "logits": 0.75, "hidden": 1.0, "bytes": 1 / 200, "memory": 0.7},
+        {
+            "baseline": 0.5,
+            "logits": 0.75,
+            "hidden": 1.0,
+            "bytes": 1 / 200,
+            "memory": 0.7,
+            "imatrix": 0.2,
+        },
     ),
     "1B shape": Case(
         4,
         {"n_embd": 2048, "n_layer": 16, "n_head": 32, "n_ff": 8192, "tokens": 128256},
         {"baseline": 1.0, "logits": 1.0, "hidden": 1.1, "bytes": 1 / 60, "memory": 0.9},
     ),
-    "demo": Case(40, None, {"baseline": 1.0, "logits": 1.0, "hidden": 1.1, "bytes": 1 / 25}),
+    "demo": Case(
+        40, None, {"baseline": 1.0, "logits": 1.0, "hidden": 1.1, "bytes": 1 / 25, "imatrix": 0.9}
+    ),
 }
 
 
@@ -115,6 +124,21 @@ class Bench:
         base.unlink()
         return write, read, size
 
+    def imatrix(self):
+        """Seconds and bytes of llama-imatrix and of a shard of the same windows."""
+        f = self.folder
+        common = ["-f", self.text, "-c", 512, "-t", self.threads, "--no-repack", "-ngl", "0"]
+        tool = [self.tools / "llama-imatrix", "-m", self.model, *common, "-o", f / "peer.gguf"]
+        peer = self.best(lambda: timed(*tool, "--chunks", self.windows))
+        ours = self.best(
+            lambda: self.script(
+                *("imatrix_shard", "--model", self.model, "--info", f / "model.json"),
+                *("--tokens", f / "t.h5", "--to", self.windows, "--threads", self.threads),
+                *("--output", f / "s.h5", "--log", f / "log"),
+            )
+        )
+        return peer, ours
+
     def baseline(self, store, n_ctx=512, windows=None):
         f = self.folder
         output = f / "b.h5"
@@ -169,6 +193,9 @@ def ratios(name: str, case: Case, bench: Bench) -> list[list[str]]:
     seconds, memory = bench.compare()
     row("comparison, store hidden", peer_s, seconds, "s", case.limits["hidden"])
     row("peak memory, hidden", peer_b / 1e6, memory / 1e6, "MB", case.limits.get("memory"))
+    (peer_s, peer_b), (seconds, memory) = bench.imatrix()
+    row("imatrix", peer_s, seconds, "s", case.limits.get("imatrix"))
+    row("peak memory, imatrix", peer_b / 1e6, memory / 1e6, "MB", None)
     scored = case.windows * 255
     row("bytes per scored token", peer_size / scored, size / scored, "B", case.limits["bytes"])
     return rows
@@ -229,7 +256,7 @@ def main():
                 print(growth(bench, arguments.growth).to_markdown(index=False, floatfmt=".4g"))
                 return
             rows += ratios(name, case, bench)
-            print(*rows[-7:], sep="\n", file=sys.stderr, flush=True)
+            print(*rows[-9:], sep="\n", file=sys.stderr, flush=True)
     columns = ["model", "what", "llama.cpp", "Quern", "ratio", "limit", ""]
     print(pd.DataFrame(rows, columns=columns).to_markdown(index=False, disable_numparse=True))
 

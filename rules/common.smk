@@ -125,6 +125,17 @@ def corpus_sources(wildcards):
     return json.dumps(config["corpora"][wildcards.corpus]["sources"])
 
 
+def token_settings(wildcards):
+    """How a part is tokenized."""
+    return {"code": code("tokens.py"), "options": special_tokens(wildcards)}
+
+
+def special_tokens(wildcards):
+    """The option that parses special tokens, for calibration pools."""
+    wanted = wildcards.part == "pool" and config["imatrix"]["special_tokens"]
+    return "--special" if wanted else ""
+
+
 def comparison_until(wildcards):
     """The option that ends a comparison early, if the configuration asks for it."""
     until = config["evaluation"]["until"]

@@ -57,13 +57,15 @@ rule tokens:
         mem_mb=2000,
         runtime=60,
     params:
-        settings={"code": code("tokens.py")},
+        settings=token_settings,
+        special=special_tokens,
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --text {input.text:q}"
         " --documents {input.documents:q}"
+        " {params.special}"
         " --output {output.tokens:q}"
         " --facts {output.facts:q}"
         " --log {log:q}"

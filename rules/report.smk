@@ -13,6 +13,7 @@ rule summary:
             expand("results/{{model}}/compare/{recipe}/{{corpus}}.h5", recipe=RECIPES)
         ),
         noise="results/{model}/baseline/{corpus}.noise.json",
+        imatrices=expand("results/{{model}}/imatrix/{corpus}.json", corpus=CALIBRATED),
     output:
         csv="results/{model}/summary/{corpus}.csv",
         pairs="results/{model}/summary/{corpus}.pairs.csv",
@@ -38,6 +39,7 @@ rule summary:
         " --compare {input.compare:q}"
         " --positions {input.positions:q}"
         " --noise {input.noise:q}"
+        " --imatrices {input.imatrices:q}"
         " --title '{wildcards.model} on {wildcards.corpus}'"
         " --csv {output.csv:q}"
         " --pairs {output.pairs:q}"

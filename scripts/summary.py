@@ -12,9 +12,11 @@ def main(arguments):
         arguments.recipes, arguments.info, arguments.compare, arguments.positions
     )
     noise = files.read_json(arguments.noise)["figures"]
+    imatrices = {path.stem: files.read_json(path) for path in arguments.imatrices}
     summary.write(
         recipes,
         noise,
+        imatrices,
         arguments.title,
         csv=arguments.csv,
         pairs_csv=arguments.pairs,
@@ -34,6 +36,13 @@ if __name__ == "__main__":
         "--positions", type=Path, nargs="+", required=True, help="HDF5 of each comparison"
     )
     p.add_argument("--noise", type=Path, required=True, help="JSON from noise.py")
+    p.add_argument(
+        "--imatrices",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="JSON of the imatrices, from imatrix.py",
+    )
     p.add_argument("--title", required=True, help="title of the picture")
     p.add_argument("--csv", type=Path, required=True, help="CSV to write")
     p.add_argument("--pairs", type=Path, required=True, help="CSV of pairs to write")

@@ -16,6 +16,7 @@ def main(arguments):
             arguments.text,
             arguments.output,
             windows.read_documents(arguments.documents, arguments.text),
+            special=arguments.special,
         )
     tokens = windows.read_tokens(arguments.output)
     facts = {
@@ -23,6 +24,7 @@ def main(arguments):
         "bos": tokens.bos,
         "text_sha256": tokens.text_sha256,
         "tokenizer_sha256": tokens.tokenizer_sha256,
+        "special": arguments.special,
         "llama_cpp_python": VERSION,
     }
     files.write_json(arguments.facts, facts)
@@ -34,6 +36,9 @@ if __name__ == "__main__":
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     p.add_argument("--text", type=Path, required=True, help="UTF-8 text")
     p.add_argument("--documents", type=Path, help="CSV from corpus.py, to know each token's source")
+    p.add_argument(
+        "--special", action="store_true", help="parse special tokens instead of taking them as text"
+    )
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")
     stage.run(main, p.parse_args())

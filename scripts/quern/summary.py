@@ -140,7 +140,20 @@ def beaten_by(recipes: list[Recipe], compared: pd.DataFrame, figure: str = "scor
     return found
 
 
-def markdown(frame: pd.DataFrame, title: str, noise: dict[str, float]) -> str:
+def _of_imatrix(name: str, report: dict) -> str:
+    """An imatrix in a sentence, with what calibration did not reach."""
+    said = f"Imatrix {name}: {report['tokens']:,} tokens"
+    if report["noise_median"] is not None:
+        said += f", importances known to {report['noise_median']:.1%} (median over tensors)"
+    if not report["unreached"]:
+        return f"{said}; every weight was reached.\n"
+    lacking = ", ".join(f"{tensor} ({n})" for tensor, n in report["unreached"].items())
+    return f"{said}; **not reached** (number of matrices): {lacking}.\n"
+
+
+def markdown(
+    frame: pd.DataFrame, title: str, noise: dict[str, float], imatrices: dict[str, dict]
+) -> str:
     """The table as GitHub Markdown, numbers to the right, and what to know to read it."""
     text = pd.DataFrame({c: frame[c].map(form.format) for c, form in COLUMNS.items()})
     for name in SHOWN_INTERVALS:
@@ -158,12 +171,14 @@ def markdown(frame: pd.DataFrame, title: str, noise: dict[str, float]) -> str:
         "Noise of the instrument (the baseline against itself): mean KLD "
         f"{noise['kld_mean']:.1e}, 99 % {noise['kld_p99']:.1e}, score {noise['score']:.1e}, "
         f"same top {noise['same_top']:.3%}; recipes that differ by less are tied.\n"
+        + "".join(f"\n{_of_imatrix(name, report)}" for name, report in imatrices.items())
     )
 
 
 def write(
     recipes: list[Recipe],
     noise: dict[str, float],
+    imatrices: dict[str, dict],
     title: str,
     *,
     csv: Path,
@@ -171,12 +186,18 @@ def write(
     markdown_path: Path,
     picture: Path,
 ) -> None:
-    """Write the table (CSV, Markdown), the pairs (CSV) and the picture."""
+    """Write the table (CSV, Markdown), the pairs (CSV) and the picture.
+
+    Args:
+        recipes: as `read` gives them.
+        noise: figures of the baseline against itself.
+        imatrices: reports of the imatrices that were collected, by name.
+    """
     frame, compared = table(recipes), pairs(recipes, noise)
     frame["beaten_by"] = beaten_by(recipes, compared)
     for path, content in ((csv, frame), (pairs_csv, compared)):
         with files.replacing(path) as temporary:
             content.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
-        temporary.write_text(markdown(frame, title, noise))
+        temporary.write_text(markdown(frame, title, noise, imatrices))
     plots.divergence_against_size(frame, title, picture)

@@ -97,12 +97,15 @@ def tokenize(
     text: Path,
     output: Path,
     documents: pd.DataFrame | None = None,
+    *,
+    special: bool = False,
 ) -> int:
     """Tokenize a text file into `output` (HDF5) piece by piece; return the number of tokens.
 
     Args:
         documents: where in the text each document begins (`offset`, bytes, rising) and what
             `source` it is from; then each token's source is kept as well.
+        special: parse special tokens in the text, instead of taking them as text.
 
     Raises:
         QuernError: the text is missing, empty or not UTF-8.
@@ -115,12 +118,13 @@ def tokenize(
         h5.attrs["tokenizer_sha256"] = tokenizer_sha256
         h5.attrs["bos"] = model.bos if model.add_bos else -1
         h5.attrs["llama_cpp_python"] = VERSION
+        h5.attrs["special"] = special
         stream = h5.create_dataset("tokens", (0,), np.int32, maxshape=(None,), chunks=(1 << 16,))
         labels = _Sources(model, documents, h5) if documents is not None else None
         first = np.array([model.bos] if model.add_bos else [], np.int32)
         with tqdm(total=size, unit="B", unit_scale=True, desc="tokenize", disable=None) as bar:
             for piece in _pieces(text):
-                own = model.tokenize(piece)
+                own = model.tokenize(piece, special=special)
                 tokens = np.concatenate([first, own])
                 stream.resize((count + len(tokens),))
                 stream[count:] = tokens

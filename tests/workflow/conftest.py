@@ -48,7 +48,9 @@ class House:
         """Run; return how many jobs of each rule finished."""
         result = self.snakemake(*options)
         assert result.returncode == 0, result.stderr
-        started = re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", result.stderr + result.stdout, re.M)
+        started = re.findall(
+            r"^(?:local)?(?:rule|checkpoint) (\w+):", result.stderr + result.stdout, re.M
+        )
         return Counter(name for name in started if name != "all")
 
     def would_run(self, *options: str) -> Counter:
