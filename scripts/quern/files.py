@@ -1,4 +1,5 @@
-"""Whole files or none: atomic writes, content hashes, JSON with a stable byte order."""
+"""Whole files or none: atomic writes, content hashes, JSON with a stable byte order; and arrays in
+files that are read piece by piece."""
 
 import contextlib
 import hashlib
@@ -6,6 +7,8 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from . import QuernError
 
@@ -60,3 +63,21 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise QuernError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+class StoredRows:
+    """Rows of numbers in a file; a slice of them is read into memory, [rows, columns]."""
+
+    def __init__(self, path: Path, offset: int, dtype: type, rows: int, columns: int):
+        self._path, self._offset, self._dtype = path, offset, np.dtype(dtype)
+        self.shape = rows, columns
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(len(self))
+        offset = self._offset + start * self.shape[1] * self._dtype.itemsize
+        count = (stop - start) * self.shape[1]
+        found = np.fromfile(self._path, self._dtype, count, offset=offset)
+        return found.reshape(-1, self.shape[1])

@@ -28,7 +28,7 @@ log = logging.getLogger("quern.llama")
 VERSION = importlib.metadata.version("llama-cpp-python")
 TOKENS_PER_BATCH = 2048  # tokens of one decode call, as in the peer's tools
 TOKENS_PER_UBATCH = 512  # tokens of one graph by default, as in the peer's tools
-LOGITS_BYTES = 64 << 20  # bound on the logits of one decode call
+LOGITS_BYTES = 96 << 20  # bound on the logits of one decode call
 
 _recent = deque(maxlen=20)  # what llama.cpp said last, for error messages
 _keep = []  # ctypes callbacks must outlive every call that may use them
@@ -313,6 +313,7 @@ class _Context:
             llama_cpp.llama_memory_clear(self._memory, True)
         scored = max(1, LOGITS_BYTES // (self.model.n_vocab * 4))
         one_by_one = self.n_seq == 1 and last - first > scored
+        scored = -(-(last - first) // -(-(last - first) // scored))  # parts of equal length
         begin = 0
         while begin < last:
             end = min(begin + self._width, last)

@@ -275,7 +275,7 @@ def _keep(kept, model, tokens, steps):
 
 def _output_arrays(matrix: OutputMatrix) -> dict[str, np.ndarray]:
     bias = {} if matrix.bias is None else {"output_bias": matrix.bias}
-    return {"output": matrix.weights} | bias
+    return {"output": matrix.weights[:]} | bias
 
 
 def require_tokenizer(tokens: Tokens, info: ModelInfo) -> None:

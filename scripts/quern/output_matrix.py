@@ -16,6 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from . import QuernError, kernels
+from .files import StoredRows
 from .gguf_files import ModelInfo, shards
 
 BLOCK_BYTES = 8 << 20  # of float32 weights multiplied at a time: they stay in the cache
@@ -50,7 +51,7 @@ class OutputMatrix:
         candidates: transforms that the metadata suggests; `transform` is the one in use.
     """
 
-    weights: np.ndarray
+    weights: np.ndarray | StoredRows
     type: str
     bias: np.ndarray | None = None
     candidates: tuple[Transform, ...] = (Transform(),)
@@ -58,7 +59,7 @@ class OutputMatrix:
 
     @classmethod
     def of_model(cls, path: Path, info: ModelInfo) -> "OutputMatrix":
-        """The output matrix of a GGUF, mapped, not read.
+        """The output matrix of a GGUF; its weights are read when they are used.
 
         Raises:
             QuernError: it has none of a type that can be multiplied here.
@@ -69,13 +70,14 @@ class OutputMatrix:
             raise QuernError(f"{path} has {kind}; F16, BF16 or F32 output weights are needed.")
         rows, columns = found["rows"], found["columns"]
 
-        def mapped(shard, offset, dtype, shape):
-            return np.memmap(files[shard], dtype, "r", offset, shape)
-
-        weights = mapped(found["shard"], found["offset"], HIDDEN_TYPES[kind], (rows, columns))
+        # Not mapped: what is mapped counts as memory once it was touched.
+        weights = StoredRows(
+            files[found["shard"]], found["offset"], HIDDEN_TYPES[kind], rows, columns
+        )
         bias = None
         if found["bias_offset"] is not None:
-            bias = mapped(found["bias_shard"], found["bias_offset"], np.float32, (rows,))
+            path, offset = files[found["bias_shard"]], found["bias_offset"]
+            bias = np.fromfile(path, np.float32, rows, offset=offset)
         scales = [info.logit_scale, 1 / info.logit_scale] if info.logit_scale else []
         caps = [info.logit_softcap] if info.logit_softcap else []
         candidates = itertools.product([*scales, 1.0], [*caps, 0.0])
@@ -89,9 +91,10 @@ class OutputMatrix:
     def sha256(self) -> str:
         """Hash of the weights and the bias."""
         digest = hashlib.sha256(self.type.encode())
-        for array in (self.weights, self.bias):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).data)
+        for start in range(0, len(self.weights), 8192):
+            digest.update(np.ascontiguousarray(self.weights[start : start + 8192]).data)
+        if self.bias is not None:
+            digest.update(self.bias.data)
         return digest.hexdigest()
 
     def logits(self, hidden: np.ndarray, out: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from . import QuernError
+from .files import StoredRows
 
 log = logging.getLogger("quern.store")
 
@@ -192,7 +193,7 @@ class WindowStore:
             raise QuernError(f"{self.path} does not hold window {window}.")
         return self._h5[name][window, start:stop]
 
-    def stored_rows(self, name: str, window: int, start: int, stop: int) -> "StoredRows":
+    def stored_rows(self, name: str, window: int, start: int, stop: int) -> StoredRows:
         """Rows `start` to `stop` - 1 of a window, read when they are sliced, by any thread."""
         if not self._h5["done"][window]:
             raise QuernError(f"{self.path} does not hold window {window}.")
@@ -217,24 +218,6 @@ class WindowStore:
     def rows(self, name: str) -> np.ndarray:
         """All complete windows of a dataset, in order: [windows, ...]."""
         return self._h5[name][:][self.done]
-
-
-class StoredRows:
-    """Rows of numbers in a file; a slice of them is read into memory, [rows, columns]."""
-
-    def __init__(self, path: Path, offset: int, dtype: np.dtype, rows: int, columns: int):
-        self._path, self._offset, self._dtype = path, offset, dtype
-        self.shape = rows, columns
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        start, stop, _ = rows.indices(len(self))
-        offset = self._offset + start * self.shape[1] * self._dtype.itemsize
-        count = (stop - start) * self.shape[1]
-        found = np.fromfile(self._path, self._dtype, count, offset=offset)
-        return found.reshape(-1, self.shape[1])
 
 
 def partial_path(output: Path) -> Path:
