@@ -54,7 +54,7 @@ CASES = {
         {"baseline": 1.0, "logits": 1.0, "hidden": 1.1, "bytes": 1 / 60, "memory": 0.9},
     ),
     "demo": Case(
-        40, None, {"baseline": 1.0, "logits": 1.0, "hidden": 1.1, "bytes": 1 / 25, "imatrix": 0.9}
+        300, None, {"baseline": 1.0, "logits": 1.0, "hidden": 1.1, "bytes": 1 / 25, "imatrix": 0.9}
     ),
 }
 

@@ -51,7 +51,7 @@ def growth(result: dict, without: dict, title: str, path: Path) -> None:
     tokens = [step["tokens"] for step in steps]
     kinds = list(steps[0]["figures"])
     figure, axes = plt.subplots(
-        len(kinds), 2, figsize=(10, 3.8 * len(kinds)), layout="constrained", squeeze=False
+        len(kinds), 2, figsize=(12, 3.8 * len(kinds)), layout="constrained", squeeze=False
     )
     for (left, right), kind in zip(axes, kinds, strict=True):
         groups = ((left, ["score"]), (right, ["kld_p99", "kld_p95", "kld_p90", "kld_median"]))
@@ -70,7 +70,9 @@ def growth(result: dict, without: dict, title: str, path: Path) -> None:
             side.axvline(tokens[decision["chosen"]], color="k", lw=1, ls="--")
             side.set(xscale="log", xlabel="calibration tokens", title=f"{kind}")
             side.grid(alpha=0.3, which="both")
-            side.legend(title="dotted: no imatrix" if kind in without else None)
+            # Beside the axes: the lines may lie anywhere within.
+            note = "dotted: no imatrix" if kind in without else None
+            side.legend(title=note, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
         left.set(ylabel="score (nats)")
         right.set(ylabel="KLD (nats)", yscale="log")
     figure.suptitle(f"{title}: {decision['reason']}; dashed: chosen")
