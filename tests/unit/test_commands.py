@@ -106,6 +106,22 @@ def test_baseline_in_two_ranges_equals_one_run(made, tmp_path):
         np.testing.assert_allclose(a.rows("hidden"), b.rows("hidden"), atol=2e-2)
 
 
+def test_special_tokens_are_parsed_when_asked_for(made, tmp_path):
+    (tmp_path / "special.txt").write_text("one<|begin|>two")
+    counts = {}
+    for options in ((), ("--special",)):
+        ok(
+            command(
+                "tokens",
+                *("--model", made / "dense.gguf", "--info", made / "dense.json", *options),
+                *("--text", tmp_path / "special.txt", "--output", tmp_path / "t.h5"),
+                *("--facts", tmp_path / "t.json"),
+            )
+        )
+        counts[options] = json.loads((tmp_path / "t.json").read_text())["tokens"]
+    assert counts[()] - counts[("--special",)] == len("<|begin|>") - 1
+
+
 def test_all_positions_can_be_scored(made, tmp_path):
     ok(baseline(made, tmp_path, scored="all", store="logits"))
     with WindowStore.open(tmp_path / "b.h5") as store:

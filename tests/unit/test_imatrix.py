@@ -91,11 +91,11 @@ def test_the_first_tensor_that_differs_is_named(made, tmp_path):
 # --- shards ----------------------------------------------------------------------------------
 
 
-def collect(made, shard, first, last, name="dense"):
+def collect(made, shard, first, last, name="dense", output=False):
     info = gguf_files.model_info(made / f"{name}.gguf")
     tokens = windows.read_tokens(made / f"{name}.h5")
     with Model(made / f"{name}.gguf", threads=2) as model:
-        imatrix.collect(model, info, tokens, shard, n_ctx=64, first=first, last=last)
+        imatrix.collect(model, info, tokens, shard, n_ctx=64, first=first, last=last, output=output)
     return shard
 
 
@@ -115,6 +115,17 @@ def test_shards_in_any_order_and_grouping_equal_one_long_run(made, tmp_path, nam
             )
             assert (whole.matrix.counts[name] == other.matrix.counts[name]).all()
         assert imatrix.noise(other.halves) == pytest.approx(imatrix.noise(whole.halves))
+
+
+def test_the_output_matrix_is_included_when_asked_for(made, tmp_path):
+    without, both = (
+        imatrix.merge([collect(made, tmp_path / f"{output}.h5", 0, 3, output=output)], "d").matrix
+        for output in (False, True)
+    )
+    assert set(both.sums) - set(without.sums) == {imatrix.OUTPUT}
+    assert both.counts[imatrix.OUTPUT].tolist() == [3 * 64]
+    for name, sums in without.sums.items():
+        assert (sums == both.sums[name]).all()
 
 
 def test_a_shard_takes_what_the_pool_still_has(made, tmp_path):
