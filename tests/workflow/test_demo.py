@@ -44,7 +44,7 @@ def test_an_imatrix_lowers_the_divergence_of_low_bit_types(table):
 def test_the_model_has_learnt_its_language(demo):
     result = json.loads((demo.folder / "results/demo/compare/Q8_0/python.json").read_text())
     info = json.loads((demo.folder / "results/demo/model.json").read_text())
-    assert result["ppl_base"] < info["n_vocab"] / 50
+    assert result["figures"]["ppl_base"]["value"] < info["n_vocab"] / 50
 
 
 def test_the_table_and_the_picture_are_there(demo, table):
