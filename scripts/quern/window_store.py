@@ -18,6 +18,10 @@ from .files import StoredRows
 log = logging.getLogger("quern.store")
 
 
+class StoreInUse(QuernError):
+    """Another process is writing the store."""
+
+
 class WindowStore:
     """Rows of windows under fixed names, with attributes that say what they belong to."""
 
@@ -80,7 +84,7 @@ class WindowStore:
             return cls(Path(path), h5)
         except OSError as error:
             if "unable to lock" in str(error):
-                raise QuernError(f"{path} is being written by another process.") from None
+                raise StoreInUse(f"{path} is being written by another process.") from None
             raise QuernError(
                 f"{path} is damaged or cut short ({_short(error)}); delete it and run again."
             ) from None
@@ -96,7 +100,8 @@ class WindowStore:
             or what was left unfinished is damaged or has other attributes than `expected`.
 
         Raises:
-            QuernError: a finished `output` is damaged or has other attributes.
+            QuernError: a finished `output` is damaged or has other attributes, or another process is
+                writing the unfinished one.
         """
         partial = partial_path(output)
         if not partial.exists():
@@ -108,6 +113,8 @@ class WindowStore:
         try:
             store = cls.open(partial, writable=True)
             store.require(expected)
+        except StoreInUse:
+            raise
         except QuernError as error:
             log.warning("starting anew: %s", error)
             partial.unlink()

@@ -17,7 +17,7 @@ from quern import base_file, comparison, gguf_files, logits, quantization, windo
 from quern.comparison import Candidate, Until
 from quern.llama import Model
 from quern.logits import Baseline
-from quern.window_store import WindowStore, partial_path
+from quern.window_store import StoreInUse, WindowStore, partial_path
 
 N_CTX, WINDOWS = 64, 30
 
@@ -104,13 +104,23 @@ def test_a_killed_baseline_goes_on_where_it_stopped(made, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert done >= 4 and not output.exists()
-    with WindowStore.open(partial_path(output)) as store:
+    with _once_free(partial_path(output)) as store:
         before, numbers = store.rows("logits"), np.flatnonzero(store.done)
         assert len(numbers) < len(store.done)
     subprocess.run(line, check=True, capture_output=True)
     with WindowStore.open(output) as store:
         assert store.done.all()
         assert (store.rows("logits")[numbers] == before).all()
+
+
+def _once_free(path):
+    """Open a store as soon as a killed process, not yet buried, has let go of it."""
+    for _ in range(100):
+        try:
+            return WindowStore.open(path)
+        except StoreInUse:
+            time.sleep(0.05)
+    raise AssertionError(f"{path} stays locked")
 
 
 def test_it_stops_when_sure_and_says_after_how_many_windows(ready, made, tmp_path):

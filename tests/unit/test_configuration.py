@@ -21,9 +21,11 @@ def check(tmp_path, text):
 
 
 def test_the_demo_is_valid_and_defaults_are_filled(tmp_path):
-    config = check(tmp_path, TEXT.replace("  windows: 200\n", ""))
+    config = check(tmp_path, TEXT)
     assert config["evaluation"]["scored"] == "half"
-    assert config["imatrix"] == {"n_ctx": 512, "windows": None}
+    assert config["evaluation"]["until"] is None
+    assert config["imatrix"]["unreached"] == "neutral"
+    assert config["growth"]["min_gain"] == 0.01
     assert config["corpora"]["python"]["seed"] == 0
     assert config["quantize"][0]["pure"] is False
 
@@ -70,8 +72,9 @@ def test_every_key_is_documented():
 
 
 def recipes(*sweeps):
-    sweeps = [{"imatrix": ["none"], **s} for s in sweeps]
-    return recipes_of({"corpora": {"wiki": {}}, "quantize": sweeps})
+    sweeps = [{"imatrix": ["none"], "prior": [0], **s} for s in sweeps]
+    known = {"corpora": {"wiki": {}}, "imatrix": {"files": {"theirs": "x.gguf"}}}
+    return recipes_of(known | {"quantize": sweeps})
 
 
 def test_recipe_names_read_as_a_sentence():
@@ -81,6 +84,8 @@ def test_recipe_names_read_as_a_sentence():
     )
     assert list(found) == ["Q4_K_M", "Q4_K_M+wiki", "Q2_K", "Q2_K+wiki", "Q4_0.pure+wiki"]
     assert found["Q4_0.pure+wiki"] == {"type": "Q4_0", "imatrix": "wiki", "pure": True}
+    priors = recipes({"types": ["Q2_K"], "imatrix": ["none", "theirs"], "prior": [0, 100]})
+    assert list(priors) == ["Q2_K", "Q2_K+theirs", "Q2_K+theirs^100"]
 
 
 def test_two_recipes_of_one_name_are_refused():

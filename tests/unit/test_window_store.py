@@ -11,7 +11,7 @@ import pytest
 
 from conftest import HOUSE
 from quern import QuernError
-from quern.window_store import WindowStore, partial_path, window_range
+from quern.window_store import StoreInUse, WindowStore, partial_path, window_range
 
 DATASETS = {"x": ((1000,), np.float32)}
 WRITER = """
@@ -62,6 +62,22 @@ def test_a_finished_store_takes_more_windows(tmp_path):
         assert store.rows("x")[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
         with pytest.raises(QuernError, match="does not hold window 7"):
             store.read("x", 7)
+
+
+def test_a_store_that_is_being_written_is_left_alone(tmp_path):
+    """Another process holds it: what it has computed must not be lost."""
+    output = tmp_path / "s.h5"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, output, HOUSE / "scripts"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    writer.stdout.readline()
+    with pytest.raises(StoreInUse, match="being written by another process"):
+        WindowStore.resume_or_create(output, 5000, DATASETS, {"a": 1})
+    assert partial_path(output).exists()
+    writer.kill()
+    writer.communicate()
 
 
 def test_a_finished_store_of_other_settings_is_kept(tmp_path):
