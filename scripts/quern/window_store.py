@@ -100,8 +100,8 @@ class WindowStore:
             or what was left unfinished is damaged or has other attributes than `expected`.
 
         Raises:
-            QuernError: a finished `output` is damaged or has other attributes, or another process is
-                writing the unfinished one.
+            QuernError: a finished `output` is damaged or has other attributes, or another process
+                is writing the unfinished one.
         """
         partial = partial_path(output)
         if not partial.exists():
