@@ -76,7 +76,7 @@ wildcard_constraints:
     judge=one_of(config["corpora"]),
     recipe=one_of(RECIPES),
     part="evaluation|pool",
-    raw=one_of({key.split("/")[0] for key in FETCHED}) or "none",
+    raw=one_of({os.path.dirname(key) for key in FETCHED}) or "none",
     samples=r"\d+|all",
 
 
@@ -188,14 +188,21 @@ def corpus_sources(wildcards):
 
 
 def token_settings(wildcards):
-    """How a part is tokenized."""
-    return {"code": code("tokens.py"), "options": special_tokens(wildcards)}
+    """How a part is tokenized, besides what its corpus says."""
+    return {"code": code("tokens.py"), "options": token_options(wildcards)}
 
 
-def special_tokens(wildcards):
-    """The option that parses special tokens, for calibration pools."""
-    wanted = wildcards.part == "pool" and config["imatrix"]["special_tokens"]
-    return "--special" if wanted else ""
+def token_options(wildcards):
+    """Options for special tokens, the chat template, and windows in random order."""
+    corpus = config["corpora"][wildcards.corpus]
+    options = []
+    if wildcards.part == "pool" and config["imatrix"]["special_tokens"]:
+        options += ["--special"]
+    if wildcards.part == "pool" and corpus["order"] == "random-windows":
+        options += ["--n-ctx", str(config["imatrix"]["n_ctx"])]
+    if corpus["chat_template"]:
+        options += ["--chat-template"]
+    return shlex.join(options)
 
 
 def comparison_until(wildcards):

@@ -91,14 +91,15 @@ rule tokens:
         runtime=60,
     params:
         settings=token_settings,
-        special=special_tokens,
+        options=token_options,
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --text {input.text:q}"
         " --documents {input.documents:q}"
-        " {params.special}"
+        " --corpus {input.corpus:q}"
+        " {params.options}"
         " --output {output.tokens:q}"
         " --facts {output.facts:q}"
         " --log {log:q}"

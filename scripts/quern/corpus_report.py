@@ -21,7 +21,7 @@ def summary(name, sources, settings, read: list[int], duplicates: np.ndarray, wr
         entry = by_source.setdefault(source.label, {"language": source.language, "read": 0})
         entry["read"] += read[number]
         entry["duplicates"] = entry.get("duplicates", 0) + int(duplicates[number])
-        entry["weight"] = source.weight
+        entry |= {"weight": source.weight, "part": source.part}
         language = by_language.setdefault(source.language or "unknown", {})
         for part in parts:
             counts = written.sources.get((part, number), {})

@@ -5,6 +5,8 @@ import json
 import pandas as pd
 import pytest
 
+from models import write_model
+
 from .conftest import CONFIG, House, build
 
 PLUGIN = """
@@ -41,7 +43,7 @@ def house(tmp_path, texts, monkeypatch) -> House:
     house = build(tmp_path / "house")
     (house.folder / "input/set").mkdir(parents=True)
     (house.folder / "input/letters.py").write_text(PLUGIN)
-    (house.folder / "input/tiny.gguf").touch()
+    write_model(house.folder / "input/tiny.gguf")
     records = pd.DataFrame({"turns": [[{"text": text}] for text in texts[:30]]})
     records.to_parquet(house.folder / "input/set/train.parquet")
     house.configure(config(MAIL, SET))
@@ -74,6 +76,24 @@ def test_only_what_changed_is_fetched_again(house):
     texts = house.folder / "input/set/train.parquet"
     pd.read_parquet(texts)[:20].to_parquet(texts)
     assert house.run(TARGET) == {"fetch": 1, "corpus": 1}
+
+
+def test_a_mixed_pool_in_random_windows(house):
+    target = "results/tiny/tokens/topics.pool.json"
+    sources = [MAIL | {"weight": 1}, SET | {"weight": 2}]
+    house.configure(config(*sources, order="random-windows"))
+    assert house.run(target) == {"fetch": 3, "corpus": 1, "model": 1, "tokens": 1}
+    facts = json.loads((house.folder / target).read_text())
+    tokens = {label: entry["tokens"] for label, entry in facts["sources"].items()}
+    assert facts["random_windows"] == 64
+    assert tokens["mail/en"] == pytest.approx(tokens["mail/de"], abs=64)
+    assert tokens["set"] == pytest.approx(4 * tokens["mail/de"], abs=256)
+    assert house.would_run(target) == {}
+    changed = config(*sources, order="random-windows")
+    house.configure(changed | {"imatrix": {"n_ctx": 32}})
+    assert house.would_run(target) == {"tokens": 1}
+    house.configure(config(sources[0], SET | {"weight": 3}, order="random-windows"))
+    assert house.would_run(target) == {"corpus": 1, "tokens": 1}
 
 
 def test_a_source_that_is_wrong_is_a_sentence(house):
