@@ -57,7 +57,8 @@ for name, found in SOURCES.items():
         raw.with_content(s, CONTENT.of) if s.kind in sources.FETCHED else s for s in found
     ]
 FETCHED = {
-    raw.facts_name(source).removesuffix(".json"): source
+    # What a corpus does with its samples does not change them.
+    raw.facts_name(source).removesuffix(".json"): replace(source, weight=None, part="")
     for found in SOURCES.values()
     for source in found
     if source.kind in sources.FETCHED
