@@ -194,13 +194,15 @@ def token_settings(wildcards):
 
 
 def token_options(wildcards):
-    """Options for special tokens, the chat template, and windows in random order."""
+    """Options for special tokens, the chat template, and windows that are mixed."""
     corpus = config["corpora"][wildcards.corpus]
     options = []
     if wildcards.part == "pool" and config["imatrix"]["special_tokens"]:
         options += ["--special"]
-    if wildcards.part == "pool" and corpus["order"] == "random-windows":
-        options += ["--n-ctx", str(config["imatrix"]["n_ctx"])]
+    random_windows = wildcards.part == "pool" and corpus["order"] == "random-windows"
+    if random_windows or any("weight" in source for source in corpus["sources"]):
+        user = "imatrix" if wildcards.part == "pool" else "evaluation"
+        options += ["--n-ctx", str(config[user]["n_ctx"])]
     if corpus["chat_template"]:
         options += ["--chat-template"]
     return shlex.join(options)

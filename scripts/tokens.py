@@ -39,7 +39,7 @@ def main(arguments):
         "tokenizer_sha256": tokens.tokenizer_sha256,
         "special": arguments.special or plan.special,
         "llama_cpp_python": VERSION,
-        "random_windows": plan.window,
+        "mixed_windows": plan.window,
         "chat_template_sha256": template.sha256 if template else None,
         "sources": {
             name: {"tokens": count, "weight": plan.weights.get(name), "left": left.get(name, 0)}
@@ -65,7 +65,7 @@ if __name__ == "__main__":
     p.add_argument("--text", type=Path, required=True, help="UTF-8 text")
     p.add_argument("--documents", type=Path, help="CSV from corpus.py, to know each token's source")
     p.add_argument("--corpus", type=Path, help="JSON from corpus.py, to mix sources as it says")
-    p.add_argument("--n-ctx", type=int, default=512, help="tokens per window, in random order")
+    p.add_argument("--n-ctx", type=int, default=512, help="tokens per window that is mixed")
     p.add_argument(
         "--special", action="store_true", help="parse special tokens instead of taking them as text"
     )

@@ -1,8 +1,10 @@
 """The tokens of documents one by one: mixed in proportion, in an order, through a chat template.
 
-Documents are tokenized into a spool on disk; the order is found from their numbers of tokens; then
-they, or windows of them, are copied into the token file. A document's tokens are those of its text
-and of the empty line after it, or of what the chat template makes of it.
+Documents are tokenized into a spool on disk. To mix sources, or to have windows in random order,
+each source's stream of tokens is cut into windows there, whose order is found from numbers alone;
+then they are copied into the token file. Windows stand alone (each begins with BOS), so nothing is
+lost by changing sources between them, and each is of one source. A document's tokens are those of
+its text and of the empty line after it, or of what the chat template makes of it.
 """
 
 import hashlib
@@ -34,15 +36,16 @@ class Plan:
 
     Attributes:
         weights: the share of each source; empty for documents as they come.
-        window: where windows of this many tokens are to be in random order; 0 for documents in
-            theirs.
-        seed: decides the order of windows.
+        window: tokens per window where windows are put in an order; 0 for one stream.
+        random: windows are in random order within their source, not in that of the documents.
+        seed: decides that order.
         special: parse special tokens in the text.
         template: render each document through it; None for plain text.
     """
 
     weights: dict[str, float] = field(default_factory=dict)
     window: int = 0
+    random: bool = False
     seed: int = 0
     special: bool = False
     template: ChatTemplate | None = None
@@ -55,7 +58,7 @@ class Plan:
     def sha256(self, text_sha256: str) -> str:
         """Hash of the text and of what is made of it."""
         template = self.template.sha256 if self.template else None
-        made = [text_sha256, self.weights, self.window, self.seed, template]
+        made = [text_sha256, self.weights, self.window, self.random, self.seed, template]
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
@@ -63,7 +66,7 @@ def plan_of(corpus: dict, part: str, n_ctx: int, template: ChatTemplate | None) 
     """The plan for a part of a corpus, from its `corpus.json`.
 
     Args:
-        n_ctx: tokens per window of the pool.
+        n_ctx: tokens per window.
 
     Raises:
         QuernError: a source with a weight has nothing in the part.
@@ -81,7 +84,8 @@ def plan_of(corpus: dict, part: str, n_ctx: int, template: ChatTemplate | None) 
     random_windows = part == "pool" and corpus["order"] == "random-windows"
     return Plan(
         weights=weights,
-        window=n_ctx if random_windows else 0,
+        window=n_ctx if random_windows or weights else 0,
+        random=random_windows,
         seed=corpus["seed"],
         special=template is not None,
         template=template,
@@ -109,7 +113,7 @@ def tokenize(
     """
     names = list(documents.source.cat.categories)
     groups = documents.source.cat.codes.to_numpy()
-    if plan.window and plan.weights:  # then windows are cut from each source by itself
+    if plan.weights:  # then windows are cut from each source by itself
         in_groups = np.argsort(groups, kind="stable")
         documents, groups = documents.iloc[in_groups], groups[in_groups]
     with tempfile.TemporaryFile(dir=output.parent) as spool:
@@ -130,7 +134,7 @@ def tokenize(
             _copy(spool, start[order], sizes[order], begins, groups, bos, writer)
     used = np.bincount(group[order], sizes[order], minlength=len(names))
     left = np.bincount(groups, counts, minlength=len(names)) - used
-    if plan.window and not plan.weights:
+    if plan.random and not plan.weights:
         return {}  # windows reach across sources; only an unfinished one is left over
     return {name: int(n) for name, n in zip(names, left, strict=True)}
 
@@ -160,7 +164,7 @@ def _spool(model, text, documents, plan, spool) -> np.ndarray:
 
 
 def _windows(begins, counts, groups, width, names, plan):
-    """Whole windows of `width` tokens, in random order: their begins in the spool, sizes, groups.
+    """Whole windows of `width` tokens: their begins in the spool, sizes and groups.
 
     Where sources have weights, each is cut by itself, else the whole stream; the group of a window
     that reaches across sources does not matter then.
@@ -179,7 +183,8 @@ def _windows(begins, counts, groups, width, names, plan):
                 f"source {name}: its {last - first} tokens are too few for a window of {width}; "
                 "give it more text or use a smaller n_ctx."
             )
-        start.append(first + width * shuffled(whole, plan.seed, name))
+        order = shuffled(whole, plan.seed, name) if plan.random else np.arange(whole)
+        start.append(first + width * order)
         group.append(np.full(whole, number))
     start, group = np.concatenate(start), np.concatenate(group)
     return start, np.full(len(start), width), group

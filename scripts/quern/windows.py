@@ -48,8 +48,7 @@ class Tokens:
         """
         if self.n_ctx and n_ctx != self.n_ctx:
             raise QuernError(
-                f"{self.path} is made of windows of {self.n_ctx} tokens in random order, "
-                f"not of {n_ctx}."
+                f"{self.path} is mixed from windows of {self.n_ctx} tokens, not of {n_ctx}."
             )
         count = self.count // n_ctx
         if count < 2:

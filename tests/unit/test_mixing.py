@@ -4,6 +4,7 @@ import json
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,22 +86,39 @@ def text_of(tokens):
     return "".join(chr(t) if t < 256 else "|" for t in tokens)
 
 
+def pool_of(folder, source):
+    """The documents of a source in the pool, in the order of the file, each with an empty line."""
+    table = pd.read_csv(folder / "corpus/documents.csv")
+    table = table[(table.part == "pool") & (table.source == source)]
+    content = (folder / "corpus/pool.txt").read_bytes()
+    places = zip(table.offset, table.bytes, strict=True)
+    return [content[offset : offset + size] + b"\n\n" for offset, size in places]
+
+
+def bytes_of(model, texts):
+    """The tokens of texts, one after the other."""
+    with Model(model, vocab_only=True) as opened:
+        return np.concatenate([opened.tokenize(text) for text in texts])
+
+
 @pytest.mark.parametrize("order", ["structured", "shuffled"])
-def test_documents_in_proportion(model, tmp_path, texts, order):
+def test_sources_in_proportion_each_in_the_order_of_its_documents(model, tmp_path, texts, order):
     mix(tmp_path, texts, order=order)
-    tokens, source, file = tokenize(model, tmp_path)
+    tokens, source, file = tokenize(model, tmp_path, "pool", "--n-ctx", 64)
     assert file.sources == ("a", "b", "c")
-    longest = max(map(len, texts))
-    for end in range(2 * longest, len(tokens), 5000):
-        shares = np.bincount(source[:end], minlength=3) / [3, 1, 1]
-        assert np.ptp(shares) <= longest
+    windows, sources = tokens.reshape(-1, 64), source.reshape(-1, 64)[:, 0]
+    for end in range(5, len(windows)):
+        assert np.ptp(np.bincount(sources[:end], minlength=3) / [3, 1, 1]) <= 1
+    mine = text_of(windows[sources == 0][:, 1:].ravel())
+    read = pool_of(tmp_path, "a")
+    assert mine == text_of(bytes_of(model, read))[: len(mine)]
     facts = json.loads((tmp_path / "t.json").read_text())
     assert sum(entry["tokens"] for entry in facts["sources"].values()) == len(tokens)
-    assert min(entry["left"] for entry in facts["sources"].values()) == 0
-    assert max(entry["left"] for entry in facts["sources"].values()) > 0
+    assert min(entry["left"] for entry in facts["sources"].values()) < 64
+    assert max(entry["left"] for entry in facts["sources"].values()) > 64
     assert facts["sources"]["a"]["weight"] == 3
     assert text_of(tokens).startswith("|")
-    again, _, _ = tokenize(model, tmp_path, name="u")
+    again, _, _ = tokenize(model, tmp_path, "pool", "--n-ctx", 64, name="u")
     assert (again == tokens).all()
 
 
@@ -121,10 +139,10 @@ def test_windows_in_random_order_and_in_proportion(model, tmp_path, texts):
     assert sum(text in whole for text in inside) > 30  # others reach across documents
     assert len(set(inside)) == len(inside)
     assert file.n_windows(64) == len(windows)
-    with pytest.raises(QuernError, match="made of windows of 64 tokens in random order, not of 32"):
+    with pytest.raises(QuernError, match="mixed from windows of 64 tokens, not of 32"):
         file.n_windows(32)
     other, _, _ = tokenize(model, tmp_path, "evaluation", "--n-ctx", 64, name="e")
-    assert len(other) % 64
+    assert (other.reshape(-1, 64)[:, 0] == 256).all()
 
 
 def test_random_windows_without_weights(model, tmp_path, texts):

@@ -85,7 +85,7 @@ def test_a_mixed_pool_in_random_windows(house):
     assert house.run(target) == {"fetch": 3, "corpus": 1, "model": 1, "tokens": 1}
     facts = json.loads((house.folder / target).read_text())
     tokens = {label: entry["tokens"] for label, entry in facts["sources"].items()}
-    assert facts["random_windows"] == 64
+    assert facts["mixed_windows"] == 64
     assert tokens["mail/en"] == pytest.approx(tokens["mail/de"], abs=64)
     assert tokens["set"] == pytest.approx(4 * tokens["mail/de"], abs=256)
     assert house.would_run(target) == {}
