@@ -67,19 +67,13 @@ def build(sources: list[Source], directory: Path, settings: Settings) -> dict:
     with Spool(directory, settings.seed) as spool:
         read = _gather(sources, spool)
         entries = spool.entries()
-        order = np.lexsort((entries["low"], entries["high"]))  # stable: the first one is kept
-        entries = entries[order]
-        repeated = np.zeros(len(entries), bool)
-        for half in ("high", "low"):
-            same = entries[half][1:] == entries[half][:-1]
-            repeated[1:] = same if half == "high" else repeated[1:] & same
-        kept, order = entries[~repeated], order[~repeated]
-        part = _split(kept, sources, settings.evaluation_characters)
+        kept, repeated = _shuffled(entries)
+        part = _split(entries, kept, sources, settings.evaluation_characters)
+        chosen = [kept[part == number] for number in range(len(PARTS))]
         if settings.order == "structured":
-            document_order = np.argsort(order)
-            kept, part = kept[document_order], part[document_order]
-        written = _write(spool, kept, part, sources, directory, settings)
-    duplicates = np.bincount(entries[repeated]["source"], minlength=len(sources))
+            chosen = [np.sort(numbers) for numbers in chosen]
+        written = _write(spool, entries, chosen, sources, directory, settings)
+    duplicates = np.bincount(entries["source"][repeated], minlength=len(sources))
     summary = corpus_report.summary(directory.name, sources, settings, read, duplicates, written)
     files.write_json(directory / "corpus.json", summary)
     corpus_report.write_markdown(directory / "corpus.md", summary)
@@ -109,17 +103,31 @@ def _gather(sources: list[Source], spool: Spool) -> list[int]:
     return read
 
 
-def _split(entries: np.ndarray, sources: list[Source], characters: int) -> np.ndarray:
-    """The part of each document, in its shuffled order, int8 [n]."""
+def _shuffled(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the documents in the order of their keys, and of those that repeat one."""
+    order = np.lexsort((entries["low"], entries["high"]))  # stable: the first one is kept
+    repeated = np.ones(len(order), bool)
+    repeated[:1] = False
+    for half in ("high", "low"):
+        keys = entries[half][order]
+        repeated[1:] &= keys[1:] == keys[:-1]
+    return order[~repeated], order[repeated]
+
+
+def _split(
+    entries: np.ndarray, kept: np.ndarray, sources: list[Source], characters: int
+) -> np.ndarray:
+    """The part of each of the `kept` documents, in their shuffled order, int8 [n]."""
     fixed = np.array([PARTS.index(s.part) if s.part else -1 for s in sources], np.int8)
-    part = fixed[entries["source"]]
-    size = entries["characters"].astype(np.int64)
+    source = entries["source"][kept]
+    part = fixed[source]
+    size = entries["characters"][kept].astype(np.int64)
     left = characters - size[part == _EVALUATION].sum()
     weights = np.array([s.weight or 0.0 for s in sources]) * (fixed < 0)
     groups = [np.flatnonzero(part < 0)]
     limits = [left]
     if weights.any():
-        groups = [np.flatnonzero((part < 0) & (entries["source"] == s)) for s in range(len(fixed))]
+        groups = [np.flatnonzero((part < 0) & (source == s)) for s in range(len(fixed))]
         limits = left * weights / weights.sum()
     for group, limit in zip(groups, limits, strict=True):
         before = np.cumsum(size[group]) - size[group]
@@ -145,15 +153,39 @@ class Written:
     listed: list[dict]
     overlap: float
 
+    def count(self, part: str, source: int, characters: int) -> None:
+        """Count a document that was written."""
+        counts = self.sources.setdefault((part, source), Counter())
+        counts["documents"] += 1
+        counts["characters"] += characters
 
-def _write(spool, entries, part, sources, directory, settings) -> Written:
-    """Write both parts and the table; the pool is held against the evaluation part on the way."""
+    def note(self, match: Match, source: Source, text: bytes, other: bytes) -> None:
+        """Note that a text of the pool matches another one, for evaluation."""
+        self.matches[match.kind] += 1
+        if len(self.listed) < LISTED:
+            self.listed.append(
+                {
+                    "kind": match.kind,
+                    "share": match.share,
+                    "source": source.label,
+                    "pool_sha256": hashlib.sha256(text).hexdigest(),
+                    "evaluation_sha256": hashlib.sha256(other).hexdigest(),
+                }
+            )
+
+
+def _write(spool, entries, chosen, sources, directory, settings) -> Written:
+    """Write both parts and the table; the pool is held against the evaluation part on the way.
+
+    Args:
+        entries: the spool's.
+        chosen: numbers of the documents of each part, in their order.
+    """
+    evaluation = (spool.read(entries[i]) for i in chosen[_EVALUATION])
     remove = settings.near_duplicates == "remove"
-    chosen = [entries[part == number] for number in range(len(PARTS))]
-    evaluation = (spool.read(entry) for entry in chosen[_EVALUATION])
     overlap = Overlap(evaluation, settings.similarity, remove=remove)
     written = Written({}, {}, Counter(), [], 0.0)
-    total = int(entries["bytes"].sum(dtype=np.int64))
+    total = sum(int(entries["bytes"][numbers].sum(dtype=np.int64)) for numbers in chosen)
     with (
         contextlib.ExitStack() as stack,
         tqdm(total=total, unit="B", unit_scale=True, desc="write", disable=None) as bar,
@@ -164,35 +196,21 @@ def _write(spool, entries, part, sources, directory, settings) -> Written:
         table.writerow(COLUMNS)
         for number, name in enumerate(PARTS):
             with _Part(texts[number]) as file:
-                for entry in chosen[number]:
+                for entry in map(entries.__getitem__, chosen[number]):
                     text, source = spool.read(entry), sources[entry["source"]]
                     bar.update(len(text))
-                    digest = hashlib.sha256(text).hexdigest()
                     match = overlap.match(text) if number == _POOL else None
                     if match:
-                        written.matches[match.kind] += 1
-                        if len(written.listed) < LISTED:
-                            other = spool.read(chosen[_EVALUATION][match.document])
-                            written.listed.append(_described(match, source, digest, other))
+                        other = spool.read(entries[chosen[_EVALUATION][match.document]])
+                        written.note(match, source, text, other)
                         if remove:
                             continue
-                    offset = file.add(text)
+                    offset, digest = file.add(text), hashlib.sha256(text).hexdigest()
                     table.writerow((name, source.label, source.language, offset, len(text), digest))
-                    counts = written.sources.setdefault((name, int(entry["source"])), Counter())
-                    counts.update(documents=1, characters=int(entry["characters"]))
+                    written.count(name, int(entry["source"]), int(entry["characters"]))
             written.parts[name] = file.facts
     written.overlap = overlap.share
     return written
-
-
-def _described(match: Match, source: Source, digest: str, other: bytes) -> dict:
-    return {
-        "kind": match.kind,
-        "share": match.share,
-        "source": source.label,
-        "pool_sha256": digest,
-        "evaluation_sha256": hashlib.sha256(other).hexdigest(),
-    }
 
 
 class _Part:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from conftest import command, fails_with
+from conftest import HOUSE, command, fails_with
 from quern import QuernError, raw, samples
 from quern.sources import Source, documents, expand
 
@@ -278,6 +278,14 @@ def test_the_command(tmp_path, plugin):
     fails_with(command("fetch", "--output", tmp_path), "say what to fetch")
     options[3] = "Raises"
     fails_with(command("fetch", *options), "source letters/en:", "the line is dead")
+
+
+def test_the_example_plugin(tmp_path):
+    records = [json.dumps({"letter": {"body": f"Letter {i}."}}) for i in range(9)]
+    (tmp_path / "en.jsonl").write_text("\n".join(records))
+    options = {"folder": str(tmp_path)}
+    example = letters(HOUSE / "config/examples/letters.py", samples=4, skip=3, options=options)
+    assert fetched(example, tmp_path) == [f"Letter {i}." for i in range(3, 7)]
 
 
 def test_all_of_a_config(tmp_path, plugin):
