@@ -40,7 +40,7 @@ def main(arguments):
         "special": arguments.special or plan.special,
         "llama_cpp_python": VERSION,
         "mixed_windows": plan.window,
-        "chat_template_sha256": template.sha256 if template else None,
+        "chat_template": {"sha256": template.sha256, "text": template.source} if template else None,
         "sources": {
             name: {"tokens": count, "weight": plan.weights.get(name), "left": left.get(name, 0)}
             for name, count in tokens.by_source().items()

@@ -188,7 +188,7 @@ def test_a_chat_template_renders_each_document(model, tmp_path, texts):
     assert text.startswith("|[us") and text.count("[assistant]|") == documents - 1
     assert file.text_sha256 != before.text_sha256
     made = json.loads((tmp_path / "t.json").read_text())
-    assert made["chat_template_sha256"] == ChatTemplate.read(model).sha256
+    assert made["chat_template"]["sha256"] == ChatTemplate.read(model).sha256
     assert made["special"] is True
 
 

@@ -51,7 +51,8 @@ def house(tmp_path, texts, monkeypatch) -> House:
 
 
 def test_samples_are_fetched_once_and_added_to(house):
-    assert house.run(TARGET) == {"fetch": 3, "corpus": 1}
+    assert house.run("samples") == {"fetch": 3, "samples": 1}
+    assert house.run(TARGET) == {"corpus": 1}
     facts = json.loads((house.folder / TARGET).read_text())
     read = {label: entry["read"] for label, entry in facts["sources"].items()}
     assert read == {"mail/en": 50, "mail/de": 50, "set": 30}
