@@ -187,7 +187,7 @@ def write_baseline(
         QuernError: the text is too short, the range is wrong, the tokens are another model's, a
             value is not finite, `hidden` is asked for and cannot be had.
     """
-    require_tokenizer(tokens, info)
+    tokens.require_tokenizer(info.tokenizer_sha256)
     n = tokens.n_windows(n_ctx, limit)
     wanted = window_range(first, last, n)
     begin, end = scored_positions(n_ctx, scored)
@@ -276,19 +276,6 @@ def _keep(kept, model, tokens, steps):
 def _output_arrays(matrix: OutputMatrix) -> dict[str, np.ndarray]:
     bias = {} if matrix.bias is None else {"output_bias": matrix.bias}
     return {"output": matrix.weights[:]} | bias
-
-
-def require_tokenizer(tokens: Tokens, info: ModelInfo) -> None:
-    """Refuse tokens that another tokenizer made.
-
-    Raises:
-        QuernError: the tokenizers differ.
-    """
-    if tokens.tokenizer_sha256 != info.tokenizer_sha256:
-        raise QuernError(
-            f"{tokens.path} was made with another tokenizer than the model's; delete it and run "
-            "again."
-        )
 
 
 # --- reading ---------------------------------------------------------------------------------

@@ -8,14 +8,17 @@ by BOS (tools/perplexity/perplexity.cpp, tools/imatrix/imatrix.cpp).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from . import QuernError, files
 from .llama import VERSION, Model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PIECE_BYTES = 8 << 20  # a text up to this size is tokenized whole, as the peer's tools do
 
@@ -37,6 +40,18 @@ class Tokens:
     text_sha256: str
     tokenizer_sha256: str
     sources: tuple[str, ...] = ()
+
+    def require_tokenizer(self, sha256: str) -> None:
+        """Refuse tokens that another tokenizer made.
+
+        Raises:
+            QuernError: the tokenizers differ.
+        """
+        if self.tokenizer_sha256 != sha256:
+            raise QuernError(
+                f"{self.path} was made with another tokenizer than the model's; delete it and run "
+                "again."
+            )
 
     def n_windows(self, n_ctx: int, limit: int | None = None) -> int:
         """How many whole windows the text has, at most `limit`.
@@ -96,7 +111,7 @@ def tokenize(
     tokenizer_sha256: str,
     text: Path,
     output: Path,
-    documents: pd.DataFrame | None = None,
+    documents: "pd.DataFrame | None" = None,
     *,
     special: bool = False,
 ) -> int:
@@ -135,7 +150,7 @@ def tokenize(
     return count
 
 
-def read_documents(table: Path | None, text: Path) -> pd.DataFrame | None:
+def read_documents(table: Path | None, text: Path) -> "pd.DataFrame | None":
     """The documents of a part of a corpus, in order, from `documents.csv`.
 
     Raises:
@@ -143,6 +158,8 @@ def read_documents(table: Path | None, text: Path) -> pd.DataFrame | None:
     """
     if table is None:
         return None
+    import pandas as pd  # here, since few stages need it and it takes a third of a second
+
     try:
         documents = pd.read_csv(table)
         part = documents[documents.part == text.stem]
@@ -156,7 +173,7 @@ def read_documents(table: Path | None, text: Path) -> pd.DataFrame | None:
 class _Sources:
     """Writes dataset `source`, uint8 [tokens], and attribute `sources`, the names."""
 
-    def __init__(self, model: Model, documents: pd.DataFrame, h5: h5py.File):
+    def __init__(self, model: Model, documents: "pd.DataFrame", h5: h5py.File):
         names = list(dict.fromkeys(documents.source))
         if len(names) > 256:
             raise QuernError(f"{len(names)} sources; at most 256 can be told apart.")
