@@ -27,6 +27,7 @@ log = logging.getLogger("quern.logits")
 
 STORES = ("auto", "hidden", "logits")
 LOGITS_TYPES = ("float32", "float16")
+PRODUCT_BYTES = 128 << 20  # bound on the logits of one product; many rows at once are faster
 PROOF_KLD = 1e-9  # nats, the largest KLD of a position that passes for proof
 
 
@@ -307,7 +308,7 @@ class Baseline:
             )
         self.first, self.n_scored = self.attributes["first_position"], self.attributes["n_scored"]
         self.done = self._store.done
-        self._buffer = np.empty((0, 0), np.float32)
+        self._product, self._produced = np.empty((0, 0), np.float32), (-1, 0, 0)
         if self.attributes["encoding"] == "hidden":
             self._matrix = self._output_matrix(model, info)
 
@@ -339,10 +340,21 @@ class Baseline:
         """
         if self.attributes["encoding"] == "logits":
             return self._store.stored_rows("logits", window, start, stop)
-        if len(self._buffer) < stop - start:
-            self._buffer = np.empty((stop - start, self.attributes["n_vocab"]), np.float32)
-        hidden = self._store.read("hidden", window, start, stop)
-        return self._matrix.logits(hidden, self._buffer, pool)
+        own, low, high = self._produced
+        if window != own or start < low or stop > high:
+            low, high = start, self._end_of_product(start, stop)
+            if len(self._product) < high - low:
+                self._product = np.empty((high - low, self.attributes["n_vocab"]), np.float32)
+            hidden = self._store.read("hidden", window, low, high)
+            self._matrix.logits(hidden, self._product, pool)
+            self._produced = window, low, high
+        return self._product[start - low : stop - low]
+
+    def _end_of_product(self, start: int, stop: int) -> int:
+        """Where to end a product that begins with `start`: after whole parts of this length."""
+        part = stop - start
+        parts = max(1, PRODUCT_BYTES // (4 * self.attributes["n_vocab"] * part))
+        return min(self.n_scored, start + parts * part)
 
     def _output_matrix(self, model: Path | None, info: ModelInfo | None) -> OutputMatrix:
         a, weights = self.attributes, self._store.extra("output")
