@@ -207,10 +207,12 @@ class Model:
     ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray | None]]:
         """Decode whole windows and hand out what enters the output matrix.
 
-        Unless the logits are wanted too, the graph stops before the product with that matrix.
+        The graph stops before the product with that matrix; with `with_logits`, that of the last
+        positions of each window goes on.
 
         Args:
             windows, first, last: as for `logits`.
+            with_logits: hand out the logits of the last positions of each window as well.
 
         Yields:
             (window, position, hidden, logits): `hidden` is float32 [k, n_embd], `logits` as
@@ -223,8 +225,10 @@ class Model:
         # One graph per decode call, or one window: then rows come in the order of positions.
         together = max(1, min(n, self.tokens_per_graph // n_ctx))
         together = min(together, self.windows_per_decode(n_ctx, last - first))
-        tap = _OutputTap(stop=not with_logits)
+        tap = _OutputTap(logits=with_logits)
         with _Context(self, n_ctx, together, tap) as context:
+            context.probe(windows[:1][0, 0])
+            tap.learned()
             for start in range(0, n, together):
                 some = windows[start : start + together]
                 for begin, end in context.parts(some, first, last):
@@ -233,7 +237,7 @@ class Model:
                     if low >= high:
                         continue
                     rows = [None] * len(some)
-                    if with_logits:
+                    if with_logits and end == last:
                         rows = np.split(context.outputs(len(some) * (high - low)), len(some))
                     for i, mine in enumerate(np.split(hidden, len(some))):
                         yield start + i, low, mine, rows[i]
@@ -331,7 +335,7 @@ class _Context:
             if one_by_one:  # first the positions that ask for no logits, then a few at a time
                 end = min(end, first) if begin < first else min(end, begin + scored)
             if self._tap:
-                self._tap.may_abort = end == last
+                self._tap.at_end = end == last
             self._decode(windows[:, begin:end], begin, first, last)
             yield begin, end
             begin = end
@@ -480,7 +484,7 @@ class _Tap:
         self._wanted, self._collect = functools.cache(wanted), collect
         self._last = self._seen = self._error = None
         self._graph = 0
-        self.discards_logits = self.may_abort = self.aborted = False
+        self.discards_logits = self.at_end = self.aborted = False
         self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._on_tensor)
         self.abort = llama_cpp.ggml_abort_callback(lambda _: self.aborted)
         _keep.extend([self.callback, self.abort])
@@ -525,7 +529,7 @@ class _Tap:
                 return name is not None
             self._collect(Product(name, self._graph, tensor))
             self._seen = name
-            if name == self._last and self.may_abort:
+            if name == self._last and self.at_end:
                 self.aborted = True
                 _muted.add(self)
                 return True
@@ -536,23 +540,36 @@ class _Tap:
 
 
 class _OutputTap:
-    """A cb_eval callback that keeps what enters the output matrix.
+    """A cb_eval callback that keeps what enters the output matrix, and stops there.
 
-    The first graph runs to its end and tells the name of the tensor before the product; where
-    `stop` is set, later graphs end at that tensor.
+    A probe tells the name of the tensor before the product. With `logits`, the last graph of each
+    window runs to its end.
     """
 
     WEIGHTS = ("output.weight", "token_embd.weight")
     discards_logits = aborted = False
     abort = llama_cpp.ggml_abort_callback()  # none: the next tensor is the large product
 
-    def __init__(self, *, stop: bool):
+    def __init__(self, *, logits: bool):
         self._op_name = functools.cache(lambda op: _ggml_base().ggml_op_name(op).decode())
-        self._stop, self._rows, self._error = stop, [], None
+        self._logits, self._rows, self._error = logits, [], None
         self._input_name, self._names = None, Counter()
+        self._probing, self.at_end = True, False
         _check_layout()
         self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._on_tensor)
         _keep.append(self.callback)
+
+    def learned(self) -> None:
+        """The graph just computed was the probe.
+
+        Raises:
+            QuernError: it has no product with the output matrix.
+        """
+        if self._error:
+            raise self._error
+        if self._input_name is None:
+            raise QuernError("the model computes no product with its output matrix.")
+        self._probing = False
 
     def take(self) -> np.ndarray:
         """The rows of the graphs computed since the last call, float32 [k, n_embd].
@@ -573,14 +590,17 @@ class _OutputTap:
     def _on_tensor(self, address, ask, _):
         try:
             tensor = ctypes.cast(address, ctypes.POINTER(_Tensor)).contents
-            known = self._stop and self._input_name is not None
-            if ask and known:
-                return tensor.name == self._input_name
-            if ask:
+            if self._probing:
                 self._names[tensor.name] += 1
-                return self._is_product(tensor)
+                if self._is_product(tensor):
+                    self._input_name = tensor.src[1].contents.name
+                return False
+            # A name that occurs twice tells nothing: then every graph runs to its end.
+            known = self._names[self._input_name] == 1
+            if ask:
+                return tensor.name == self._input_name if known else self._is_product(tensor)
             self._keep(ctypes.pointer(tensor) if known else tensor.src[1])
-            return not known
+            return not known or (self._logits and self.at_end)
         except BaseException as error:  # ctypes would print it and go on
             self._error = error
             return False
@@ -595,9 +615,6 @@ class _OutputTap:
             (tensor.nb[1], 4),
         )
         self._rows.append(rows.copy())
-        # A name that occurs twice tells nothing: then every graph runs to its end.
-        if self._names[tensor.name] == 1:
-            self._input_name = tensor.name
 
 
 # --- quantization ---------------------------------------------------------------------------

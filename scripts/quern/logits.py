@@ -105,17 +105,19 @@ def choose_encoding(
     reason = "asked for"
     if store != "logits":
         try:
-            ways, hidden = _reconstructions(model, info, windows, begin, end)
+            # Of several that pass, the first is the smallest and the likeliest.
+            least = np.inf
+            for way in _ways(model, info):
+                way, hidden = _prove(way, model, windows, begin, end)
+                if way.kld <= PROOF_KLD:
+                    return way, hidden
+                least = min(least, way.kld)
+            reason = (
+                f"logits from hidden states would be off by a KLD of {least:.1e} nats or more, "
+                f"beyond {PROOF_KLD:.0e}"
+            )
         except QuernError as error:
             reason = str(error)
-        else:
-            # Of several that pass, the first is the smallest and the likeliest.
-            if proved := next((way for way in ways if way.kld <= PROOF_KLD), None):
-                return proved, hidden
-            reason = (
-                "logits from hidden states would be off by a KLD of up to "
-                f"{min(way.kld for way in ways):.1e} nats, more than {PROOF_KLD:.0e}"
-            )
         if store == "hidden":
             raise QuernError(f"{model.path}: {reason}; use the store `auto` or `logits`.")
     dtype = np.dtype(logits_type).type
@@ -123,27 +125,32 @@ def choose_encoding(
     return Encoding("logits", dtype, reason, kld), {}
 
 
-def _reconstructions(model, info, windows, begin, end):
-    """Every way to keep hidden states with its largest KLD over the windows; the states."""
+def _ways(model, info) -> list[Encoding]:
+    """Every way to keep hidden states that is worth a trial."""
     matrix = OutputMatrix.of_model(model.path, info)
-    dtypes = dict.fromkeys([matrix.hidden_type, np.float32])
-    ways = [(d, replace(matrix, transform=t)) for d in dtypes for t in matrix.candidates]
-    worst, kept, buffer = np.zeros(len(ways)), {}, np.empty((0, model.n_vocab), np.float32)
+    return [
+        Encoding("hidden", dtype, "proved on real windows", np.inf, replace(matrix, transform=t))
+        for dtype in dict.fromkeys([matrix.hidden_type, np.float32])
+        for t in matrix.candidates
+    ]
+
+
+def _prove(way: Encoding, model, windows, begin, end):
+    """The encoding with its largest KLD, or the first that is too large; hidden states."""
+    worst, kept, buffer = 0.0, {}, np.empty((0, model.n_vocab), np.float32)
     with ThreadPoolExecutor(model.threads) as pool:
         steps = model.hidden_states(windows, begin, end, with_logits=True)
         for window, position, hidden, logits in steps:
             kept[window, position] = hidden
+            if logits is None:
+                continue
             if len(buffer) < len(logits):
                 buffer = np.empty_like(logits)
-            for i, (dtype, way) in enumerate(ways):
-                again = way.logits(to_hidden_type(hidden, dtype), buffer, pool)
-                worst[i] = max(worst[i], _largest_kld(logits, again, pool))
-    reason = "proved on real windows"
-    found = [
-        Encoding("hidden", dtype, reason, float(kld), way)
-        for kld, (dtype, way) in zip(worst, ways, strict=True)
-    ]
-    return found, kept
+            again = way.matrix.logits(to_hidden_type(hidden, way.dtype), buffer, pool)
+            worst = max(worst, _largest_kld(logits, again, pool))
+            if worst > PROOF_KLD:
+                break
+    return replace(way, kld=worst), kept
 
 
 def _rounding(model, windows, begin, end, dtype) -> float:
