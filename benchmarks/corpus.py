@@ -21,8 +21,8 @@ DEMO = HOUSE / "resources/demo"
 GENERATE = "--generate"
 
 
-def generate(folder: Path, size: int, seed: int) -> None:
-    """Write `a.jsonl` and `b.txt`, together about `size` bytes."""
+def generate(folder: Path, size: int, seed: int, median: int) -> None:
+    """Write `a.jsonl` and `b.txt`, together about `size` bytes, `median` words a document."""
     import numpy as np
 
     text = (DEMO / "text/documents.jsonl").read_text() + (DEMO / "text/prose.txt").read_text()
@@ -33,7 +33,7 @@ def generate(folder: Path, size: int, seed: int) -> None:
     rng, written, number = np.random.default_rng(seed), 0, 0
     with open(folder / "a.jsonl", "w") as lines, open(folder / "b.txt", "w") as plain:
         while written < size:
-            length = int(rng.lognormal(5.8, 1.0)) + 20
+            length = int(rng.lognormal(np.log(median), 1.0)) + 1
             drawn = words[np.searchsorted(limits, rng.random(length), side="right")]
             document = f"{number}. " + " ".join(drawn)
             if number % 2:
@@ -62,10 +62,9 @@ def run(name: str, *arguments) -> tuple[float, float]:
     return timed(sys.executable, HOUSE / "scripts" / f"{name}.py", *arguments)
 
 
-def measure(folder: Path, size: int, model: Path) -> list[tuple[str, int, float, float]]:
+def measure(folder: Path, size: int, model: Path | None) -> list[tuple[str, int, float, float]]:
     """What was done, of how many bytes, in how many seconds, with how many MiB."""
     rows = []
-    run("model", "--model", model, "--output", folder / "model.json")
     sources = [
         {"name": "lines", "path": str(folder / "a.jsonl"), "weight": 2},
         {"name": "plain", "path": str(folder / "b.txt"), "separator": "\n%%\n", "weight": 1},
@@ -77,6 +76,9 @@ def measure(folder: Path, size: int, model: Path) -> list[tuple[str, int, float,
             *("--sources", json.dumps(sources), "--order", order, "--output", corpus),
         )
         rows.append((f"corpus, {order}", size, *taken))
+    if model is None:
+        return rows
+    run("model", "--model", model, "--output", folder / "model.json")
     pool = folder / "shuffled/pool.txt"
     common = ["--model", model, "--info", folder / "model.json"]
     common += ["--output", folder / "t.h5", "--facts", folder / "t.json"]
@@ -92,11 +94,12 @@ def measure(folder: Path, size: int, model: Path) -> list[tuple[str, int, float,
 def main(arguments):
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
-        options = ["--bytes", arguments.bytes, "--seed", arguments.seed]
+        options = ["--bytes", arguments.bytes, "--seed", arguments.seed, "--words", arguments.words]
         timed(sys.executable, __file__, GENERATE, folder, *options)
         size = sum((folder / file).stat().st_size for file in ("a.jsonl", "b.txt"))
         print("| step | MB | s | MB/s | peak MiB |\n| --- | ---: | ---: | ---: | ---: |")
-        for step, count, seconds, peak in measure(folder, size, arguments.model):
+        model = None if arguments.corpus_only else arguments.model
+        for step, count, seconds, peak in measure(folder, size, model):
             rate = count / 1e6 / seconds
             print(f"| {step} | {count / 1e6:.0f} | {seconds:.1f} | {rate:.1f} | {peak:.0f} |")
 
@@ -104,9 +107,11 @@ def main(arguments):
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--bytes", type=int, default=1_000_000_000, help="size of the text")
+    p.add_argument("--words", type=int, default=330, help="median length of a document")
+    p.add_argument("--corpus-only", action="store_true", help="leave out the tokenizer")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--model", type=Path, default=DEMO / "demo-f16.gguf", help="whose tokenizer")
     p.add_argument("--folder", type=Path, help="where to work; needs six times the size")
     p.add_argument(GENERATE, type=Path, metavar="FOLDER", help="only write the text here")
     a = p.parse_args()
-    generate(a.generate, a.bytes, a.seed) if a.generate else main(a)
+    generate(a.generate, a.bytes, a.seed, a.words) if a.generate else main(a)

@@ -14,9 +14,9 @@ import tempfile
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from . import QuernError, files
@@ -24,6 +24,9 @@ from .chat import ChatTemplate
 from .llama import Model
 from .mixing import interleave, shuffled
 from .windows import TokenWriter
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("quern.mixture")
 
@@ -97,7 +100,7 @@ def tokenize(
     tokenizer_sha256: str,
     text: Path,
     output: Path,
-    documents: pd.DataFrame,
+    documents: "pd.DataFrame",
     plan: Plan,
 ) -> dict[str, int]:
     """Tokenize the documents of a text into `output` as the plan says.

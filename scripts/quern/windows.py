@@ -8,14 +8,17 @@ by BOS (tools/perplexity/perplexity.cpp, tools/imatrix/imatrix.cpp).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from . import QuernError, files
 from .llama import VERSION, Model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PIECE_BYTES = 8 << 20  # a text up to this size is tokenized whole, as the peer's tools do
 
@@ -39,6 +42,18 @@ class Tokens:
     tokenizer_sha256: str
     sources: tuple[str, ...] = ()
     n_ctx: int = 0
+
+    def require_tokenizer(self, sha256: str) -> None:
+        """Refuse tokens that another tokenizer made.
+
+        Raises:
+            QuernError: the tokenizers differ.
+        """
+        if self.tokenizer_sha256 != sha256:
+            raise QuernError(
+                f"{self.path} was made with another tokenizer than the model's; delete it and run "
+                "again."
+            )
 
     def n_windows(self, n_ctx: int, limit: int | None = None) -> int:
         """How many whole windows the text has, at most `limit`.
@@ -111,7 +126,7 @@ def tokenize(
     tokenizer_sha256: str,
     text: Path,
     output: Path,
-    documents: pd.DataFrame | None = None,
+    documents: "pd.DataFrame | None" = None,
     *,
     special: bool = False,
 ) -> int:
@@ -198,7 +213,7 @@ class TokenWriter:
         self.count = end
 
 
-def read_documents(table: Path | None, text: Path) -> pd.DataFrame | None:
+def read_documents(table: Path | None, text: Path) -> "pd.DataFrame | None":
     """The documents of a part of a corpus, in order, from `documents.csv`.
 
     Raises:
@@ -206,7 +221,9 @@ def read_documents(table: Path | None, text: Path) -> pd.DataFrame | None:
     """
     if table is None:
         return None
-    wanted = ("part", "source", "language", "offset", "bytes")
+    import pandas as pd  # here, since few stages need it and it takes a third of a second
+
+    wanted = ("part", "source", "offset", "bytes")
     types = {"part": "category", "source": "category"}
     try:
         chunks = pd.read_csv(
@@ -228,7 +245,7 @@ def read_documents(table: Path | None, text: Path) -> pd.DataFrame | None:
 class _Labels:
     """Finds the source of each token of a text by the byte at which the token begins."""
 
-    def __init__(self, model: Model, documents: pd.DataFrame):
+    def __init__(self, model: Model, documents: "pd.DataFrame"):
         self._begins = documents.offset.to_numpy()
         self._source = documents.source.cat.codes.to_numpy().astype(np.uint8)
         self._sizes = model.piece_bytes()
