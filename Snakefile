@@ -41,6 +41,12 @@ rule all:
         growth_reports(),
 
 
+rule samples:
+    """Only the samples that are fetched, on a machine with a network, before all else."""
+    input:
+        [f"results/raw/{name}.json" for name in FETCHED],
+
+
 rule baselines:
     """Only the baseline stores."""
     input:
