@@ -1,0 +1,28 @@
+"""Roundings in a sweep: what is made, and what goes stale."""
+
+from quern import gguf_files
+from quern.rerounding import KEY
+
+from .test_reruns import changed
+
+QUANTIZE = "quantize__0"
+
+
+def test_a_rounding_is_one_more_recipe(house):
+    house.configure(changed(**{f"{QUANTIZE}__types": ["Q4_0"]}))
+    house.run()
+    options = {f"{QUANTIZE}__types": ["Q4_0"], f"{QUANTIZE}__rounding": ["ggml", "exact"]}
+    house.configure(changed(**options))
+    assert house.run() == {"reround": 2, "compare": 2, "summary": 1}
+    folder = house.folder / "results/tiny"
+    for name in ("Q4_0~exact", "Q4_0~exact+topics"):
+        reader = gguf_files.open_gguf(folder / f"quantize/{name}.gguf")
+        assert gguf_files.field(reader, KEY) == "exact"
+        assert name in (folder / "summary/topics.md").read_text()
+    assert house.would_run() == {}
+
+
+def test_llamas_own_is_made_even_where_only_the_rounding_is_wanted(house):
+    options = {f"{QUANTIZE}__types": ["Q5_0"], f"{QUANTIZE}__rounding": ["gradient"]}
+    house.configure(changed(**options))
+    assert house.would_run() == {"quantize": 2, "reround": 2, "compare": 2, "summary": 1}
