@@ -51,6 +51,8 @@ def checked_config():
 RECIPES, SOURCES = checked_config()
 PLAIN = recipes.carried_out_by_llama(RECIPES)
 ROUNDED = {name: recipe for name, recipe in RECIPES.items() if "rounding" in recipe}
+# Recipes that are rounded, and what they are measured against: the same with ggml's rounding.
+TABLED = {name: r for name, r in RECIPES.items() if recipes.has_rounded(RECIPES, name)}
 # Corpora whose pools give an imatrix.
 CALIBRATED = sorted({r["imatrix"] for r in RECIPES.values()} & set(config["corpora"]))
 CONTENT = fingerprint.ContentHashes(Path("results/.content.json"))
@@ -263,6 +265,14 @@ def rounding_source(wildcards):
     recipe = ROUNDED[wildcards.rounded]
     plain = recipes.unrounded(wildcards.rounded, recipe)
     return f"results/{wildcards.model}/quantize/{plain}"
+
+
+def rounding_of(name):
+    """The rounding of a recipe, and the name of the same recipe with ggml's own."""
+    recipe = RECIPES[name]
+    if "rounding" not in recipe:
+        return recipes.GGML, name
+    return recipe["rounding"], recipes.unrounded(name, recipe)
 
 
 def rounding_model(wildcards):
