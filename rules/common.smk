@@ -49,6 +49,10 @@ def checked_config():
 
 
 RECIPES, SOURCES = checked_config()
+PLAIN = recipes.carried_out_by_llama(RECIPES)
+ROUNDED = {name: recipe for name, recipe in RECIPES.items() if "rounding" in recipe}
+# Recipes that are rounded, and what they are measured against: the same with ggml's rounding.
+TABLED = {name: r for name, r in RECIPES.items() if recipes.has_rounded(RECIPES, name)}
 # Corpora whose pools give an imatrix.
 CALIBRATED = sorted({r["imatrix"] for r in RECIPES.values()} & set(config["corpora"]))
 CONTENT = fingerprint.ContentHashes(Path("results/.content.json"))
@@ -75,7 +79,9 @@ wildcard_constraints:
     model=one_of(config["models"]),
     corpus=one_of(config["corpora"]),
     judge=one_of(config["corpora"]),
-    recipe=one_of(RECIPES),
+    recipe=one_of({**RECIPES, **PLAIN}),
+    plain=one_of(PLAIN),
+    rounded=one_of(ROUNDED) or "none",
     part="evaluation|pool",
     raw=one_of({os.path.dirname(key) for key in FETCHED}) or "none",
     samples=r"\d+|all",
@@ -216,26 +222,81 @@ def comparison_until(wildcards):
 
 def recipe_settings(wildcards):
     """A recipe, its imatrix if that is a user's file, and the code that carries it out."""
-    recipe = RECIPES[wildcards.recipe]
+    recipe = PLAIN[wildcards.plain]
+    return {"code": code("quantize.py")} | recipe | imatrix_settings(recipe)
+
+
+def imatrix_settings(recipe):
+    """The content of an imatrix that is a user's file, and the policy for what it lacks."""
     path = config["imatrix"]["files"].get(recipe["imatrix"])
     content = {"sha256": CONTENT.of(path)} if path else {}
     policy = {"unreached": config["imatrix"]["unreached"]} if recipe["imatrix"] else {}
-    return {"code": code("quantize.py")} | recipe | content | policy
+    return content | policy
 
 
-def recipe_imatrix(wildcards):
+def imatrix_of(model, recipe):
     """The imatrix of a recipe, if it has one: a user's file, or what is made of a corpus."""
-    name = RECIPES[wildcards.recipe]["imatrix"]
+    name = recipe["imatrix"]
     if name is None:
         return []
     if name in config["imatrix"]["files"]:
         return [ancient(config["imatrix"]["files"][name])]
-    return [f"results/{wildcards.model}/imatrix/{name}.gguf"]
+    return [f"results/{model}/imatrix/{name}.gguf"]
+
+
+def recipe_imatrix(wildcards):
+    """What a recipe quantizes with."""
+    return imatrix_of(wildcards.model, PLAIN[wildcards.plain])
 
 
 def recipe_options(wildcards, input):
     """A recipe as options of the command."""
-    return options_of(RECIPES[wildcards.recipe], input)
+    return options_of(PLAIN[wildcards.plain], input)
+
+
+def rounding_settings(wildcards):
+    """A recipe's rounding and imatrix, and the code that carries it out."""
+    recipe = ROUNDED[wildcards.rounded]
+    return {"code": code("reround.py")} | recipe | imatrix_settings(recipe)
+
+
+def rounding_source(wildcards):
+    """What llama.cpp made, without the ending."""
+    recipe = ROUNDED[wildcards.rounded]
+    plain = recipes.unrounded(wildcards.rounded, recipe)
+    return f"results/{wildcards.model}/quantize/{plain}"
+
+
+def rounding_of(name):
+    """The rounding of a recipe, and the name of the same recipe with ggml's own."""
+    recipe = RECIPES[name]
+    if "rounding" not in recipe:
+        return recipes.GGML, name
+    return recipe["rounding"], recipes.unrounded(name, recipe)
+
+
+def rounding_model(wildcards):
+    """The model that is rounded again."""
+    return f"{rounding_source(wildcards)}.gguf"
+
+
+def rounding_info(wildcards):
+    """Its description."""
+    return f"{rounding_source(wildcards)}.json"
+
+
+def rounding_imatrix(wildcards):
+    """What it was quantized with."""
+    return imatrix_of(wildcards.model, ROUNDED[wildcards.rounded])
+
+
+def rounding_options(wildcards, input):
+    """A recipe's rounding as options of the command."""
+    recipe = ROUNDED[wildcards.rounded]
+    options = ["--rounding", recipe["rounding"]]
+    if recipe["imatrix"]:
+        options += ["--imatrix", *input.imatrix, "--prior", str(recipe.get("prior", 0))]
+    return shlex.join(options)
 
 
 def options_of(recipe, input):

@@ -18,7 +18,7 @@ CHUNK = 4096  # entries worked on at a time: five such arrays stay in the first-
 
 
 @intrinsic
-def _bits_to_float(typing, x):
+def bits_to_float(typing, x):
     def generate(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.FloatType())
 
@@ -26,7 +26,7 @@ def _bits_to_float(typing, x):
 
 
 @intrinsic
-def _float_to_bits(typing, x):
+def float_to_bits(typing, x):
     def generate(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.IntType(32))
 
@@ -41,20 +41,20 @@ def _widen_float16(bits, out):
     # The exponent is off by 112 after the shift; the product mends it, subnormals included.
     for i in range(bits.size):
         x = np.int32(bits[i])
-        size = _bits_to_float((x & np.int32(0x7FFF)) << np.int32(13)) * F(2.0**112)
-        out[i] = _bits_to_float(_float_to_bits(size) | ((x & np.int32(0x8000)) << np.int32(16)))
+        size = bits_to_float((x & np.int32(0x7FFF)) << np.int32(13)) * F(2.0**112)
+        out[i] = bits_to_float(float_to_bits(size) | ((x & np.int32(0x8000)) << np.int32(16)))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _widen_bfloat16(bits, out):
     for i in range(bits.size):
-        out[i] = _bits_to_float(np.int32(bits[i]) << np.int32(16))
+        out[i] = bits_to_float(np.int32(bits[i]) << np.int32(16))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _narrow_bfloat16(values, out):
     for i in range(values.size):
-        x = _float_to_bits(values[i])
+        x = float_to_bits(values[i])
         even = (x >> np.int32(16)) & np.int32(1)
         out[i] = np.uint16((x + np.int32(0x7FFF) + even) >> np.int32(16))
 
@@ -108,7 +108,7 @@ def _exp(x, shift, out):
         p = p * r + _E2
         p = p * r + _ONE
         p = p * r + _ONE
-        out[i] = _bits_to_float(_float_to_bits(p) + (_float_to_bits(s) << np.int32(23)))
+        out[i] = bits_to_float(float_to_bits(p) + (float_to_bits(s) << np.int32(23)))
 
 
 @njit(cache=True, nogil=True, fastmath=_ANY_ORDER, error_model="numpy")

@@ -61,6 +61,20 @@ def _complaint() -> str:
     return last[-1].strip() if last else "no reason given"
 
 
+class _TypeTraits(ctypes.Structure):
+    """struct ggml_type_traits of ggml.h; its sizes are checked against ggml's own before use."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
+        ("from_float_ref", ctypes.c_void_p),
+    )
+
+
 @functools.cache
 def _ggml_base() -> ctypes.CDLL:
     """libggml-base, with the signatures used here."""
@@ -72,6 +86,15 @@ def _ggml_base() -> ctypes.CDLL:
         ("ggml_type_name", ctypes.c_char_p, [ctypes.c_int]),
         ("ggml_tensor_overhead", ctypes.c_size_t, []),
         ("ggml_nbytes", ctypes.c_size_t, [ctypes.c_void_p]),
+        ("ggml_blck_size", ctypes.c_int64, [ctypes.c_int]),
+        ("ggml_type_size", ctypes.c_size_t, [ctypes.c_int]),
+        ("ggml_get_type_traits", ctypes.POINTER(_TypeTraits), [ctypes.c_int]),
+        ("ggml_quantize_requires_imatrix", ctypes.c_bool, [ctypes.c_int]),
+        (
+            "ggml_quantize_chunk",
+            ctypes.c_size_t,
+            [ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3, ctypes.c_void_p],
+        ),
         ("ggml_backend_buffer_is_host", ctypes.c_bool, [ctypes.c_void_p]),
         (
             "ggml_backend_tensor_get",
@@ -711,3 +734,88 @@ def _metadata(pairs: dict[str, str | int]):
             entry.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT
             entry.value.val_i64 = value
     return entries
+
+
+# --- single tensors -------------------------------------------------------------------------
+
+
+def block_size(kind: str) -> tuple[int, int]:
+    """Weights and bytes of a block of a tensor type.
+
+    Raises:
+        QuernError: ggml knows no such type.
+    """
+    if kind not in tensor_types():
+        raise QuernError(f"ggml knows no tensor type {kind}.")
+    lib, number = _ggml_base(), tensor_types()[kind]
+    return int(lib.ggml_blck_size(number)), int(lib.ggml_type_size(number))
+
+
+def quantize_rows(
+    kind: str, values: np.ndarray, importances: np.ndarray | None = None
+) -> np.ndarray:
+    """Quantize rows with ggml_quantize_chunk.
+
+    Args:
+        kind: a name of `tensor_types()`.
+        values: float32 [rows, columns].
+        importances: float32 [columns], weights of the squared errors.
+
+    Returns:
+        The rows' bytes, uint8 [rows, bytes of a row].
+
+    Raises:
+        QuernError: the shapes do not fit, or the type needs importances.
+    """
+    weights, size = block_size(kind)
+    values = np.ascontiguousarray(values, np.float32)
+    if values.ndim != 2 or values.size == 0 or values.shape[1] % weights:
+        raise QuernError(f"rows of shape {values.shape} are no whole blocks of {kind}.")
+    if importances is not None:
+        importances = np.ascontiguousarray(importances, np.float32)
+        if importances.shape != values.shape[1:]:
+            raise QuernError(
+                f"{importances.size} importances do not fit rows of {values.shape[1]} weights."
+            )
+    lib, number = _ggml_base(), tensor_types()[kind]
+    if importances is None and lib.ggml_quantize_requires_imatrix(number):
+        raise QuernError(f"{kind} needs importances.")
+    rows, columns = values.shape
+    out = np.empty((rows, columns // weights * size), np.uint8)
+    written = lib.ggml_quantize_chunk(
+        number,
+        values.ctypes.data,
+        out.ctypes.data,
+        0,
+        rows,
+        columns,
+        None if importances is None else importances.ctypes.data,
+    )
+    if written != out.nbytes:
+        raise QuernError(f"ggml wrote {written} bytes of {kind} instead of {out.nbytes}.")
+    return out
+
+
+def dequantize_rows(kind: str, raw: np.ndarray) -> np.ndarray:
+    """Values of quantized rows, as ggml computes them.
+
+    Args:
+        kind: a name of `tensor_types()`.
+        raw: uint8 [rows, bytes of a row].
+
+    Returns:
+        float32 [rows, columns].
+
+    Raises:
+        QuernError: the bytes are no whole blocks, or ggml cannot widen the type.
+    """
+    weights, size = block_size(kind)
+    raw = np.ascontiguousarray(raw, np.uint8)
+    if raw.ndim != 2 or raw.size == 0 or raw.shape[1] % size:
+        raise QuernError(f"bytes of shape {raw.shape} are no whole blocks of {kind}.")
+    traits = _ggml_base().ggml_get_type_traits(tensor_types()[kind]).contents
+    if (traits.blck_size, traits.type_size) != (weights, size) or not traits.to_float:
+        raise QuernError(f"llama-cpp-python {VERSION} offers no way to widen {kind}.")
+    out = np.empty((len(raw), raw.shape[1] // size * weights), np.float32)
+    traits.to_float(raw.ctypes.data, out.ctypes.data, out.size)
+    return out

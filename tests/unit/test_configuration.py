@@ -7,7 +7,7 @@ import yaml
 
 from conftest import HOUSE
 from quern import QuernError, configuration
-from quern.recipes import recipes_of
+from quern.recipes import carried_out_by_llama, recipes_of
 from quern.sources import expand
 
 SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
@@ -81,7 +81,7 @@ def test_every_key_is_documented():
 
 
 def recipes(*sweeps):
-    sweeps = [{"imatrix": ["none"], "prior": [0], **s} for s in sweeps]
+    sweeps = [{"imatrix": ["none"], "prior": [0], "rounding": ["ggml"], **s} for s in sweeps]
     known = {"corpora": {"wiki": {}}, "imatrix": {"files": {"theirs": "x.gguf"}}}
     return recipes_of(known | {"quantize": sweeps})
 
@@ -95,6 +95,18 @@ def test_recipe_names_read_as_a_sentence():
     assert found["Q4_0.pure+wiki"] == {"type": "Q4_0", "imatrix": "wiki", "pure": True}
     priors = recipes({"types": ["Q2_K"], "imatrix": ["none", "theirs"], "prior": [0, 100]})
     assert list(priors) == ["Q2_K", "Q2_K+theirs", "Q2_K+theirs^100"]
+
+
+def test_roundings_are_an_axis_that_starts_from_llamas_own():
+    found = recipes(
+        {"types": ["Q4_0"], "imatrix": ["wiki"], "rounding": ["ggml", "exact"], "prior": [5]},
+        {"types": ["IQ4_NL"], "rounding": ["gradient"], "variant": "pure", "pure": True},
+    )
+    assert list(found) == ["Q4_0+wiki^5", "Q4_0~exact+wiki^5", "IQ4_NL.pure~gradient"]
+    assert found["Q4_0~exact+wiki^5"] == found["Q4_0+wiki^5"] | {"rounding": "exact"}
+    plain = carried_out_by_llama(found)
+    assert list(plain) == ["Q4_0+wiki^5", "IQ4_NL.pure"]
+    assert plain["IQ4_NL.pure"] == {"type": "IQ4_NL", "imatrix": None, "pure": True}
 
 
 def test_two_recipes_of_one_name_are_refused():

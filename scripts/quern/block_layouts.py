@@ -1,0 +1,295 @@
+"""How ggml lays out the blocks of the tensor types that can be rounded anew.
+
+Every type is seen in the same way: a block has a scale, perhaps a factor for each sub-block, and a
+code for each weight, which is the number of a level, counted from the lowest:
+
+    weight = scale · factor · levels[code]
+
+Arrays hold many blocks; bytes are as in ggml/src/ggml-common.h and ggml/src/ggml-quants.c.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import QuernError
+
+
+class Blocks(NamedTuple):
+    """What n blocks hold.
+
+    Attributes:
+        scales: float16 [n].
+        factors: int8 [n, sub-blocks], or None where the type has none.
+        codes: uint8 [n, weights].
+    """
+
+    scales: np.ndarray
+    factors: np.ndarray | None
+    codes: np.ndarray
+
+
+class Layout:
+    """A tensor type.
+
+    Attributes:
+        weights, bytes: of a block.
+        sub_blocks: how many factors a block has; 0 for none.
+        factors: the lowest and the highest factor.
+        levels: float32, increasing.
+    """
+
+    weights = 32
+    bytes: int
+    sub_blocks = 0
+    factors = (1, 1)
+    levels: np.ndarray
+
+    @classmethod
+    def pack(cls, blocks: Blocks) -> np.ndarray:
+        """The bytes of blocks, uint8 [n, bytes]."""
+        out = np.zeros((len(blocks.codes), cls.bytes), np.uint8)
+        cls._write(blocks, out)
+        return out
+
+    @classmethod
+    def unpack(cls, raw: np.ndarray) -> Blocks:
+        """What blocks hold, from their bytes, uint8 [n, bytes].
+
+        Raises:
+            QuernError: these are not whole blocks.
+        """
+        if raw.dtype != np.uint8 or raw.ndim != 2 or raw.shape[1] != cls.bytes:
+            raise QuernError(f"bytes of shape {raw.shape} are no blocks of {cls.bytes} bytes.")
+        return cls._read(np.ascontiguousarray(raw))
+
+    @classmethod
+    def dequantize(cls, raw: np.ndarray) -> np.ndarray:
+        """The weights of blocks, float32 [n, weights], to the bit what ggml makes of them."""
+        scales, factors, codes = cls.unpack(raw)
+        d = scales.astype(np.float32)[:, None]
+        if factors is not None:
+            d = d * factors.astype(np.float32)
+        values = cls.levels[codes].reshape(*d.shape, -1)
+        return (d[..., None] * values).reshape(codes.shape)
+
+    @classmethod
+    def _write(cls, blocks: Blocks, out: np.ndarray) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def _read(cls, raw: np.ndarray) -> Blocks:
+        raise NotImplementedError
+
+
+def _put_scales(scales: np.ndarray, out: np.ndarray) -> None:
+    out[:] = scales.astype("<f2")[:, None].view(np.uint8)
+
+
+def _get_scales(raw: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(raw).view("<f2")[:, 0]
+
+
+def _pair(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Two arrays of nibbles as bytes."""
+    return low | high << 4
+
+
+def _nibbles(raw: np.ndarray) -> np.ndarray:
+    """The low nibbles of rows of bytes, then the high ones."""
+    return np.concatenate([raw & 15, raw >> 4], axis=-1)
+
+
+def _integers(lowest: int, highest: int) -> np.ndarray:
+    return np.arange(lowest, highest + 1, dtype=np.float32)
+
+
+class Q4_0(Layout):
+    bytes = 18
+    levels = _integers(-8, 7)
+
+    @classmethod
+    def _write(cls, blocks, out):
+        _put_scales(blocks.scales, out[:, :2])
+        out[:, 2:] = _pair(blocks.codes[:, :16], blocks.codes[:, 16:])
+
+    @classmethod
+    def _read(cls, raw):
+        return Blocks(_get_scales(raw[:, :2]), None, _nibbles(raw[:, 2:]))
+
+
+class IQ4_NL(Q4_0):
+    levels = np.array(
+        [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
+    )
+
+
+class Q5_0(Layout):
+    bytes = 22
+    levels = _integers(-16, 15)
+
+    @classmethod
+    def _write(cls, blocks, out):
+        _put_scales(blocks.scales, out[:, :2])
+        out[:, 2:6] = np.packbits(blocks.codes >> 4, axis=1, bitorder="little")
+        out[:, 6:] = _pair(blocks.codes[:, :16] & 15, blocks.codes[:, 16:] & 15)
+
+    @classmethod
+    def _read(cls, raw):
+        high = np.unpackbits(raw[:, 2:6], axis=1, bitorder="little")
+        return Blocks(_get_scales(raw[:, :2]), None, _nibbles(raw[:, 6:]) | high << 4)
+
+
+class Q8_0(Layout):
+    bytes = 34
+    levels = _integers(-128, 127)
+
+    @classmethod
+    def _write(cls, blocks, out):
+        _put_scales(blocks.scales, out[:, :2])
+        out[:, 2:] = blocks.codes ^ 128
+
+    @classmethod
+    def _read(cls, raw):
+        return Blocks(_get_scales(raw[:, :2]), None, raw[:, 2:] ^ 128)
+
+
+class IQ4_XS(Layout):
+    weights, bytes = 256, 136
+    sub_blocks, factors = 8, (-32, 31)
+    levels = IQ4_NL.levels
+
+    @classmethod
+    def _write(cls, blocks, out):
+        n = len(out)
+        _put_scales(blocks.scales, out[:, :2])
+        factors = (blocks.factors + 32).astype(np.uint8)
+        high = (factors >> 4).astype("<u2") << np.arange(0, 16, 2, dtype="<u2")
+        out[:, 2:4] = np.bitwise_or.reduce(high, axis=1).astype("<u2")[:, None].view(np.uint8)
+        out[:, 4:8] = _pair(factors[:, ::2] & 15, factors[:, 1::2] & 15)
+        codes = blocks.codes.reshape(n, 8, 2, 16)
+        out[:, 8:] = _pair(codes[:, :, 0], codes[:, :, 1]).reshape(n, 128)
+
+    @classmethod
+    def _read(cls, raw):
+        n = len(raw)
+        high = np.ascontiguousarray(raw[:, 2:4]).view("<u2") >> np.arange(0, 16, 2, dtype="<u2")
+        low = np.stack([raw[:, 4:8] & 15, raw[:, 4:8] >> 4], axis=2).reshape(n, 8)
+        factors = (low | (high & 3).astype(np.uint8) << 4).astype(np.int8) - np.int8(32)
+        codes = _nibbles(raw[:, 8:].reshape(n, 8, 16)).reshape(n, 256)
+        return Blocks(_get_scales(raw[:, :2]), factors, codes)
+
+
+class Q3_K(Layout):
+    weights, bytes = 256, 110
+    sub_blocks, factors = 16, (-32, 31)
+    levels = _integers(-4, 3)
+
+    @classmethod
+    def _write(cls, blocks, out):
+        n = len(out)
+        # The high bit of weight 32·k + i is bit k of byte i.
+        high = blocks.codes.reshape(n, 8, 32) >> 2
+        out[:, :32] = np.packbits(high, axis=1, bitorder="little")[:, 0]
+        # The low bits of weight 128·h + 32·k + i are bits 2·k of byte 32·h + i.
+        low = blocks.codes.reshape(n, 2, 4, 32) & 3
+        packed = low[:, :, 0] | low[:, :, 1] << 2 | low[:, :, 2] << 4 | low[:, :, 3] << 6
+        out[:, 32:96] = packed.reshape(n, 64)
+        factors = (blocks.factors + 32).astype(np.uint8)
+        out[:, 96:104] = _pair(factors[:, :8] & 15, factors[:, 8:] & 15)
+        top = (factors >> 4).reshape(n, 4, 4)
+        out[:, 104:108] = top[:, 0] | top[:, 1] << 2 | top[:, 2] << 4 | top[:, 3] << 6
+        _put_scales(blocks.scales, out[:, 108:])
+
+    @classmethod
+    def _read(cls, raw):
+        n = len(raw)
+        high = np.unpackbits(raw[:, None, :32], axis=1, bitorder="little")
+        low = np.stack([raw[:, 32:96].reshape(n, 2, 32) >> k & 3 for k in (0, 2, 4, 6)], axis=2)
+        codes = (low.reshape(n, 8, 32) | high << 2).reshape(n, 256)
+        top = np.concatenate([raw[:, 104:108] >> k & 3 for k in (0, 2, 4, 6)], axis=1)
+        factors = (_nibbles(raw[:, 96:104]) | top << 4).astype(np.int8) - np.int8(32)
+        return Blocks(_get_scales(raw[:, 108:]), factors, codes)
+
+
+class Q6_K(Layout):
+    weights, bytes = 256, 210
+    sub_blocks, factors = 16, (-128, 127)
+    levels = _integers(-32, 31)
+
+    @classmethod
+    def _write(cls, blocks, out):
+        n = len(out)
+        codes = blocks.codes.reshape(n, 2, 4, 32)  # halves, quarters of a half
+        low, high = codes & 15, codes >> 4
+        out[:, :128] = _pair(low[:, :, :2], low[:, :, 2:]).reshape(n, 128)
+        packed = high[:, :, 0] | high[:, :, 1] << 2 | high[:, :, 2] << 4 | high[:, :, 3] << 6
+        out[:, 128:192] = packed.reshape(n, 64)
+        out[:, 192:208] = blocks.factors.view(np.uint8)
+        _put_scales(blocks.scales, out[:, 208:])
+
+    @classmethod
+    def _read(cls, raw):
+        n = len(raw)
+        low = raw[:, :128].reshape(n, 2, 2, 32)
+        low = np.concatenate([low & 15, low >> 4], axis=2)
+        high = raw[:, 128:192].reshape(n, 2, 32)
+        high = np.stack([high >> k & 3 for k in (0, 2, 4, 6)], axis=2)
+        factors = np.ascontiguousarray(raw[:, 192:208]).view(np.int8)
+        return Blocks(_get_scales(raw[:, 208:]), factors, (low | high << 4).reshape(n, 256))
+
+
+def _to_base_3(digits: np.ndarray) -> np.ndarray:
+    """Digits [n, 5, k], the highest first, as the bytes that unfold when multiplied by 3."""
+    powers = np.array([81, 27, 9, 3, 1], np.uint16)[:, None]
+    return ((digits * powers).sum(axis=1, dtype=np.uint16) * 256 + 242) // 243
+
+
+def _from_base_3(raw: np.ndarray, digits: int) -> np.ndarray:
+    powers = np.array([1, 3, 9, 27, 81], np.uint8)[:digits, None]
+    return ((raw[:, None] * powers).astype(np.uint16) * 3 >> 8).astype(np.uint8)
+
+
+class TQ1_0(Layout):
+    weights, bytes = 256, 54
+    levels = _integers(-1, 1)
+
+    @classmethod
+    def _write(cls, blocks, out):
+        n, codes = len(out), blocks.codes
+        last = np.zeros((n, 5, 4), np.uint8)
+        last[:, :4] = codes[:, 240:].reshape(n, 4, 4)
+        out[:, :32] = _to_base_3(codes[:, :160].reshape(n, 5, 32))
+        out[:, 32:48] = _to_base_3(codes[:, 160:240].reshape(n, 5, 16))
+        out[:, 48:52] = _to_base_3(last)
+        _put_scales(blocks.scales, out[:, 52:])
+
+    @classmethod
+    def _read(cls, raw):
+        parts = (raw[:, :32], 5), (raw[:, 32:48], 5), (raw[:, 48:52], 4)
+        codes = [_from_base_3(part, digits).reshape(len(raw), -1) for part, digits in parts]
+        return Blocks(_get_scales(raw[:, 52:]), None, np.concatenate(codes, axis=1))
+
+
+class TQ2_0(Layout):
+    weights, bytes = 256, 66
+    levels = _integers(-1, 1)
+
+    @classmethod
+    def _write(cls, blocks, out):
+        codes = blocks.codes.reshape(len(out), 2, 4, 32)
+        packed = codes[:, :, 0] | codes[:, :, 1] << 2 | codes[:, :, 2] << 4 | codes[:, :, 3] << 6
+        out[:, :64] = packed.reshape(len(out), 64)
+        _put_scales(blocks.scales, out[:, 64:])
+
+    @classmethod
+    def _read(cls, raw):
+        packed = raw[:, :64].reshape(len(raw), 2, 32)
+        codes = np.stack([packed >> k & 3 for k in (0, 2, 4, 6)], axis=2).reshape(len(raw), 256)
+        return Blocks(_get_scales(raw[:, 64:]), None, codes)
+
+
+LAYOUTS: dict[str, type[Layout]] = {
+    layout.__name__: layout
+    for layout in (Q4_0, Q5_0, Q8_0, Q3_K, Q6_K, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0)
+}

@@ -1,0 +1,223 @@
+"""A quantized model whose weights are rounded again, from the unquantized ones, type by type.
+
+Everything else in the file stays as it is, to the byte, but for one more metadata key.
+"""
+
+import logging
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFReader, ReaderTensor
+from tqdm import tqdm
+
+from . import QuernError, files, gguf_files, kernels, rounding
+from .imatrix import Imatrix
+
+log = logging.getLogger("quern.rerounding")
+
+KEY = "quern.rounding"
+_STRING = 8  # GGUF's number for strings
+_AT_ONCE = 1 << 24  # weights that are in memory at once
+_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the unquantized values of a tensor lie."""
+
+    path: Path
+    tensor: ReaderTensor
+
+    def rows(self) -> files.StoredRows:
+        columns = int(self.tensor.shape[0])
+        return files.StoredRows(
+            self.path,
+            int(self.tensor.data_offset),
+            _DTYPES[self.tensor.tensor_type.name],
+            int(self.tensor.n_elements) // columns,
+            columns,
+        )
+
+
+def reround(
+    baseline: Path,
+    quantized: Path,
+    name: str,
+    output: Path,
+    *,
+    imatrix: Path | None = None,
+    prior: float = 0.0,
+    threads: int = 1,
+) -> Counter:
+    """Write `quantized` with all weights of covered types rounded by `name`.
+
+    With an imatrix, weights of the blocks that it lacks count evenly, and other weights that it
+    lacks keep their bytes, as do types that are not covered; the log says which.
+
+    Args:
+        baseline: the unquantized GGUF (first shard) that `quantized` was made from.
+        name: one of `rounding.ROUNDINGS`.
+        prior: as for `quantization.quantize`.
+
+    Returns:
+        How many tensors of each type were rounded.
+
+    Raises:
+        QuernError: the files do not belong together, a weight is not finite (the sentence names
+            the tensor), or `quantized` was rounded before.
+    """
+    reader = gguf_files.open_gguf(quantized)
+    if gguf_files.field(reader, KEY) is not None:
+        raise QuernError(f"{quantized} was rounded by {gguf_files.field(reader, KEY)} already.")
+    if gguf_files.field(reader, "split.count", 0) > 1:
+        raise QuernError(f"{quantized} is one of several shards; merge them first.")
+    if name not in rounding.ROUNDINGS:
+        raise QuernError(f"there is no rounding {name}; {', '.join(rounding.ROUNDINGS)} are.")
+    sources = _sources(baseline)
+    importances = None
+    if imatrix is not None:
+        importances = Imatrix.read(imatrix).importances(prior)
+    plan = _plan(reader, sources, importances, quantized)
+    with files.replacing(output) as temporary, open(temporary, "wb") as out:
+        header = _header(reader, quantized, name)
+        out.write(header)
+        shift = len(header) - int(reader.data_offset)
+        total = sum(int(t.n_elements) for t in reader.tensors)
+        with tqdm(total=total, unit="weight", unit_scale=True, desc=name, disable=None) as bar:
+            for tensor in sorted(reader.tensors, key=_offset):
+                out.seek(_offset(tensor) + shift)
+                if tensor.name in plan:
+                    kind, weights = tensor.tensor_type.name, plan[tensor.name]
+                    parts = _rounded(sources[tensor.name], kind, name, weights, threads)
+                else:
+                    parts = _copied(quantized, tensor)
+                for raw, count in parts:
+                    out.write(raw)
+                    bar.update(count)
+        out.truncate(quantized.stat().st_size + shift)
+    return Counter(t.tensor_type.name for t in reader.tensors if t.name in plan)
+
+
+def _offset(tensor: ReaderTensor) -> int:
+    return int(tensor.data_offset)
+
+
+def _sources(baseline: Path) -> dict[str, _Source]:
+    """Where each tensor of the unquantized model lies.
+
+    Raises:
+        QuernError: a file is missing or damaged, or the model is quantized.
+    """
+    found = {}
+    for path in gguf_files.shards(baseline):
+        for tensor in gguf_files.open_gguf(path).tensors:
+            found[tensor.name] = _Source(path, tensor)
+    quantized = {s.tensor.tensor_type.name for s in found.values()} - gguf_files.UNQUANTIZED
+    if quantized - {"I8", "I16", "I32", "I64"}:
+        raise QuernError(
+            f"{baseline} is already quantized ({', '.join(sorted(quantized))}); weights are "
+            "rounded from the F16, BF16 or F32 model."
+        )
+    return found
+
+
+def _plan(
+    reader: GGUFReader,
+    sources: dict[str, _Source],
+    importances: dict[str, np.ndarray] | None,
+    quantized: Path,
+) -> dict[str, np.ndarray | None]:
+    """Which tensors are rounded, and their importances, float32 [matrices, columns] or None."""
+    plan, kept, unweighted = {}, Counter(), []
+    for tensor in reader.tensors:
+        kind, name = tensor.tensor_type.name, tensor.name
+        if kind in gguf_files.UNQUANTIZED:
+            continue
+        if kind not in rounding.RULES:
+            kept[kind] += 1
+            continue
+        source = sources.get(name)
+        if source is None or list(source.tensor.shape) != list(tensor.shape):
+            raise QuernError(f"{quantized} is of another model: {name} differs from the baseline.")
+        columns = int(tensor.shape[0])
+        weights = None
+        if importances is not None:
+            weights = importances.get(name)
+            if weights is None and not name.startswith("blk."):
+                unweighted.append(name)
+                continue
+            matrices = int(tensor.shape[2]) if len(tensor.shape) > 2 else 1
+            if weights is None:
+                weights = np.ones(matrices * columns, np.float32)
+            if weights.size != matrices * columns:
+                raise QuernError(
+                    f"the imatrix is of another model: it has {weights.size} importances for "
+                    f"{name}, which has {matrices} × {columns} columns."
+                )
+            weights = weights.reshape(matrices, columns)
+        plan[name] = weights
+    for kind, count in sorted(kept.items()):
+        log.warning("%s is not covered: %d tensors stay as llama.cpp made them", kind, count)
+    for name in unweighted:
+        log.warning("the imatrix has nothing on %s: it stays as llama.cpp made it", name)
+    return plan
+
+
+def _copied(path: Path, tensor: ReaderTensor) -> Iterator[tuple[np.ndarray, int]]:
+    """A tensor's bytes as they are, in parts, and how many weights each part holds."""
+    left, at = int(tensor.n_bytes), _offset(tensor)
+    per_byte = int(tensor.n_elements) / left
+    while left:
+        part = np.fromfile(path, np.uint8, min(left, _AT_ONCE), offset=at)
+        yield part, round(part.size * per_byte)
+        at, left = at + part.size, left - part.size
+
+
+def _rounded(
+    source: _Source, kind: str, name: str, importances: np.ndarray | None, threads: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """A tensor's bytes, rounded anew, in parts, and how many weights each part holds."""
+    rows = source.rows()
+    matrices = 1 if importances is None else len(importances)
+    height, step = len(rows) // matrices, max(1, _AT_ONCE // rows.shape[1])
+    for matrix in range(matrices):
+        weights = None if importances is None else importances[matrix]
+        for first in range(matrix * height, (matrix + 1) * height, step):
+            values = rows[first : min(first + step, (matrix + 1) * height)]
+            values = (
+                values.astype(np.float32) if values.dtype == np.float64 else _finite_float32(values)
+            )
+            try:
+                yield (
+                    rounding.round_rows(kind, name, values, weights, threads=threads),
+                    values.size,
+                )
+            except QuernError as error:
+                raise QuernError(f"{source.tensor.name} of {source.path}: {error}") from None
+
+
+def _finite_float32(values: np.ndarray) -> np.ndarray:
+    """As float32; what is infinite or NaN in a half type stays so."""
+    if values.dtype == np.float16 and not np.isfinite(values).all():
+        return values.astype(np.float32)
+    return kernels.to_float32(values)
+
+
+def _header(reader: GGUFReader, path: Path, name: str) -> bytes:
+    """What lies before the tensors' data, with the name of the rounding added."""
+    if reader.byte_order != "I":
+        raise QuernError(f"{path} is big-endian; its weights cannot be rounded.")
+    infos = min(int(t.field.offset) for t in reader.tensors)
+    with open(path, "rb") as file:
+        old = file.read(int(reader.data_offset))
+    end = max(int(t.field.offset) + sum(p.nbytes for p in t.field.parts) for t in reader.tensors)
+    pairs = struct.unpack_from("<Q", old, 16)[0]
+    key, value = KEY.encode(), name.encode()
+    added = struct.pack("<Q", len(key)) + key
+    added += struct.pack("<IQ", _STRING, len(value)) + value
+    header = old[:16] + struct.pack("<Q", pairs + 1) + old[24:infos] + added + old[infos:end]
+    return header + bytes(-len(header) % reader.alignment)

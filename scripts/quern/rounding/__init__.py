@@ -1,0 +1,212 @@
+"""Rounding: codes and scales for the weights of a tensor, its type being decided.
+
+`round_rows` is what the rest of Quern calls; `RULES` has a line for each type. The kernels lie
+beside: `lanes` (vectors of candidate scales), `exact` (the best scale of a block), `single` and
+`joint` (types with one scale, and with factors for sub-blocks), `cumulative` and `gradient` (two
+proposals from the field, carried out by `proposals`), `blocks` (what they share).
+"""
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import QuernError
+from ..block_layouts import LAYOUTS, Blocks
+
+
+def _drop_stale_kernels() -> None:
+    """Delete compiled kernels that are older than any source they may be made of.
+
+    numba looks at the file of the compiled function alone, not at what that calls.
+    """
+    folder = Path(__file__).parent
+    sources = [*folder.glob("*.py"), folder.parent / "kernels.py"]
+    newest = max(path.stat().st_mtime for path in sources)
+    for index in (folder / "__pycache__").glob("*.nbi"):
+        with contextlib.suppress(OSError):
+            if index.stat().st_mtime < newest:
+                index.unlink()
+
+
+_drop_stale_kernels()
+
+from . import joint, proposals, single
+from .lanes import LANES, cells_of, codes_of
+
+ROUNDINGS = ("cumulative", "gradient", "exact")
+ROW = -1
+_F = np.float32
+_NONE = np.zeros(0, np.float32), np.zeros(0, np.int64)
+_ALMOST = 1 - 1e-4  # a scale at which nothing is clamped yet
+_TOGETHER = 1 << 18  # weights that one thread takes at once
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a type's blocks are weighed and searched.
+
+    With an imatrix, a squared error's weight is importance · √(σ² + x²), where σ² is `share` times
+    the mean square of `span` weights (`ROW` for the row), or the plain importance where `span` is
+    0. Without, it is x² where `squares` is set, else 1. That is llama.cpp's choice for the types
+    that it searches (ggml/src/ggml-quants.c); Q8_0 and the ternary types follow Q4_0.
+
+    Attributes:
+        shared: how many scales are tried first where nothing is clamped.
+        clamped: how many above, and how far up, in levels. For tables, all.
+        reach, ends: for types with factors: how many factors are tried for each of the 32 scales
+            of the block, and what factor the largest sub-block has for the first of these scales,
+            and by how much more for each that follows. (Whole factors, so that it gets what it
+            wants: where it is far larger than the others, little else counts.)
+        both_signs: whether `cumulative` tries scales of both signs.
+    """
+
+    span: int = ROW
+    share: float = 1.0
+    squares: bool = False
+    shared: int = 0
+    clamped: tuple[int, float] = (16, 0.0)
+    reach: int = 2
+    ends: tuple[float, float] = (16.5, 0.5)
+    both_signs: bool = False
+
+
+RULES = {
+    "Q4_0": Rule(shared=16, clamped=(16, 14)),
+    "Q5_0": Rule(shared=32, clamped=(16, 22)),
+    "Q8_0": Rule(shared=160, clamped=(16, 150)),
+    "Q3_K": Rule(256, 2, True, shared=16, clamped=(16, 9), both_signs=True),
+    "Q6_K": Rule(0, 0, True, shared=32, clamped=(16, 40), reach=3, ends=(100, 1)),
+    "IQ4_NL": Rule(32, 2, True, clamped=(32, 180), both_signs=True),
+    "IQ4_XS": Rule(256, 2, True, clamped=(32, 180), both_signs=True),
+    "TQ1_0": Rule(clamped=(32, 6)),
+    "TQ2_0": Rule(clamped=(32, 6)),
+}
+
+
+def _is_table(levels: np.ndarray) -> bool:
+    return bool((np.diff(levels) != 1).any())
+
+
+def _bounds(kind: str) -> tuple[np.float32, np.float32]:
+    """The lowest and the highest level that are used; of Q8_0, as in ggml, not -128."""
+    levels = LAYOUTS[kind].levels
+    return _F(max(levels[0], -127)), _F(levels[-1])
+
+
+def _first_grid(kind: str) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Scales to begin with, for values whose largest is 1; see `exact.workspace`."""
+    lowest, highest = map(float, _bounds(kind))
+    rule = RULES[kind]
+    count, end = rule.clamped
+    if _is_table(LAYOUTS[kind].levels):
+        return _NONE[0], np.linspace(highest / 2, end, count, dtype=_F), True
+    mirrored = lowest != -highest
+    half = max((highest + mirrored) / 2 - 0.5, 0.5 / _ALMOST)
+    free = highest + 0.5 if rule.shared else half
+    shared = np.linspace(half, free * _ALMOST, rule.shared, dtype=_F)
+    own = np.linspace(free, end, count + 1, dtype=_F)
+    return shared, own[1:] if rule.shared else own[:-1], mirrored
+
+
+def round_rows(
+    kind: str,
+    rounding: str,
+    values: np.ndarray,
+    importances: np.ndarray | None = None,
+    *,
+    threads: int = 1,
+) -> np.ndarray:
+    """Quantize rows to a type; the result does not depend on the number of threads.
+
+    Args:
+        kind: one of `RULES`.
+        rounding: one of `ROUNDINGS`.
+        values: float32 [rows, columns].
+        importances: float32 [columns], weights of the squared errors; None for none.
+
+    Returns:
+        The rows' bytes as ggml lays them out, uint8 [rows, bytes of a row].
+
+    Raises:
+        QuernError: the type or rounding is unknown, the shapes do not fit, or a value or importance
+            is not finite or an importance is negative.
+    """
+    if kind not in RULES or rounding not in ROUNDINGS:
+        raise QuernError(
+            f"there is no rounding {rounding} for {kind}; there are {', '.join(ROUNDINGS)} for "
+            f"{', '.join(RULES)}."
+        )
+    layout = LAYOUTS[kind]
+    values = np.ascontiguousarray(values, _F)
+    if values.ndim != 2 or values.size == 0 or values.shape[1] % layout.weights:
+        raise QuernError(f"rows of shape {values.shape} are no whole blocks of {kind}.")
+    if not np.isfinite(values).all():
+        raise QuernError("a weight is not finite.")
+    importances = _NONE[0] if importances is None else np.ascontiguousarray(importances, _F)
+    if importances.size and importances.shape != values.shape[1:]:
+        raise QuernError(
+            f"{importances.size} importances do not fit rows of {values.shape[1]} weights."
+        )
+    if not (np.isfinite(importances) & (importances >= 0)).all():
+        raise QuernError("an importance is negative or not finite.")
+    if importances.any():  # only their ratios count
+        importances = (importances / np.float64(importances.max())).astype(_F)
+    rows, columns = values.shape
+    out = np.empty((rows, columns // layout.weights * layout.bytes), np.uint8)
+    step = max(1, _TOGETHER // columns)
+
+    def work(first):
+        part = slice(first, first + step)
+        out[part] = _round(kind, rounding, values[part], importances)
+
+    firsts = range(0, rows, step)
+    if threads == 1 or len(firsts) == 1:
+        for first in firsts:
+            work(first)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, firsts))
+    return out
+
+
+def _round(kind, rounding, values, importances) -> np.ndarray:
+    """Round some rows; the bytes, uint8 [rows, bytes of a row]."""
+    layout, rule = LAYOUTS[kind], RULES[kind]
+    rows, columns = values.shape
+    blocks = columns // layout.weights
+    lowest, highest = _bounds(kind)
+    table = _is_table(layout.levels)
+    cells, below = (cells_of(layout.levels), codes_of(layout.levels)) if table else _NONE
+    levels = lowest, highest, cells
+    weighing = importances, rule.span, _F(rule.share), rule.squares
+    scales = np.empty((rows, blocks), _F)
+    factors = np.zeros((rows, blocks * layout.sub_blocks), np.int8)
+    codes = np.empty((rows, columns), np.uint8)
+    size = layout.weights // max(1, layout.sub_blocks)
+    outputs = scales, factors, codes
+    if rounding != "exact":
+        gradient = rounding == "gradient"
+        proposals.round_rows(
+            values, *weighing, size, levels, below, layout.levels[-int(highest - lowest) - 1 :],
+            gradient, rule.both_signs, layout.factors, *outputs,
+        )  # fmt: skip
+    elif layout.sub_blocks:
+        ends = (rule.ends[0] + rule.ends[1] * np.arange(2 * LANES)).astype(_F)
+        joint.round_rows(
+            values, *weighing, size, levels, below, _first_grid(kind),
+            ends, rule.reach, layout.factors, *outputs,
+        )  # fmt: skip
+    else:
+        single.round_rows(values, *weighing, size, levels, below, _first_grid(kind), scales, codes)
+    codes += np.uint8(lowest - layout.levels[0])
+    packed = layout.pack(
+        Blocks(
+            scales.ravel().astype(np.float16),
+            factors.reshape(-1, layout.sub_blocks) if layout.sub_blocks else None,
+            codes.reshape(-1, layout.weights),
+        )
+    )
+    return packed.reshape(rows, -1)

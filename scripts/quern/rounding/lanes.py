@@ -1,0 +1,452 @@
+"""Sixteen candidate scales at once: the one place where vector instructions are written by hand.
+
+Each of the 16 lanes of a vector holds another scale s, and the weights pass by one at a time, so
+there are no sums across a vector. numba has no vectors and does not make them of such loops, so
+the loops are written in LLVM's language, which makes them the widest instructions that the
+processor has.
+
+For scale s, the codes are the levels q nearest to x·s, and r = q − x·s is what rounding adds. Two
+sums tell all: Σ w·r·x and Σ w·r². They are small where q and x·s are large, so that float32 keeps
+the digits that Σ w·q·x and Σ w·q² would lose. With X = Σ w·x²,
+
+    A = Σ w·q·x = s·X + Σ w·r·x
+    B = Σ w·q² = s²·X + 2·s·Σ w·r·x + Σ w·r²
+    the least error of these codes: X − A²/B = (X·Σ w·r² − (Σ w·r·x)²) / B, at the scale d = A/B
+    their error at d = 1/s: Σ w·r² / s²
+
+What is known of candidate scales is kept in `points`, float32 [5, n], a row for each of s, Σ w·r·x,
+Σ w·r², the least error, and the bound of `bounds`.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16
+SCALE, CROSS, SQUARE, ERROR, BOUND = range(5)  # the rows of points
+ROWS = 5
+TRIAL, TOTAL, FACTORS = range(3)  # the rows of trials: D, the error, and from there the factors
+CELL = 8.0  # width of the cells by which `table_residuals` finds the nearest level
+NARROW = 1e-6  # of its scale: intervals of no greater width are not looked into
+
+_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
+_VECTOR, _INDEX = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
+_MAGIC = 1.5 * 2**23  # adding it rounds to an integer, left in the low bits
+
+
+class _Vector:
+    """A vector in the making; arithmetic on it writes instructions."""
+
+    def __init__(self, builder, value):
+        self.builder, self.value = builder, value
+
+    @classmethod
+    def constant(cls, builder, number):
+        return cls(builder, ir.Constant(_VECTOR, [ir.Constant(_FLOAT, float(number))] * LANES))
+
+    @classmethod
+    def spread(cls, builder, scalar):
+        """The same number in all lanes."""
+        nothing, zero = ir.Constant(_VECTOR, ir.Undefined), ir.Constant(_INT, 0)
+        first = builder.insert_element(nothing, scalar, zero)
+        zeros = ir.Constant(_INDEX, [zero] * LANES)
+        return cls(builder, builder.shuffle_vector(first, nothing, zeros))
+
+    @classmethod
+    def load(cls, builder, address):
+        pointer = builder.bitcast(address, _VECTOR.as_pointer())
+        return cls(builder, builder.load(pointer, align=4))
+
+    def store(self, address):
+        pointer = self.builder.bitcast(address, _VECTOR.as_pointer())
+        self.builder.store(self.value, pointer, align=4)
+
+    def _with(self, value):
+        return _Vector(self.builder, value)
+
+    def _as_vector(self, other):
+        return other if isinstance(other, _Vector) else self.constant(self.builder, other)
+
+    def __add__(self, other):
+        return self._with(self.builder.fadd(self.value, self._as_vector(other).value))
+
+    def __sub__(self, other):
+        return self._with(self.builder.fsub(self.value, self._as_vector(other).value))
+
+    def __mul__(self, other):
+        return self._with(self.builder.fmul(self.value, self._as_vector(other).value))
+
+    def __truediv__(self, other):
+        return self._with(self.builder.fdiv(self.value, self._as_vector(other).value))
+
+    def __neg__(self):
+        return self._with(self.builder.fneg(self.value))
+
+    def __lt__(self, other):
+        return self._with(self.builder.fcmp_ordered("<", self.value, self._as_vector(other).value))
+
+    def __gt__(self, other):
+        return self._as_vector(other) < self
+
+    def __and__(self, other):
+        return self._with(self.builder.and_(self.value, other.value))
+
+    def __or__(self, other):
+        return self._with(self.builder.or_(self.value, other.value))
+
+    def __invert__(self):
+        return self._with(self.builder.not_(self.value))
+
+    def times_plus(self, factor, summand):
+        """self · factor + summand, rounded once."""
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        name = f"llvm.fma.v{LANES}f32"
+        fma = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        values = [self.value, self._as_vector(factor).value, self._as_vector(summand).value]
+        return self._with(self.builder.call(fma, values))
+
+    def where(self, condition, other):
+        """self where the condition holds, else the other."""
+        other = self._as_vector(other)
+        return self._with(self.builder.select(condition.value, self.value, other.value))
+
+    def at_least(self, other):
+        other = self._as_vector(other)
+        return self.where(self > other, other)
+
+    def at_most(self, other):
+        other = self._as_vector(other)
+        return self.where(self < other, other)
+
+    def low_bits(self):
+        """The integers that adding _MAGIC left, from 0 to 15."""
+        mask = ir.Constant(_INDEX, [ir.Constant(_INT, LANES - 1)] * LANES)
+        return self.builder.and_(self.builder.bitcast(self.value, _INDEX), mask)
+
+    def lookup(self, index):
+        """self[index], lane by lane; one instruction where there is one."""
+        found = ir.Constant(_VECTOR, ir.Undefined)
+        for lane in range(LANES):
+            at = ir.Constant(_INT, lane)
+            value = self.builder.extract_element(
+                self.value, self.builder.extract_element(index, at)
+            )
+            found = self.builder.insert_element(found, value, at)
+        return self._with(found)
+
+    def least(self):
+        """The smallest of the lanes, a scalar."""
+        kind = ir.FunctionType(_FLOAT, [_VECTOR])
+        name = f"llvm.vector.reduce.fmin.v{LANES}f32"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(function, [self.value], fastmath=("nnan",))
+
+    def bits(self):
+        """A comparison as a number, a bit for each lane."""
+        number = self.builder.bitcast(self.value, ir.IntType(LANES))
+        return self.builder.zext(number, ir.IntType(64))
+
+
+class _Array:
+    """A contiguous array that was passed to an intrinsic."""
+
+    def __init__(self, context, builder, kind, value):
+        self.builder, array = builder, context.make_array(kind)(context, builder, value)
+        self.data = array.data
+        self.columns = cgutils.unpack_tuple(builder, array.shape, kind.ndim)[-1]
+
+    def address(self, index, row=0):
+        if row:
+            step = self.builder.mul(self.columns, ir.Constant(self.columns.type, row))
+            index = self.builder.add(index, step)
+        return self.builder.gep(self.data, [index])
+
+    def scalar(self, index):
+        return self.builder.load(self.address(index))
+
+    def vector(self, index, row=0):
+        return _Vector.load(self.builder, self.address(index, row))
+
+
+class _Integers:
+    """Residuals r where the levels are the integers lowest … highest."""
+
+    def __init__(self, builder, s, lowest, highest):
+        self.builder, self.s = builder, s
+        self.low, self.high = (_Vector.spread(builder, v) + _MAGIC for v in (lowest, highest))
+
+    def residual(self, value):
+        """(r, x) in all lanes for a value x."""
+        x = _Vector.spread(self.builder, value)
+        code = x.times_plus(self.s, _MAGIC).at_least(self.low).at_most(self.high) - _MAGIC
+        return (-x).times_plus(self.s, code), x
+
+
+class _Table:
+    """Residuals r where the levels are a table of uneven steps; scales are positive."""
+
+    def __init__(self, builder, s, cells):
+        self.builder, self.s, self.cells = builder, s, cells
+        self.s_cells = s * (1 / CELL)
+
+    def residual(self, value):
+        """(r, x) in all lanes for a value, both as seen from its side of 0."""
+        builder, index = self.builder, self.cells.columns.type
+        negative = builder.fcmp_ordered("<", value, ir.Constant(_FLOAT, 0))
+        size = builder.select(negative, builder.fneg(value), value)
+        first = builder.select(negative, ir.Constant(index, 3 * LANES), ir.Constant(index, 0))
+        step, below, above = (
+            self.cells.vector(builder.add(first, ir.Constant(index, k * LANES))) for k in range(3)
+        )
+        x = _Vector.spread(builder, size)
+        cell = x.times_plus(self.s_cells, _MAGIC).at_most(_MAGIC + LANES - 1).low_bits()
+        y = x * self.s
+        code = above.lookup(cell).where(y > step.lookup(cell), below.lookup(cell))
+        return code - y, x
+
+
+class _Sums:
+    """Σ w·r·x and Σ w·r² as the weights pass by."""
+
+    def __init__(self, builder):
+        zero = ir.Constant(_VECTOR, [ir.Constant(_FLOAT, 0.0)] * LANES)
+        self.builder = builder
+        self.totals = [cgutils.alloca_once_value(builder, zero) for _ in range(2)]
+
+    def add(self, w, r, x):
+        weighted = w * r
+        for other, total in zip((x, r), self.totals, strict=True):
+            sum_ = _Vector(self.builder, self.builder.load(total))
+            self.builder.store(weighted.times_plus(other, sum_).value, total)
+
+    def finish(self, points, at, power):
+        """Write the sums and the least errors; return the least of these."""
+        power = _Vector.spread(self.builder, power)
+        s = points.vector(at, SCALE)
+        cross, square = (_Vector(self.builder, self.builder.load(t)) for t in self.totals)
+        whole = s * s * power
+        b = (s * power + cross * 2) * s + square
+        # Where nearly all codes are 0, float32 knows nothing of B; such codes are not the best.
+        error = ((power * square - cross * cross) / b).where(b > whole * 1e-4, power)
+        for row, value in ((CROSS, cross), (SQUARE, square), (ERROR, error)):
+            value.store(points.address(at, row))
+        return error.least()
+
+
+def _try(builder, levels, x, w, start, count):
+    """Let the weights pass by."""
+    sums = _Sums(builder)
+    with cgutils.for_range(builder, count) as loop:
+        i = builder.add(start, loop.index)
+        r, value = levels.residual(x.scalar(i))
+        sums.add(_Vector.spread(builder, w.scalar(i)), r, value)
+    return sums
+
+
+@intrinsic
+def integer_residuals(typing, x, w, start, count, power, lowest, highest, points, at):
+    """Try the 16 scales in `points` from `at` on, where levels are the integers lowest … highest.
+
+    Args:
+        x, w: values and weights, float32; those from `start` to `start + count - 1` are used.
+        power: Σ w·x², float32.
+        lowest, highest: float32.
+
+    Returns:
+        The least of the 16 errors.
+    """
+
+    def generate(context, builder, signature, arguments):
+        x, w, points = (
+            _Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 7)
+        )
+        start, count, power, lowest, highest, at = (arguments[k] for k in (2, 3, 4, 5, 6, 8))
+        levels = _Integers(builder, points.vector(at), lowest, highest)
+        return _try(builder, levels, x, w, start, count).finish(points, at, power)
+
+    return types.float32(x, w, start, count, power, lowest, highest, points, at), generate
+
+
+@intrinsic
+def table_residuals(typing, x, w, start, count, power, cells, points, at):
+    """Try the 16 scales in `points` from `at` on, where levels are a table of uneven steps.
+
+    Args:
+        x, w, start, count, power: as for `integer_residuals`.
+        cells: from `cells_of`.
+
+    Returns:
+        The least of the 16 errors.
+    """
+
+    def generate(context, builder, signature, arguments):
+        x, w, cells, points = (
+            _Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 5, 6)
+        )
+        start, count, power, at = (arguments[k] for k in (2, 3, 4, 7))
+        levels = _Table(builder, points.vector(at), cells)
+        return _try(builder, levels, x, w, start, count).finish(points, at, power)
+
+    return types.float32(x, w, start, count, power, cells, points, at), generate
+
+
+def _try_factors(
+    builder, levels_at, x, w, start, count, power, wanted, most, reach, trials, at, row
+):
+    """Try factors around `wanted` / D for 16 scales D of a super-block; see `integer_factors`."""
+
+    def variable(vector):
+        return cgutils.alloca_once_value(builder, vector.value)
+
+    def read(place):
+        return _Vector(builder, builder.load(place))
+
+    wanted, most, power = (_Vector.spread(builder, v) for v in (wanted, most, power))
+    zero, one = _Vector.constant(builder, 0), _Vector.constant(builder, 1)
+    scale = trials.vector(at, TRIAL)
+    back = builder.fmul(
+        builder.sitofp(builder.add(reach, ir.Constant(reach.type, 1)), _FLOAT),
+        ir.Constant(_FLOAT, 0.5),
+    )
+    below = (wanted / scale).at_most(2**20) - _Vector.spread(builder, back)
+    factor = variable((below + _MAGIC) - _MAGIC)
+    best, chosen, total = variable(power), variable(zero), variable(zero)
+    with cgutils.for_range(builder, reach):
+        builder.store((read(factor) + 1).value, factor)
+        within = read(factor).at_least(1).at_most(most)
+        d = scale * within
+        levels = levels_at(one / d)
+        builder.store(zero.value, total)
+        with cgutils.for_range(builder, count) as loop:
+            i = builder.add(start, loop.index)
+            r, _ = levels.residual(x.scalar(i))
+            weighted = _Vector.spread(builder, w.scalar(i)) * r
+            builder.store(weighted.times_plus(r, read(total)).value, total)
+        error = read(total) * d * d
+        builder.store(within.where(error < read(best), read(chosen)).value, chosen)
+        builder.store(error.at_most(read(best)).value, best)
+    (trials.vector(at, TOTAL) + read(best)).store(trials.address(at, TOTAL))
+    step = builder.mul(trials.columns, builder.add(row, ir.Constant(row.type, FACTORS)))
+    read(chosen).store(builder.gep(trials.address(at), [step]))
+
+
+@intrinsic
+def integer_factors(
+    typing, x, w, start, count, power, lowest, highest, wanted, most, reach, trials, at, row
+):
+    """For each of 16 scales D of a super-block, the best factor of one sub-block.
+
+    A weight is D · factor · level. The factors tried are the integers around wanted / D.
+
+    Args:
+        x, w, start, count, power, lowest, highest: as for `integer_residuals`.
+        wanted: the sub-block's own best scale, float32, above 0.
+        most: the largest factor; the least is 0, which makes all weights 0.
+        reach: how many factors are tried, integer.
+        trials: float32 [2 + sub-blocks, ≥ at + 16]: rows of D, of errors, to which this
+            sub-block's are added, and of factors, to be written.
+        row: which sub-block.
+    """
+
+    def generate(context, builder, signature, arguments):
+        x, w, trials = (
+            _Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 10)
+        )
+        start, count, power, lowest, highest = arguments[2:7]
+        wanted, most, reach, at, row = (arguments[k] for k in (7, 8, 9, 11, 12))
+        _try_factors(
+            builder, lambda s: _Integers(builder, s, lowest, highest),
+            x, w, start, count, power, wanted, most, reach, trials, at, row,
+        )  # fmt: skip
+        return context.get_dummy_value()
+
+    return types.void(
+        x, w, start, count, power, lowest, highest, wanted, most, reach, trials, at, row
+    ), generate
+
+
+@intrinsic
+def table_factors(typing, x, w, start, count, power, cells, wanted, most, reach, trials, at, row):
+    """As `integer_factors`, where levels are a table of uneven steps."""
+
+    def generate(context, builder, signature, arguments):
+        x, w, cells, trials = (
+            _Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 5, 9)
+        )
+        start, count, power = arguments[2:5]
+        wanted, most, reach, at, row = (arguments[k] for k in (6, 7, 8, 10, 11))
+        _try_factors(
+            builder, lambda s: _Table(builder, s, cells),
+            x, w, start, count, power, wanted, most, reach, trials, at, row,
+        )  # fmt: skip
+        return context.get_dummy_value()
+
+    return types.void(
+        x, w, start, count, power, cells, wanted, most, reach, trials, at, row
+    ), generate
+
+
+@intrinsic
+def bounds(typing, points, at, power, goal):
+    """Which of the 16 intervals, from the points `at` … `at + 15` to those that follow them, may
+    hold an error below `goal`; the bounds are written to the points where the intervals begin.
+
+    `exact` says why an interval may not.
+
+    Returns:
+        int64, a bit for each interval, the lowest for the first.
+    """
+
+    def generate(context, builder, signature, arguments):
+        _, at, power, goal = arguments
+        points = _Array(context, builder, signature.args[0], arguments[0])
+        power, goal = (_Vector.spread(builder, v) for v in (power, goal))
+        after = builder.add(at, ir.Constant(at.type, 1))
+        s0, cross0, square0 = (points.vector(at, row) for row in (SCALE, CROSS, SQUARE))
+        s1, cross1, square1 = (points.vector(after, row) for row in (SCALE, CROSS, SQUARE))
+        width = s1 - s0
+        a0, a1 = s0 * power + cross0, s1 * power + cross1
+        # (h(s) - s) · A; where h is far above s, the ends of a walk say nothing.
+        ahead0, ahead1 = s0 * cross0 + square0, s1 * cross1 + square1
+        before = (ahead0 > width * a0) & ~(ahead0 > s0 * a0)
+        behind = ahead1 < -(width * a1)
+        gain = (width * power - (square1 - square0) / width) * 0.5 - cross0
+        gain = gain.at_least(0).at_most(a1 - a0)
+        numerator = power * square0 - cross0 * cross0 - gain * (cross0 * 2 + gain)
+        bound = numerator / ((a0 + cross0) * s0 + square0 + s0 * gain * 2)
+        bound.store(points.address(at, BOUND))
+        wide = width > s0 * NARROW
+        return ((bound < goal) & wide & ~(before | behind)).bits()
+
+    return types.int64(points, at, power, goal), generate
+
+
+def cells_of(levels: np.ndarray) -> np.ndarray:
+    """What `table_residuals` needs of increasing levels, float32 [2 · 3 · 16].
+
+    Cell k is where |x·s| / CELL rounds to k. For x ≥ 0 and then for x < 0, as seen from there: the
+    step (halfway between levels) that lies in each cell, and the levels below and above it. The
+    levels must straddle 0, and no cell may hold two steps.
+    """
+    cells = np.empty((2, 3, LANES), np.float32)
+    for side, seen in enumerate((levels, -levels[::-1])):
+        steps = (seen[1:] + seen[:-1]) / 2
+        positive = steps > 0
+        steps, levels_here = steps[positive], seen[np.flatnonzero(positive)[0] :]
+        for cell in range(LANES):
+            begin, end = (cell - 0.5) * CELL, (cell + 0.5) * CELL
+            inside = np.flatnonzero((steps > begin) & (steps <= end))
+            passed = int((steps <= begin).sum())
+            assert len(inside) < 2
+            cells[side, 1, cell] = levels_here[passed]
+            cells[side, 2, cell] = levels_here[passed + len(inside)]
+            cells[side, 0, cell] = steps[inside[0]] if len(inside) else np.inf
+    return cells.ravel()
+
+
+def codes_of(levels: np.ndarray) -> np.ndarray:
+    """The code of the lower level in each cell of `cells_of`, int64 [2 · 16]."""
+    below = cells_of(levels).reshape(2, 3, LANES)[:, 1]
+    return np.searchsorted(levels, below * np.array([[1], [-1]])).ravel()

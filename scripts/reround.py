@@ -1,0 +1,48 @@
+"""Round a quantized model again. In: GGUF, unquantized and quantized, imatrix. Out: GGUF, JSON."""
+
+from pathlib import Path
+
+from quern import QuernError, files, rounding, stage
+from quern.gguf_files import model_info
+from quern.rerounding import reround
+
+
+def main(arguments):
+    name = arguments.rounding
+    if name is None and arguments.imatrix is None:
+        raise QuernError(
+            "without an imatrix, name the rounding: better figures may be worse models."
+        )
+    reround(
+        arguments.baseline,
+        arguments.quantized,
+        name or "exact",
+        arguments.output,
+        imatrix=arguments.imatrix,
+        prior=arguments.prior,
+        threads=arguments.threads,
+    )
+    if arguments.output_info:
+        files.write_json(arguments.output_info, model_info(arguments.output).as_dict())
+
+
+if __name__ == "__main__":
+    p = stage.parser(__doc__)
+    p.add_argument("--baseline", type=Path, required=True, help="unquantized GGUF file")
+    p.add_argument("--quantized", type=Path, required=True, help="what llama.cpp made of it")
+    p.add_argument("--imatrix", type=Path, help="the imatrix that it was quantized with")
+    p.add_argument(
+        "--prior",
+        type=float,
+        default=0.0,
+        help="tokens' worth of belief that all columns matter alike",
+    )
+    p.add_argument(
+        "--rounding",
+        choices=rounding.ROUNDINGS,
+        help="how; exact where it is not given and there is an imatrix",
+    )
+    p.add_argument("--threads", type=int, default=1, help="CPU threads")
+    p.add_argument("--output", type=Path, required=True, help="GGUF to write")
+    p.add_argument("--output-info", type=Path, help="JSON to write")
+    stage.run(main, p.parse_args())

@@ -1,0 +1,72 @@
+"""Block layouts: what ggml reads is what was written, to the bit."""
+
+import numpy as np
+import pytest
+
+from quern import QuernError, llama
+from quern.block_layouts import LAYOUTS, Blocks
+
+KINDS = sorted(LAYOUTS)
+
+
+def some_blocks(layout, n=500):
+    """Random blocks, with scales of every size, subnormal ones among them."""
+    rng = np.random.default_rng(1)
+    bits = (
+        rng.integers(0, 0x7C00, n).astype(np.uint16) | rng.integers(0, 2, n).astype(np.uint16) << 15
+    )
+    low, high = layout.factors
+    factors = rng.integers(low, high + 1, (n, layout.sub_blocks)).astype(np.int8)
+    codes = rng.integers(0, len(layout.levels), (n, layout.weights)).astype(np.uint8)
+    return Blocks(bits.view(np.float16), factors if layout.sub_blocks else None, codes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sizes_are_ggmls(kind):
+    assert llama.block_size(kind) == (LAYOUTS[kind].weights, LAYOUTS[kind].bytes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_packed_is_unpacked_again(kind):
+    blocks = some_blocks(LAYOUTS[kind])
+    found = LAYOUTS[kind].unpack(LAYOUTS[kind].pack(blocks))
+    assert (found.scales.view(np.uint16) == blocks.scales.view(np.uint16)).all()
+    assert (found.codes == blocks.codes).all()
+    if blocks.factors is not None:
+        assert (found.factors == blocks.factors).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dequantization_is_ggmls_to_the_bit(kind):
+    layout = LAYOUTS[kind]
+    raw = layout.pack(some_blocks(layout))
+    ours, theirs = layout.dequantize(raw), llama.dequantize_rows(kind, raw)
+    assert (ours.view(np.uint32) == theirs.view(np.uint32)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_that_ggml_wrote_are_read_and_written_back(kind):
+    layout = LAYOUTS[kind]
+    values = np.random.default_rng(2).normal(size=(20, 512)).astype(np.float32)
+    raw = llama.quantize_rows(kind, values, np.ones(512, np.float32)).reshape(-1, layout.bytes)
+    assert (layout.pack(layout.unpack(raw)) == raw).all()
+    theirs = llama.dequantize_rows(kind, raw)
+    assert (layout.dequantize(raw).view(np.uint32) == theirs.view(np.uint32)).all()
+
+
+def test_wrong_sizes_are_errors_not_crashes():
+    values = np.zeros((2, 512), np.float32)
+    with pytest.raises(QuernError, match="no whole blocks"):
+        llama.quantize_rows("Q6_K", values[:, :300])
+    with pytest.raises(QuernError, match="no whole blocks"):
+        llama.quantize_rows("Q4_0", values[:0])
+    with pytest.raises(QuernError, match="importances do not fit"):
+        llama.quantize_rows("Q4_0", values, np.ones(32, np.float32))
+    with pytest.raises(QuernError, match="needs importances"):
+        llama.quantize_rows("IQ2_XS", values)
+    with pytest.raises(QuernError, match="knows no tensor type"):
+        llama.quantize_rows("Q9_9", values)
+    with pytest.raises(QuernError, match="no whole blocks"):
+        llama.dequantize_rows("Q4_0", np.zeros((1, 17), np.uint8))
+    with pytest.raises(QuernError, match="no blocks of 18 bytes"):
+        LAYOUTS["Q4_0"].unpack(np.zeros((1, 17), np.uint8))

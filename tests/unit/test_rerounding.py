@@ -1,0 +1,152 @@
+"""Rounding whole models again, by hand as users do."""
+
+import gguf
+import numpy as np
+import pytest
+
+from conftest import command, fails_with
+from models import write_model
+from quern import gguf_files, rounding
+from quern.imatrix import Imatrix
+from quern.llama import Model
+from quern.rerounding import KEY
+
+
+def ok(result):
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def importances(made, tmp_path_factory):
+    """An imatrix of the dense model's blocks, random."""
+    rng = np.random.default_rng(0)
+    matrix = Imatrix()
+    info = gguf_files.model_info(made / "dense.gguf")
+    for name, (columns, _) in info.matrices.items():
+        matrix.add(name, rng.exponential(size=(1, columns)) * 100, np.array([100]))
+    path = tmp_path_factory.mktemp("imatrix") / "i.gguf"
+    matrix.write(path)
+    return path
+
+
+def quantized(made, folder, kind, *options, model="dense"):
+    result = command(
+        "quantize",
+        *("--model", made / f"{model}.gguf", "--info", made / f"{model}.json", "--type", kind),
+        *("--output", folder / "q.gguf", "--output-info", folder / "q.json", *options),
+    )
+    ok(result)
+    return folder / "q.gguf"
+
+
+def reround(made, source, output, *options, model="dense"):
+    return command(
+        "reround",
+        *("--baseline", made / f"{model}.gguf", "--quantized", source, "--output", output),
+        *options,
+    )
+
+
+def tensors(path):
+    return {t.name: t for t in gguf_files.open_gguf(path).tensors}
+
+
+@pytest.mark.parametrize("kind", ["Q3_K_M", "IQ4_XS", "Q4_0"])
+def test_a_mix_is_rounded_where_it_can_be(made, importances, tmp_path, kind):
+    source = quantized(made, tmp_path, kind, "--imatrix", importances)
+    log = tmp_path / "log"
+    ok(
+        reround(
+            made, source, tmp_path / "r.gguf",
+            *("--imatrix", importances, "--threads", 2, "--log", log),
+        )
+    )  # fmt: skip
+    before, after = tensors(source), tensors(tmp_path / "r.gguf")
+    original = tensors(made / "dense.gguf")
+    weights = Imatrix.read(importances).importances()
+    assert list(before) == list(after)
+    for name, tensor in after.items():
+        type_name = tensor.tensor_type.name
+        assert type_name == before[name].tensor_type.name
+        if type_name in rounding.RULES and name in weights:
+            values = original[name].data.astype(np.float32)
+            found = rounding.round_rows(type_name, "exact", values, weights[name])
+            assert (tensor.data == found).all()
+        else:
+            assert (tensor.data == before[name].data).all()
+        if type_name not in (*rounding.RULES, "F32", "F16"):
+            assert f"{type_name} is not covered" in log.read_text()
+    reader = gguf_files.open_gguf(tmp_path / "r.gguf")
+    assert gguf_files.field(reader, KEY) == "exact"
+    old = gguf_files.open_gguf(source)
+    for key in old.fields:
+        if not key.startswith("GGUF."):
+            assert gguf_files.field(reader, key) == gguf_files.field(old, key), key
+    with Model(tmp_path / "r.gguf") as model:
+        assert model.n_vocab == 300
+    fails_with(
+        reround(made, tmp_path / "r.gguf", tmp_path / "s.gguf", "--rounding", "exact"),
+        "rounded by exact already",
+    )
+
+
+def test_experts_have_importances_of_their_own(made, tmp_path):
+    info = gguf_files.model_info(made / "moe.gguf")
+    matrix, rng = Imatrix(), np.random.default_rng(0)
+    for name, (columns, matrices) in info.matrices.items():
+        sums = rng.exponential(size=(matrices, columns)) * 100
+        matrix.add(name, sums, np.full(matrices, 100))
+    matrix.write(tmp_path / "i.gguf")
+    options = ("--imatrix", tmp_path / "i.gguf")
+    source = quantized(made, tmp_path, "Q4_0", "--pure", *options, model="moe")
+    ok(reround(made, source, tmp_path / "r.gguf", *options, model="moe"))
+    name, (columns, matrices) = next((n, s) for n, s in info.matrices.items() if s[1] > 1)
+    tensor, original = tensors(tmp_path / "r.gguf")[name], tensors(made / "moe.gguf")[name]
+    weights = matrix.importances()[name].reshape(matrices, columns)
+    for i in range(matrices):
+        found = rounding.round_rows(
+            "Q4_0", "exact", original.data[i].astype(np.float32), weights[i]
+        )
+        assert (tensor.data[i] == found).all()
+
+
+def test_without_an_imatrix_the_rounding_is_asked_for_by_name(made, tmp_path):
+    source = quantized(made, tmp_path, "Q5_0", "--pure")
+    fails_with(reround(made, source, tmp_path / "r.gguf"), "name the rounding")
+    ok(reround(made, source, tmp_path / "r.gguf", "--rounding", "gradient"))
+    reader = gguf_files.open_gguf(tmp_path / "r.gguf")
+    assert gguf_files.field(reader, KEY) == "gradient"
+    before, after = tensors(source), tensors(tmp_path / "r.gguf")
+    assert any((before[n].data != after[n].data).any() for n in before)
+
+
+def test_what_does_not_fit_is_one_sentence(made, importances, tmp_path):
+    source = quantized(made, tmp_path, "Q4_0")
+    other = reround(made, source, tmp_path / "r.gguf", "--rounding", "exact", model="moe")
+    fails_with(other, "is of another model")
+    fails_with(
+        reround(made, tmp_path / "none.gguf", tmp_path / "r.gguf", "--rounding", "exact"),
+        "does not exist",
+    )
+    result = command(
+        "reround",
+        *("--baseline", source, "--quantized", source, "--output", tmp_path / "r.gguf"),
+        *("--rounding", "exact"),
+    )
+    fails_with(result, "already quantized")
+    assert not (tmp_path / "r.gguf").exists()
+
+
+def test_an_infinite_weight_names_its_tensor(made, tmp_path):
+    source = quantized(made, tmp_path, "Q4_0")
+    broken = write_model(tmp_path / "broken.gguf")
+    reader = gguf.GGUFReader(broken, "r+")
+    next(t for t in reader.tensors if t.name == "blk.1.ffn_up.weight").data[3, 7] = np.inf
+    reader.data.flush()
+    result = command(
+        "reround",
+        *("--baseline", broken, "--quantized", source, "--output", tmp_path / "r.gguf"),
+        *("--rounding", "exact"),
+    )
+    fails_with(result, "blk.1.ffn_up.weight", "not finite")
+    assert not (tmp_path / "r.gguf").exists()

@@ -1,0 +1,202 @@
+"""Rounding: the optimum is found, whatever the block, and every type's bytes say so."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from quern import QuernError, llama, rounding
+from quern.block_layouts import LAYOUTS
+from quern.rounding import RULES, reference
+
+KINDS = sorted(RULES)
+SINGLE = [kind for kind in KINDS if not LAYOUTS[kind].sub_blocks]
+JOINT = [kind for kind in KINDS if LAYOUTS[kind].sub_blocks]
+
+
+def weights_of(kind, values, importances):
+    """The weights that `Rule` describes, float64."""
+    rule, x = RULES[kind], values.astype(np.float64)
+    if importances is None:
+        return x**2 if rule.squares else np.ones_like(x)
+    if rule.span == 0:
+        return np.broadcast_to(importances.astype(np.float64), x.shape)
+    span = x.shape[1] if rule.span < 0 else rule.span
+    variance = rule.share * (x.reshape(-1, span) ** 2).mean(1)
+    return importances * np.sqrt(np.repeat(variance, span).reshape(x.shape) + x**2)
+
+
+def errors_of(kind, values, importances, raw):
+    """Weighted squared error of each block, and of the best that the scale as float16 allows."""
+    x, size = values.astype(np.float64), LAYOUTS[kind].weights
+    d = (x - llama.dequantize_rows(kind, raw)) ** 2 * weights_of(kind, values, importances)
+    return d.reshape(-1, size).sum(1)
+
+
+def free_errors(kind, values, importances, raw):
+    """Weighted squared error of each block's codes, were the scale no float16."""
+    layout = LAYOUTS[kind]
+    q = layout.levels[layout.unpack(raw.reshape(-1, layout.bytes)).codes].astype(np.float64)
+    x = values.astype(np.float64).reshape(q.shape)
+    w = weights_of(kind, values, importances).reshape(q.shape)
+    a, b = (w * q * x).sum(1), (w * q * q).sum(1)
+    return (w * x * x).sum(1) - np.divide(a * a, b, out=np.zeros_like(a), where=b > 0)
+
+
+def levels_of(kind):
+    return LAYOUTS[kind].levels[-255:].astype(np.float64)
+
+
+def some_values(shape, kind="normal", seed=0):
+    rng = np.random.default_rng(seed)
+    draw = {"normal": rng.standard_normal, "laplace": rng.laplace, "t4": rng.standard_t}[kind]
+    values = draw(4, shape) if kind == "t4" else draw(size=shape)
+    return values.astype(np.float32), np.exp(rng.normal(size=shape[1])).astype(np.float32)
+
+
+def least(kind, values, importances):
+    size = LAYOUTS[kind].weights
+    w = weights_of(kind, values, importances).reshape(-1, size)
+    return reference.least_errors(values.astype(np.float64).reshape(-1, size), w, levels_of(kind))
+
+
+@pytest.mark.parametrize("draw", ["normal", "laplace", "t4"])
+@pytest.mark.parametrize("kind", SINGLE)
+def test_exact_is_the_optimum_of_20000_blocks(kind, draw):
+    count = 7_000 if kind == "Q8_0" else 20_000  # of each distribution; its reference is slow
+    values, importances = some_values((count // 8, 8 * LAYOUTS[kind].weights), draw)
+    raw = rounding.round_rows(kind, "exact", values, importances)
+    best = least(kind, values, importances)
+    # What a scale costs that is off as float16, by up to 2⁻¹²; it only shows in Q8_0.
+    w = weights_of(kind, values, importances).reshape(len(best), -1)
+    room = (w * values.reshape(w.shape).astype(np.float64) ** 2).sum(1) * 2.0**-22
+    room *= kind == "Q8_0"
+    found = np.minimum(
+        errors_of(kind, values, importances, raw), free_errors(kind, values, importances, raw)
+    )
+    assert (found >= best * (1 - 1e-6)).all()
+    close = found <= best * (1 + 1e-4) + room
+    assert close.mean() >= 0.995
+    assert found.sum() <= best.sum() * (1 + 1e-5) + room.sum()
+
+
+@given(
+    x=arrays.arrays(np.float32, (1, 32), elements=st.integers(-256, 256)),
+    w=arrays.arrays(np.float32, 32, elements=st.integers(0, 64)),
+    kind=st.sampled_from(["Q4_0", "Q5_0", "IQ4_NL", "Q8_0"]),
+)
+@settings(max_examples=300, deadline=None)
+def test_exact_is_the_optimum_of_any_block(x, w, kind):
+    x, w = x / 64, w / 8
+    raw = rounding.round_rows(kind, "exact", x, w)
+    power = (weights_of(kind, x, w) * x.astype(np.float64) ** 2).sum()
+    found = free_errors(kind, x, w, raw)[0]
+    # float32 knows the error to a few parts in 10⁷ of Σ w·x²; float16 the scale to 2⁻¹².
+    assert found <= least(kind, x, w)[0] * (1 + 1e-3) + 2e-6 * power
+
+
+@given(
+    x=arrays.arrays(np.float64, 4, elements=st.floats(-1, 1, width=16)),
+    w=arrays.arrays(np.float64, 4, elements=st.floats(0.125, 8, width=16)),
+)
+@settings(max_examples=100, deadline=None)
+def test_the_reference_is_brute_force_over_all_codes(x, w):
+    levels = np.array([-2.0, -1, 0, 1])
+    q = np.array(list(itertools.product(levels, repeat=4)))
+    b = (w * q * q).sum(1)
+    f = np.divide((w * q * x).sum(1) ** 2, b, out=np.zeros(len(q)), where=b > 0)
+    found = reference.least_errors(x[None], w[None], levels)[0]
+    assert found == pytest.approx((w * x * x).sum() - f.max(), abs=1e-12)
+
+
+@pytest.mark.parametrize("draw", ["normal", "laplace", "t4"])
+@pytest.mark.parametrize("kind, limit", [("Q3_K", 0.0025), ("IQ4_XS", 0.007), ("Q6_K", 0.018)])
+def test_joint_search_comes_near_the_joint_optimum(kind, limit, draw):
+    layout = LAYOUTS[kind]
+    values, importances = some_values((4, 2560), draw)
+    raw = rounding.round_rows(kind, "exact", values, importances)
+    x = values.astype(np.float64).reshape(-1, 256)
+    w = weights_of(kind, values, importances).reshape(-1, 256)
+    ends = np.linspace(0.4, 1.3, 120) * layout.factors[1]
+    scales = np.abs(x).max(1)[:, None] / np.abs(layout.levels).max() / ends
+    best = reference.least_joint_errors(
+        x, w, levels_of(kind), scales, *layout.factors, 256 // layout.sub_blocks
+    )
+    assert errors_of(kind, values, importances, raw).sum() <= best.sum() * (1 + limit)
+
+
+@pytest.mark.parametrize("with_importances", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_exact_is_never_much_worse_than_the_others(kind, with_importances):
+    values, importances = some_values((64, 1024), "t4", seed=3)
+    importances = importances if with_importances else None
+    ours = errors_of(
+        kind, values, importances, rounding.round_rows(kind, "exact", values, importances)
+    )
+    others = [
+        rounding.round_rows(kind, name, values, importances) for name in ("cumulative", "gradient")
+    ]
+    for raw in (*others, llama.quantize_rows(kind, values, importances)):
+        theirs = errors_of(kind, values, importances, raw)
+        assert ours.sum() <= theirs.sum() * (1.001 if kind in SINGLE else 1.003)
+        if kind in SINGLE:  # a float16 scale is off by up to 2⁻¹¹
+            power = weights_of(kind, values, importances) * values.astype(np.float64) ** 2
+            room = power.reshape(len(ours), -1).sum(1) * 2.0**-22
+            assert (ours <= theirs * 1.001 + room).all()
+
+
+EDGES = {
+    "zeros": lambda x: x * 0,
+    "an outlier": lambda x: np.where(np.arange(x.shape[1]) == 5, 1, x * 0).astype(np.float32),
+    "denormals": lambda x: x * np.float32(1e-42),
+    "tiny": lambda x: x * np.float32(2e-5),
+    "huge": lambda x: x * np.float32(1e30),
+    "a far outlier": lambda x: np.where(np.arange(x.shape[1]) == 7, 1000, x).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+@pytest.mark.parametrize("rounding_name", rounding.ROUNDINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_blocks(kind, rounding_name, name):
+    values, importances = some_values((2, 512))
+    values = EDGES[name](values)
+    importances[::3] = 0  # weights without any importance
+    for w in (importances, None, importances * 0):
+        raw = rounding.round_rows(kind, rounding_name, values, w)
+        found = llama.dequantize_rows(kind, raw)
+        assert np.isfinite(found).all()
+        if name in ("zeros", "denormals"):
+            assert not found.any()
+        elif name == "tiny" and kind not in JOINT:
+            assert np.abs(found - values).max() < 1.2e-4
+        elif name == "an outlier" and w is None:
+            assert found[0, 5] == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_do_not_change_a_bit(kind):
+    values, importances = some_values((96, 8192))
+    one = rounding.round_rows(kind, "exact", values, importances, threads=1)
+    assert (rounding.round_rows(kind, "exact", values, importances, threads=3) == one).all()
+
+
+def test_what_cannot_be_rounded_is_an_error():
+    values, importances = some_values((2, 512))
+    with pytest.raises(QuernError, match="there is no rounding best for Q4_0"):
+        rounding.round_rows("Q4_0", "best", values)
+    with pytest.raises(QuernError, match="there is no rounding exact for IQ2_XS"):
+        rounding.round_rows("IQ2_XS", "exact", values)
+    with pytest.raises(QuernError, match="no whole blocks"):
+        rounding.round_rows("Q4_0", "exact", values[:, :40])
+    with pytest.raises(QuernError, match="importances do not fit"):
+        rounding.round_rows("Q4_0", "exact", values, importances[:32])
+    values[1, 3] = np.inf
+    with pytest.raises(QuernError, match="a weight is not finite"):
+        rounding.round_rows("Q4_0", "exact", values)
+    importances[5] = np.nan
+    with pytest.raises(QuernError, match="an importance is negative or not finite"):
+        rounding.round_rows("Q4_0", "exact", np.ones((2, 512)), importances)
