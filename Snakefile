@@ -21,6 +21,7 @@ include: "rules/quantize.smk"
 include: "rules/compare.smk"
 include: "rules/grow.smk"
 include: "rules/report.smk"
+include: "rules/rounding.smk"
 
 
 rule all:
@@ -39,6 +40,12 @@ rule all:
             corpus=CALIBRATED,
         ),
         growth_reports(),
+
+
+rule samples:
+    """Only the samples that are fetched, on a machine with a network, before all else."""
+    input:
+        [f"results/raw/{name}.json" for name in FETCHED],
 
 
 rule baselines:
@@ -68,4 +75,14 @@ rule quantized:
             "results/{model}/quantize/{recipe}.gguf",
             model=config["models"],
             recipe=RECIPES,
+        ),
+
+
+rule roundings:
+    """Only the tables of the roundings in the sweep."""
+    input:
+        expand(
+            "results/{model}/rounding/{corpus}.md",
+            model=config["models"],
+            corpus=config["evaluation"]["corpora"],
         ),

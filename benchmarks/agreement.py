@@ -30,6 +30,7 @@ from quern import (
     logits,
     printout,
     quantization,
+    sources,
     windows,
 )
 from quern.llama import Model
@@ -203,8 +204,8 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
 
 def demo_text(folder: Path) -> Path:
     """The evaluation part of the demo's text."""
-    source = corpora.Source("library", str(HOUSE / "resources/demo/text/documents.jsonl"))
-    corpora.build([source], folder, evaluation_characters=150_000, seed=0)
+    source = sources.Source("library", str(HOUSE / "resources/demo/text/documents.jsonl"))
+    corpora.build([source], folder, corpora.Settings(evaluation_characters=150_000))
     return folder / "evaluation.txt"
 
 

@@ -21,7 +21,7 @@ HOUSE = Path(__file__).parent.parent
 sys.path[:0] = [str(HOUSE / "scripts"), str(HOUSE / "tests")]
 
 from models import write_model
-from quern import corpora
+from quern import corpora, sources
 
 DEMO = HOUSE / "resources/demo/demo-f16.gguf"
 
@@ -86,8 +86,8 @@ class Bench:
             )
             maker.start()
             maker.join()
-        sources = [corpora.Source("library", str(DEMO.parent / "text/documents.jsonl"))]
-        text = corpora.SEPARATOR.join(t for s in sources for t in corpora.documents(s))
+        library = sources.Source("library", str(DEMO.parent / "text/documents.jsonl"))
+        text = corpora.SEPARATOR.join(sources.documents(library))
         self.text = folder / "text.txt"
         self.text.write_text(text)
         self.quantized = folder / "Q8_0.gguf"

@@ -3,9 +3,11 @@
 import glob
 import json
 import os
+import platform
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -18,16 +20,16 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)])
 )
 
-from quern import QuernError, configuration, fingerprint, recipes
+from quern import QuernError, configuration, fingerprint, raw, recipes, sources
 from quern.gguf_files import shards
 
 
-def checked_recipes():
-    """Check the configuration, fill in its defaults, and return its recipes by name."""
+def checked_config():
+    """Check the configuration, fill in its defaults; its recipes, and its corpora's sources."""
     schema = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
-    sources = [*workflow.configfiles, *workflow.overwrite_configfiles]
+    files_of_config = [*workflow.configfiles, *workflow.overwrite_configfiles]
     try:
-        configuration.check(config, schema, sources)
+        configuration.check(config, schema, files_of_config)
         for corpus in config["evaluation"]["corpora"]:
             if corpus not in config["corpora"]:
                 raise QuernError(f"evaluation.corpora: {corpus} is no corpus of the configuration.")
@@ -38,17 +40,33 @@ def checked_recipes():
             )
         if growth.get("eager") and not growth["largest_tokens"]:
             raise QuernError("growth.eager: all steps at once need an end; set largest_tokens.")
-        return recipes.recipes_of(config)
+        return recipes.recipes_of(config), {
+            name: [s for entry in corpus["sources"] for s in sources.expand(entry)]
+            for name, corpus in config["corpora"].items()
+        }
     except QuernError as error:
         raise WorkflowError(str(error)) from None
 
 
-RECIPES = checked_recipes()
+RECIPES, SOURCES = checked_config()
 PLAIN = recipes.carried_out_by_llama(RECIPES)
 ROUNDED = {name: recipe for name, recipe in RECIPES.items() if "rounding" in recipe}
+# Recipes that are rounded, and what they are measured against: the same with ggml's rounding.
+TABLED = {name: r for name, r in RECIPES.items() if recipes.has_rounded(RECIPES, name)}
 # Corpora whose pools give an imatrix.
 CALIBRATED = sorted({r["imatrix"] for r in RECIPES.values()} & set(config["corpora"]))
 CONTENT = fingerprint.ContentHashes(Path("results/.content.json"))
+for name, found in SOURCES.items():
+    SOURCES[name] = [
+        raw.with_content(s, CONTENT.of) if s.kind in sources.FETCHED else s for s in found
+    ]
+FETCHED = {
+    # What a corpus does with its samples does not change them.
+    raw.facts_name(source).removesuffix(".json"): replace(source, weight=None, part="")
+    for found in SOURCES.values()
+    for source in found
+    if source.kind in sources.FETCHED
+}
 # Locally, Snakemake would run any number of GPU jobs at once unless the number is limited.
 workflow.global_resources.setdefault("gpu", 1)
 
@@ -65,6 +83,8 @@ wildcard_constraints:
     plain=one_of(PLAIN),
     rounded=one_of(ROUNDED) or "none",
     part="evaluation|pool",
+    raw=one_of({os.path.dirname(key) for key in FETCHED}) or "none",
+    samples=r"\d+|all",
 
 
 def script_path(name):
@@ -105,39 +125,93 @@ def model_content(wildcards):
     }
 
 
+def local_files(source):
+    """What a source to be fetched reads on this machine: a plugin, a data set's files."""
+    return [str(path) for path in raw.local_files(source)]
+
+
+def fetched_source(wildcards):
+    """The source of some samples."""
+    return FETCHED[f"{wildcards.raw}/{wildcards.samples}"]
+
+
+def fetched_files(wildcards):
+    """The files on this machine behind a source that is fetched."""
+    return local_files(fetched_source(wildcards))
+
+
+def fetch_settings(wildcards):
+    """What samples depend on; the rest is in their path."""
+    return {"code": code("fetch.py")}
+
+
+def fetch_entry(wildcards):
+    """A source to be fetched, as the command takes it."""
+    return json.dumps(sources.entry_of(fetched_source(wildcards)))
+
+
 def corpus_files(wildcards):
     """The files of a corpus's sources; a pattern that matches none stands for itself."""
-    sources = config["corpora"][wildcards.corpus]["sources"]
     return [
         path
-        for source in sources
-        for path in sorted(glob.glob(source["path"], recursive=True)) or [source["path"]]
+        for source in SOURCES[wildcards.corpus]
+        if source.path and source.kind not in sources.FETCHED
+        for path in sorted(glob.glob(source.path, recursive=True)) or [source.path]
+    ]
+
+
+def corpus_raw(wildcards):
+    """The lists of samples that a corpus is made of."""
+    return [
+        f"results/raw/{raw.facts_name(source)}"
+        for source in SOURCES[wildcards.corpus]
+        if source.kind in sources.FETCHED
     ]
 
 
 def corpus_settings(wildcards):
-    """A corpus by its settings and the content of its files."""
+    """A corpus by its settings, the content of its files, and the Python that documents itself."""
+    kinds = {source.kind for source in SOURCES[wildcards.corpus]}
     return {
         "code": code("corpus.py"),
         "settings": config["corpora"][wildcards.corpus],
         "sha256": [CONTENT.of(path) for path in corpus_files(wildcards)],
+        "python": platform.python_version() if "python" in kinds else None,
     }
 
 
 def corpus_sources(wildcards):
-    """The sources as the command takes them."""
-    return json.dumps(config["corpora"][wildcards.corpus]["sources"])
+    """The sources as the command takes them, one a language; samples by their lists."""
+    return json.dumps(
+        [
+            sources.entry_of(
+                replace(source, kind="raw", path=f"results/raw/{raw.facts_name(source)}")
+                if source.kind in sources.FETCHED
+                else source
+            )
+            for source in SOURCES[wildcards.corpus]
+        ]
+    )
 
 
 def token_settings(wildcards):
-    """How a part is tokenized."""
-    return {"code": code("tokens.py"), "options": special_tokens(wildcards)}
+    """How a part is tokenized, besides what its corpus says."""
+    return {"code": code("tokens.py"), "options": token_options(wildcards)}
 
 
-def special_tokens(wildcards):
-    """The option that parses special tokens, for calibration pools."""
-    wanted = wildcards.part == "pool" and config["imatrix"]["special_tokens"]
-    return "--special" if wanted else ""
+def token_options(wildcards):
+    """Options for special tokens, the chat template, and windows that are mixed."""
+    corpus = config["corpora"][wildcards.corpus]
+    options = []
+    if wildcards.part == "pool" and config["imatrix"]["special_tokens"]:
+        options += ["--special"]
+    random_windows = wildcards.part == "pool" and corpus["order"] == "random-windows"
+    if random_windows or any("weight" in source for source in corpus["sources"]):
+        user = "imatrix" if wildcards.part == "pool" else "evaluation"
+        options += ["--n-ctx", str(config[user]["n_ctx"])]
+    if corpus["chat_template"]:
+        options += ["--chat-template"]
+    return shlex.join(options)
 
 
 def comparison_until(wildcards):
@@ -191,6 +265,14 @@ def rounding_source(wildcards):
     recipe = ROUNDED[wildcards.rounded]
     plain = recipes.unrounded(wildcards.rounded, recipe)
     return f"results/{wildcards.model}/quantize/{plain}"
+
+
+def rounding_of(name):
+    """The rounding of a recipe, and the name of the same recipe with ggml's own."""
+    recipe = RECIPES[name]
+    if "rounding" not in recipe:
+        return recipes.GGML, name
+    return recipe["rounding"], recipes.unrounded(name, recipe)
 
 
 def rounding_model(wildcards):

@@ -1,4 +1,32 @@
-"""Corpora: documents from their sources, split in two; and their tokens."""
+"""Corpora: samples that are fetched, documents split in two, and their tokens."""
+
+
+rule fetch:
+    """Fetch samples of one source and language; what is there is never fetched again."""
+    input:
+        script=ancient(script_path("fetch.py")),
+        files=ancient(fetched_files),
+    output:
+        facts="results/raw/{raw}/{samples}.json",
+    log:
+        "results/logs/raw/{raw}/{samples}.log",
+    benchmark:
+        "results/benchmarks/raw/{raw}/{samples}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=600,
+    params:
+        settings=fetch_settings,
+        source=fetch_entry,
+        folder=subpath(output.facts, ancestor=2),
+    shell:
+        "python {input.script:q}"
+        " --source {params.source:q}"
+        " --output {params.folder:q}"
+        " --log {log:q}"
 
 
 rule corpus:
@@ -6,11 +34,13 @@ rule corpus:
     input:
         script=ancient(script_path("corpus.py")),
         sources=ancient(corpus_files),
+        raw=corpus_raw,
     output:
         evaluation="results/corpora/{corpus}/evaluation.txt",
         pool="results/corpora/{corpus}/pool.txt",
         documents="results/corpora/{corpus}/documents.csv",
         facts="results/corpora/{corpus}/corpus.json",
+        report="results/corpora/{corpus}/corpus.md",
     log:
         "results/logs/corpora/{corpus}.log",
     benchmark:
@@ -30,6 +60,9 @@ rule corpus:
         " --sources {params.sources:q}"
         " --evaluation-characters {params.settings[settings][evaluation_characters]}"
         " --seed {params.settings[settings][seed]}"
+        " --order {params.settings[settings][order]}"
+        " --near-duplicates {params.settings[settings][near_duplicates]}"
+        " --similarity {params.settings[settings][similarity]}"
         " --output {params.folder:q}"
         " --log {log:q}"
 
@@ -58,14 +91,15 @@ rule tokens:
         runtime=60,
     params:
         settings=token_settings,
-        special=special_tokens,
+        options=token_options,
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --text {input.text:q}"
         " --documents {input.documents:q}"
-        " {params.special}"
+        " --corpus {input.corpus:q}"
+        " {params.options}"
         " --output {output.tokens:q}"
         " --facts {output.facts:q}"
         " --log {log:q}"

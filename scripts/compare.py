@@ -7,6 +7,7 @@ logits are computed once for all: give each of --model, --info and the outputs a
 """
 
 import argparse
+import csv
 from pathlib import Path
 
 from quern import QuernError, comparison, files, printout, stage, statistics
@@ -37,8 +38,9 @@ def main(arguments):
         )
     for _, _, output, windows, summary, text in zip(*lists, strict=True):
         result, table = comparison.summarize(output)
-        with files.replacing(windows) as temporary:
-            table.to_csv(temporary, index=False)
+        with files.replacing(windows) as temporary, open(temporary, "w", newline="") as file:
+            rows = zip(*(column.tolist() for column in table.values()), strict=True)
+            csv.writer(file, lineterminator="\n").writerows([table, *rows])
         with files.replacing(text) as temporary:
             temporary.write_text(printout.text(result))
         files.write_json(summary, result)

@@ -1,23 +1,26 @@
-"""Build a corpus. In: text files and JSON lines. Out: evaluation.txt, pool.txt, documents.csv,
-corpus.json in one folder."""
+"""Build a corpus. In: text, JSON lines, CSV and Parquet files, samples that fetch.py keeps. Out:
+evaluation.txt, pool.txt, documents.csv, corpus.json, corpus.md in one folder."""
 
 import json
 from pathlib import Path
 
-from quern import QuernError, corpora, stage
+from quern import QuernError, corpora, sources, stage
 
 
 def main(arguments):
     try:
-        sources = [corpora.Source(**source) for source in json.loads(arguments.sources)]
-    except (ValueError, TypeError) as error:
+        entries = json.loads(arguments.sources)
+        found = [source for entry in entries for source in sources.expand(entry)]
+    except (ValueError, TypeError, AttributeError) as error:
         raise QuernError(f"--sources is not a list of sources ({error}).") from None
-    corpora.build(
-        sources,
-        arguments.output,
+    settings = corpora.Settings(
         evaluation_characters=arguments.evaluation_characters,
         seed=arguments.seed,
+        order=arguments.order,
+        near_duplicates=arguments.near_duplicates,
+        similarity=arguments.similarity,
     )
+    corpora.build(found, arguments.output, settings)
 
 
 if __name__ == "__main__":
@@ -32,5 +35,17 @@ if __name__ == "__main__":
         "--evaluation-characters", type=int, default=300_000, help="size of the evaluation part"
     )
     p.add_argument("--seed", type=int, default=0, help="decides the order of documents")
+    p.add_argument(
+        "--order", choices=corpora.ORDERS, default="shuffled", help="order within each part"
+    )
+    p.add_argument(
+        "--near-duplicates",
+        choices=("report", "remove"),
+        default="report",
+        help="what to do with documents of the pool that nearly repeat one for evaluation",
+    )
+    p.add_argument(
+        "--similarity", type=float, default=0.7, help="share of n-grams that makes them near"
+    )
     p.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where to write")
     stage.run(main, p.parse_args())

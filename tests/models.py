@@ -32,6 +32,7 @@ def write_model(
     output_bias: bool = False,
     logit_scale: float | None = None,
     softcap: float | None = None,
+    chat_template: str | None = None,
 ) -> Path:
     """Write a model (mixture of experts where `experts` > 0) with a byte-level tokenizer.
 
@@ -78,6 +79,8 @@ def write_model(
     writer.add_bos_token_id(256)
     writer.add_eos_token_id(256)
     writer.add_add_bos_token(add_bos)
+    if chat_template:
+        writer.add_chat_template(chat_template)
 
     embeddings = matrix(tokens, n_embd, scale=np.sqrt(n_embd))
     # Every token has this large component, by which a router can avoid an expert.

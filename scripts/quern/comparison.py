@@ -9,7 +9,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from . import QuernError, statistics
@@ -107,8 +106,8 @@ def compare(
     return attributes
 
 
-def summarize(output: Path) -> tuple[dict, pd.DataFrame]:
-    """The summary of a comparison, over all and per source, and a table of its windows."""
+def summarize(output: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """The summary of a comparison, over all and per source, and the figures of each window."""
     with WindowStore.open(output) as store:
         figures, numbers = read_figures(store), np.flatnonzero(store.done)
         sources, attributes = store.rows("source"), store.attributes
@@ -128,8 +127,7 @@ def summarize(output: Path) -> tuple[dict, pd.DataFrame]:
                 "positions": part.n_positions,
                 "figures": statistics.summarize(part),
             }
-    table = pd.DataFrame({"window": numbers} | sample.per_window())
-    return result, table
+    return result, {"window": numbers} | sample.per_window()
 
 
 def read_figures(store: WindowStore) -> dict[str, np.ndarray]:

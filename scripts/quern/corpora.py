@@ -1,166 +1,236 @@
 """Corpora: documents from named sources, split into an evaluation part and a calibration pool.
 
 A part is one plain text file, as a peer's tool would read it: documents separated by an empty
-line. Each source kind is a generator of documents; a new kind is one more entry in `READERS`.
+line. Texts pass through a spool on disk, so memory grows with the number of documents alone.
 """
 
-import glob
+import contextlib
+import csv
 import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
+from tqdm import tqdm
 
-from . import QuernError, files
+from . import QuernError, corpus_report, files
+from .overlap import Match, Overlap
+from .sources import Source, documents
+from .spool import Spool
 
 PARTS = ("evaluation", "pool")
+ORDERS = ("structured", "shuffled", "random-windows")
 SEPARATOR = "\n\n"
+LISTED = 20  # near-duplicates and quotations that are described
+MOST_SOURCES = 256  # a token's source is one byte
+COLUMNS = ("part", "source", "language", "offset", "bytes", "sha256")
+_EVALUATION, _POOL = range(2)
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where documents come from.
+class Settings:
+    """How a corpus is split.
 
     Attributes:
-        name: appears in reports.
-        path: a file or a glob pattern.
-        kind: a key of `READERS`; by the file's ending where it is not given.
-        field: the dotted path of the text in a JSON record.
-        separator: cuts a text file into documents; the whole file is one where it is empty.
-        part: `evaluation` or `pool` for a source that goes there whole; split where empty.
+        evaluation_characters: documents up to this many characters are for evaluation.
+        seed: decides the order of the documents, and so which ones are for evaluation.
+        order: `structured` keeps the documents of a part in the order of their sources; otherwise
+            they are shuffled. (Random windows are cut later, from tokens.)
+        near_duplicates: `report` or `remove` those documents of the pool.
+        similarity: the share of n-grams from which on two documents are near-duplicates.
     """
 
-    name: str
-    path: str
-    kind: str = ""
-    field: str = "text"
-    separator: str = ""
-    part: str = ""
+    evaluation_characters: int = 300_000
+    seed: int = 0
+    order: str = "shuffled"
+    near_duplicates: str = "report"
+    similarity: float = 0.7
 
 
-def _text_documents(source: Source, path: Path) -> Iterator[str]:
-    try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise QuernError(
-            f"source {source.name}: {path} is not UTF-8 at byte {error.start}; convert it first."
-        ) from None
-    yield from text.split(source.separator) if source.separator else [text]
-
-
-def _json_documents(source: Source, path: Path) -> Iterator[str]:
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise QuernError(
-                    f"source {source.name}: line {number} of {path} is not JSON ({error})."
-                ) from None
-            yield _dotted(source, record, f"line {number} of {path}")
-
-
-def _dotted(source: Source, record, where: str) -> str:
-    value = record
-    for key in source.field.split("."):
-        if isinstance(value, list) and key.isdigit() and int(key) < len(value):
-            value = value[int(key)]
-        elif isinstance(value, dict) and key in value:
-            value = value[key]
-        else:
-            found = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-            raise QuernError(
-                f"source {source.name}: {where} has no field {source.field}; it has {found}."
-            )
-    if not isinstance(value, str):
-        raise QuernError(
-            f"source {source.name}: field {source.field} in {where} is {type(value).__name__}, "
-            "not text."
-        )
-    return value
-
-
-READERS: dict[str, Callable[[Source, Path], Iterator[str]]] = {
-    "text": _text_documents,
-    "jsonl": _json_documents,
-}
-
-
-def documents(source: Source) -> Iterator[str]:
-    """The documents of a source, stripped of surrounding white space; empty ones left out.
-
-    Raises:
-        QuernError: no file matches, a file is not UTF-8, a record lacks the field.
-    """
-    paths = sorted(Path(p) for p in glob.glob(source.path, recursive=True))
-    if not paths:
-        raise QuernError(f"source {source.name}: no file matches {source.path}.")
-    for path in paths:
-        kind = source.kind or ("jsonl" if path.suffix in (".jsonl", ".ndjson") else "text")
-        for text in READERS[kind](source, path):
-            if text := text.strip():
-                yield text
-
-
-def build(sources: list[Source], directory: Path, *, evaluation_characters: int, seed: int) -> dict:
-    """Write `evaluation.txt`, `pool.txt`, `documents.csv` and `corpus.json`.
+def build(sources: list[Source], directory: Path, settings: Settings) -> dict:
+    """Write `evaluation.txt`, `pool.txt`, `documents.csv`, `corpus.json` and `corpus.md`.
 
     Documents are put in an order that depends on their text and the seed alone. The first ones,
-    up to `evaluation_characters`, are the evaluation part; the others are the pool. A document
-    that occurs twice is kept once, so the parts are disjoint.
+    up to `evaluation_characters`, are the evaluation part; the others are the pool. Where sources
+    have weights, each gives its share of those characters. A document that occurs twice is kept
+    once, so the parts are disjoint.
 
     Returns:
         The content of `corpus.json`.
 
     Raises:
-        QuernError: a source is unreadable, or there is no text at all.
+        QuernError: a source is unreadable or has no text, there are too many, or not all that are
+            split have weights.
     """
-    found: dict[bytes, tuple[str, str, str]] = {}
-    duplicates = 0
-    for source in sources:
-        for text in documents(source):
-            key = hashlib.sha256(f"{seed}\n{text}".encode()).digest()
-            duplicates += key in found
-            found.setdefault(key, (source.name, source.part, text))
-    if not found:
-        raise QuernError(f"corpus {directory.name}: its sources hold no text.")
-
-    parts: dict[str, list[tuple[str, str]]] = {part: [] for part in PARTS}
-    taken = sum(len(text) for _, part, text in found.values() if part == "evaluation")
-    for key in sorted(found):
-        name, part, text = found[key]
-        if not part:
-            part = "evaluation" if taken < evaluation_characters else "pool"
-            taken += len(text) if part == "evaluation" else 0
-        parts[part].append((name, text))
-
-    rows = []
-    summary = {"corpus": directory.name, "seed": seed, "duplicates_dropped": duplicates}
-    for part, texts in parts.items():
-        content = SEPARATOR.join(text for _, text in texts).encode()
-        path = directory / f"{part}.txt"
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(content)
-        summary[part] = {
-            "documents": len(texts),
-            "characters": sum(len(text) for _, text in texts),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-        offset = 0
-        for name, text in texts:
-            size = len(text.encode())
-            rows.append((part, name, offset, size, hashlib.sha256(text.encode()).hexdigest()))
-            offset += size + len(SEPARATOR)
-    table = pd.DataFrame(rows, columns=["part", "source", "offset", "bytes", "sha256"])
-    summary["sources"] = {
-        name: {part: int(((table.source == name) & (table.part == part)).sum()) for part in PARTS}
-        for name in dict.fromkeys(source.name for source in sources)
-    }
-    with files.replacing(directory / "documents.csv") as temporary:
-        table.to_csv(temporary, index=False)
+    _check(sources)
+    with Spool(directory, settings.seed) as spool:
+        read = _gather(sources, spool)
+        entries = spool.entries()
+        kept, repeated = _shuffled(entries)
+        part = _split(entries, kept, sources, settings.evaluation_characters)
+        chosen = [kept[part == number] for number in range(len(PARTS))]
+        if settings.order == "structured":
+            chosen = [np.sort(numbers) for numbers in chosen]
+        written = _write(spool, entries, chosen, sources, directory, settings)
+    duplicates = np.bincount(entries["source"][repeated], minlength=len(sources))
+    summary = corpus_report.summary(directory.name, sources, settings, read, duplicates, written)
     files.write_json(directory / "corpus.json", summary)
+    corpus_report.write_markdown(directory / "corpus.md", summary)
     return summary
+
+
+def _check(sources: list[Source]) -> None:
+    labels = Counter(source.label for source in sources)
+    if len(labels) > MOST_SOURCES:
+        raise QuernError(
+            f"{len(labels)} sources are more than the {MOST_SOURCES} that can be told apart; "
+            "put several files under one pattern."
+        )
+    bare = [source for source in sources if source.weight is None]
+    if bare and len(bare) < len(sources):
+        raise bare[0].fails("it has no weight, but others have; give every source one, or none")
+
+
+def _gather(sources: list[Source], spool: Spool) -> list[int]:
+    """Spool every document; return how many each source has."""
+    read = [0] * len(sources)
+    with tqdm(unit="B", unit_scale=True, desc="read", disable=None) as bar:
+        for number, source in enumerate(sources):
+            for text in documents(source):
+                bar.update(spool.add(number, text))
+                read[number] += 1
+    return read
+
+
+def _shuffled(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the documents in the order of their keys, and of those that repeat one."""
+    order = np.lexsort((entries["low"], entries["high"]))  # stable: the first one is kept
+    repeated = np.ones(len(order), bool)
+    repeated[:1] = False
+    for half in ("high", "low"):
+        keys = entries[half][order]
+        repeated[1:] &= keys[1:] == keys[:-1]
+    return order[~repeated], order[repeated]
+
+
+def _split(
+    entries: np.ndarray, kept: np.ndarray, sources: list[Source], characters: int
+) -> np.ndarray:
+    """The part of each of the `kept` documents, in their shuffled order, int8 [n]."""
+    fixed = np.array([PARTS.index(s.part) if s.part else -1 for s in sources], np.int8)
+    source = entries["source"][kept]
+    part = fixed[source]
+    size = entries["characters"][kept].astype(np.int64)
+    left = characters - size[part == _EVALUATION].sum()
+    weights = np.array([s.weight or 0.0 for s in sources]) * (fixed < 0)
+    groups = [np.flatnonzero(part < 0)]
+    limits = [left]
+    if weights.any():
+        groups = [np.flatnonzero((part < 0) & (source == s)) for s in range(len(fixed))]
+        limits = left * weights / weights.sum()
+    for group, limit in zip(groups, limits, strict=True):
+        before = np.cumsum(size[group]) - size[group]
+        part[group] = np.where(before < limit, _EVALUATION, _POOL)
+    return part
+
+
+@dataclass
+class Written:
+    """What the parts hold, and what was found while they were written.
+
+    Attributes:
+        parts: documents, characters, bytes and SHA-256 of each part.
+        sources: documents and characters by part and number of the source.
+        matches: how many near-duplicates and quotations of evaluated documents the pool had.
+        listed: the first of them, with the hashes of both documents.
+        overlap: the share of the evaluation part's n-grams that occur in the pool.
+    """
+
+    parts: dict[str, dict]
+    sources: dict[tuple[str, int], Counter]
+    matches: Counter
+    listed: list[dict]
+    overlap: float
+
+    def count(self, part: str, source: int, characters: int) -> None:
+        """Count a document that was written."""
+        counts = self.sources.setdefault((part, source), Counter())
+        counts["documents"] += 1
+        counts["characters"] += characters
+
+    def note(self, match: Match, source: Source, text: bytes, other: bytes) -> None:
+        """Note that a text of the pool matches another one, for evaluation."""
+        self.matches[match.kind] += 1
+        if len(self.listed) < LISTED:
+            self.listed.append(
+                {
+                    "kind": match.kind,
+                    "share": match.share,
+                    "source": source.label,
+                    "pool_sha256": hashlib.sha256(text).hexdigest(),
+                    "evaluation_sha256": hashlib.sha256(other).hexdigest(),
+                }
+            )
+
+
+def _write(spool, entries, chosen, sources, directory, settings) -> Written:
+    """Write both parts and the table; the pool is held against the evaluation part on the way.
+
+    Args:
+        entries: the spool's.
+        chosen: numbers of the documents of each part, in their order.
+    """
+    evaluation = (spool.read(entries[i]) for i in chosen[_EVALUATION])
+    remove = settings.near_duplicates == "remove"
+    overlap = Overlap(evaluation, settings.similarity, remove=remove)
+    written = Written({}, {}, Counter(), [], 0.0)
+    total = sum(int(entries["bytes"][numbers].sum(dtype=np.int64)) for numbers in chosen)
+    with (
+        contextlib.ExitStack() as stack,
+        tqdm(total=total, unit="B", unit_scale=True, desc="write", disable=None) as bar,
+    ):
+        paths = [directory / "documents.csv", *(directory / f"{name}.txt" for name in PARTS)]
+        temporary, *texts = [stack.enter_context(files.replacing(path)) for path in paths]
+        table = csv.writer(stack.enter_context(open(temporary, "w", newline="")))
+        table.writerow(COLUMNS)
+        for number, name in enumerate(PARTS):
+            with _Part(texts[number]) as file:
+                for entry in map(entries.__getitem__, chosen[number]):
+                    text, source = spool.read(entry), sources[entry["source"]]
+                    bar.update(len(text))
+                    match = overlap.match(text) if number == _POOL else None
+                    if match:
+                        other = spool.read(entries[chosen[_EVALUATION][match.document]])
+                        written.note(match, source, text, other)
+                        if remove:
+                            continue
+                    offset, digest = file.add(text), hashlib.sha256(text).hexdigest()
+                    table.writerow((name, source.label, source.language, offset, len(text), digest))
+                    written.count(name, int(entry["source"]), int(entry["characters"]))
+            written.parts[name] = file.facts
+    written.overlap = overlap.share
+    return written
+
+
+class _Part:
+    """A part's text file as it grows."""
+
+    def __init__(self, path: Path):
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
+        self._digest, self._size, self.facts = hashlib.sha256(), 0, {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+        self.facts = {"bytes": self._size, "sha256": self._digest.hexdigest()}
+
+    def add(self, text: bytes) -> int:
+        """Append a document; return the byte at which it begins."""
+        for piece in (SEPARATOR.encode(), text) if self._size else (text,):
+            self._file.write(piece)
+            self._digest.update(piece)
+            self._size += len(piece)
+        return self._size - len(text)

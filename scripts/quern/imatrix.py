@@ -17,10 +17,9 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from . import QuernError, files, gguf_files, kernels
+from . import QuernError, files, gguf_files
 from .gguf_files import ModelInfo
 from .llama import Model, Product
-from .logits import require_tokenizer
 from .windows import Tokens
 
 log = logging.getLogger("quern.imatrix")
@@ -254,12 +253,17 @@ class Collector:
         self.halves[self._window % 2].add(product.name, sums, counts)
 
 
+def _sums_of_squares(rows: np.ndarray) -> np.ndarray:
+    """Of the columns of float32 [rows, columns], in float64."""
+    return np.einsum("ij,ij->j", rows, rows, dtype=np.float64)
+
+
 def _squares(inputs: np.ndarray, matrices: int) -> tuple[np.ndarray, np.ndarray]:
     """Sums [1, matrices · columns] and count [1] of a plain product's inputs."""
     n2, n1, columns = inputs.shape
     sums = np.zeros((matrices, columns))
     for i in range(n2):
-        kernels.add_squares(inputs[i], sums[i % matrices])
+        sums[i % matrices] += _sums_of_squares(inputs[i])
     return sums.reshape(1, -1), np.array([n2 * n1 // matrices])
 
 
@@ -270,7 +274,7 @@ def _expert_squares(product: Product) -> tuple[np.ndarray, np.ndarray]:
     for slot in range(ids.shape[1]):
         rows = inputs[:, slot % inputs.shape[1]]  # one input serves all slots, or one each
         for expert in np.unique(ids[:, slot]):
-            kernels.add_squares(rows[ids[:, slot] == expert], sums[expert])
+            sums[expert] += _sums_of_squares(rows[ids[:, slot] == expert])
     return sums, counts
 
 
@@ -300,7 +304,7 @@ def collect(
         QuernError: the text is too short, the tokens are another model's, or an input is NaN or
             infinite (the sentence names the tensor and the window).
     """
-    require_tokenizer(tokens, info)
+    tokens.require_tokenizer(info.tokenizer_sha256)
     available = tokens.n_windows(n_ctx)
     wanted = range(first, min(available, last or available))
     collector = Collector()

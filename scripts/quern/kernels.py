@@ -80,18 +80,6 @@ def to_bfloat16(values: np.ndarray) -> np.ndarray:
     return out
 
 
-# --- imatrix ---------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-def add_squares(rows, sums):
-    """Add the squares of float32 [rows, columns] to float64 sums [columns]."""
-    for row in range(rows.shape[0]):
-        for column in range(rows.shape[1]):
-            x = np.float64(rows[row, column])
-            sums[column] += x * x
-
-
 # --- divergence ------------------------------------------------------------------------------
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = F(math.log2(math.e)), F(0.693359375), F(-2.12194440e-4)

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Threads that wait spin by default; with anything else running, that made a decode 8 times slower.
+# Some 10 µs of it save 7 % where the cores are free and cost as much where they are not.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 import llama_cpp
 import numpy as np
@@ -31,6 +33,7 @@ TOKENS_PER_UBATCH = 512  # tokens of one graph by default, as in the peer's tool
 LOGITS_BYTES = 96 << 20  # bound on the logits of one decode call
 
 _recent = deque(maxlen=20)  # what llama.cpp said last, for error messages
+_muted = set()  # taps that aborted a graph on purpose, which llama.cpp reports as an error
 _keep = []  # ctypes callbacks must outlive every call that may use them
 
 
@@ -40,7 +43,7 @@ _keep = []  # ctypes callbacks must outlive every call that may use them
 @llama_cpp.llama_log_callback
 def _on_log(level, text, _):
     line = text.decode("utf-8", "replace").rstrip()
-    if line and line.strip("."):
+    if line and line.strip(".") and not _muted:
         _recent.append((level, line))
         log.log({3: logging.WARNING, 4: logging.ERROR}.get(level, logging.INFO), "%s", line)
 
@@ -227,10 +230,12 @@ class Model:
     ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray | None]]:
         """Decode whole windows and hand out what enters the output matrix.
 
-        Unless the logits are wanted too, the graph stops before the product with that matrix.
+        The graph stops before the product with that matrix; with `with_logits`, that of the last
+        positions of each window goes on.
 
         Args:
             windows, first, last: as for `logits`.
+            with_logits: hand out the logits of the last positions of each window as well.
 
         Yields:
             (window, position, hidden, logits): `hidden` is float32 [k, n_embd], `logits` as
@@ -243,8 +248,10 @@ class Model:
         # One graph per decode call, or one window: then rows come in the order of positions.
         together = max(1, min(n, self.tokens_per_graph // n_ctx))
         together = min(together, self.windows_per_decode(n_ctx, last - first))
-        tap = _OutputTap(stop=not with_logits)
+        tap = _OutputTap(logits=with_logits)
         with _Context(self, n_ctx, together, tap) as context:
+            context.probe(windows[:1][0, 0])
+            tap.learned()
             for start in range(0, n, together):
                 some = windows[start : start + together]
                 for begin, end in context.parts(some, first, last):
@@ -253,7 +260,7 @@ class Model:
                     if low >= high:
                         continue
                     rows = [None] * len(some)
-                    if with_logits:
+                    if with_logits and end == last:
                         rows = np.split(context.outputs(len(some) * (high - low)), len(some))
                     for i, mine in enumerate(np.split(hidden, len(some))):
                         yield start + i, low, mine, rows[i]
@@ -279,6 +286,8 @@ class Model:
         tap = _Tap(wanted, collect)
         n_ctx = windows.shape[1]
         with _Context(self, n_ctx, 1, tap, self.tokens_per_graph) as context:
+            context.probe(windows[:1][0, 0])
+            tap.learned()
             for i in range(len(windows)):
                 # Every position asks for logits: otherwise the last layer's rows are pruned.
                 for _ in context.parts(windows[i : i + 1], 0, n_ctx):
@@ -301,7 +310,7 @@ class _Context:
         tap: "_Tap | _OutputTap | None" = None,
         width: int = TOKENS_PER_BATCH,
     ):
-        self.model, self.n_ctx, self.n_seq = model, n_ctx, n_seq
+        self.model, self.n_ctx, self.n_seq, self._tap = model, n_ctx, n_seq, tap
         self._width = n_ctx if n_seq > 1 else min(n_ctx, width)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = n_ctx * n_seq
@@ -312,7 +321,7 @@ class _Context:
         params.no_perf = True
         params.offload_kqv = params.op_offload = bool(model.gpus)
         if tap:
-            params.cb_eval = tap.callback
+            params.cb_eval, params.abort_callback = tap.callback, tap.abort
         _recent.clear()
         self._ctx = llama_cpp.llama_init_from_model(model._model, params)
         if not self._ctx:
@@ -330,18 +339,26 @@ class _Context:
         llama_cpp.llama_batch_free(self._batch)
         llama_cpp.llama_free(self._ctx)
 
+    def probe(self, token: int) -> None:
+        """Decode one token, for a tap to see the graph."""
+        self._decode(np.array([[token]]), 0, 0, 1)
+
     def parts(self, windows: np.ndarray, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Decode windows from an empty memory; yield the positions begin, end of each part."""
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, True)
         scored = max(1, LOGITS_BYTES // (self.model.n_vocab * 4))
         one_by_one = self.n_seq == 1 and last - first > scored
+        if self._tap and self._tap.discards_logits and self.n_ctx <= self._width:
+            one_by_one = False  # a graph that is left early writes no logits
         scored = -(-(last - first) // -(-(last - first) // scored))  # parts of equal length
         begin = 0
         while begin < last:
             end = min(begin + self._width, last)
             if one_by_one:  # first the positions that ask for no logits, then a few at a time
                 end = min(end, first) if begin < first else min(end, begin + scored)
+            if self._tap:
+                self._tap.at_end = end == last
             self._decode(windows[:, begin:end], begin, first, last)
             yield begin, end
             begin = end
@@ -368,7 +385,7 @@ class _Context:
             batch.seq_id[i][0] = i // width
         _recent.clear()
         status = llama_cpp.llama_decode(self._ctx, batch)
-        if status != 0:
+        if status != 0 and not (self._tap and self._tap.aborted):
             raise QuernError(
                 f"llama.cpp failed to decode with {self.model.path} (status {status}): "
                 f"{_complaint()}"
@@ -477,8 +494,10 @@ def _bytes_of(pointer) -> np.ndarray:
 class _Tap:
     """The cb_eval callback: asked about each tensor, shown the wanted ones, stops after the last.
 
-    The first graph runs to its end and tells which product is the last; an exception raised
-    while collecting is kept and raised again outside llama.cpp.
+    A probe tells which product is the last. The last graph of a window is aborted after it, so
+    that llama.cpp copies no logits, which nobody computed; abort also makes it forget the tokens
+    of that graph, so the graphs before are only stopped. An exception raised while collecting is
+    kept and raised again outside llama.cpp.
     """
 
     def __init__(self, wanted: Callable[[str], bool], collect: Callable[[Product], None]):
@@ -488,8 +507,16 @@ class _Tap:
         self._wanted, self._collect = functools.cache(wanted), collect
         self._last = self._seen = self._error = None
         self._graph = 0
+        self.discards_logits = self.at_end = self.aborted = False
         self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._on_tensor)
-        _keep.append(self.callback)
+        self.abort = llama_cpp.ggml_abort_callback(lambda _: self.aborted)
+        _keep.extend([self.callback, self.abort])
+
+    def learned(self) -> None:
+        """The graph just computed was the probe."""
+        self._last = self._seen
+        self.discards_logits = self._last not in _OutputTap.WEIGHTS
+        self.end_of_graph()
 
     def end_of_graph(self) -> None:
         """Raise what went wrong during the graph just computed; make ready for the next."""
@@ -497,7 +524,8 @@ class _Tap:
             raise self._error
         if self._seen is None:
             raise QuernError("the model computes no matrix product of the wanted weights.")
-        self._last, self._seen = self._seen, None
+        self._seen, self.aborted = None, False
+        _muted.discard(self)
         self._graph += 1
 
     def _name(self, tensor: _Tensor) -> str | None:
@@ -508,17 +536,26 @@ class _Tap:
         name = _weight_name(tensor)
         source = tensor.src[1].contents
         # llama-imatrix leaves out products of fewer than 16 rows; so do we.
-        few = op == "MUL_MAT" and source.ne[1] < 16
+        few = self._last and op == "MUL_MAT" and source.ne[1] < 16
         return name if not few and source.type == _F32 and self._wanted(name) else None
 
     def _on_tensor(self, address, ask, _):
         try:
+            if self.aborted:  # one more tensor, for llama.cpp to ask whether to abort; then stop
+                return bool(ask)
             tensor = ctypes.cast(address, ctypes.POINTER(_Tensor)).contents
             name = self._name(tensor)
+            if self._last is None:
+                self._seen = name or self._seen
+                return False
             if ask:
                 return name is not None
             self._collect(Product(name, self._graph, tensor))
             self._seen = name
+            if name == self._last and self.at_end:
+                self.aborted = True
+                _muted.add(self)
+                return True
             return name != self._last
         except BaseException as error:  # ctypes would print it and go on
             self._error = error
@@ -526,21 +563,36 @@ class _Tap:
 
 
 class _OutputTap:
-    """A cb_eval callback that keeps what enters the output matrix.
+    """A cb_eval callback that keeps what enters the output matrix, and stops there.
 
-    The first graph runs to its end and tells the name of the tensor before the product; where
-    `stop` is set, later graphs end at that tensor.
+    A probe tells the name of the tensor before the product. With `logits`, the last graph of each
+    window runs to its end.
     """
 
     WEIGHTS = ("output.weight", "token_embd.weight")
+    discards_logits = aborted = False
+    abort = llama_cpp.ggml_abort_callback()  # none: the next tensor is the large product
 
-    def __init__(self, *, stop: bool):
+    def __init__(self, *, logits: bool):
         self._op_name = functools.cache(lambda op: _ggml_base().ggml_op_name(op).decode())
-        self._stop, self._rows, self._error = stop, [], None
+        self._logits, self._rows, self._error = logits, [], None
         self._input_name, self._names = None, Counter()
+        self._probing, self.at_end = True, False
         _check_layout()
         self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._on_tensor)
         _keep.append(self.callback)
+
+    def learned(self) -> None:
+        """The graph just computed was the probe.
+
+        Raises:
+            QuernError: it has no product with the output matrix.
+        """
+        if self._error:
+            raise self._error
+        if self._input_name is None:
+            raise QuernError("the model computes no product with its output matrix.")
+        self._probing = False
 
     def take(self) -> np.ndarray:
         """The rows of the graphs computed since the last call, float32 [k, n_embd].
@@ -561,14 +613,17 @@ class _OutputTap:
     def _on_tensor(self, address, ask, _):
         try:
             tensor = ctypes.cast(address, ctypes.POINTER(_Tensor)).contents
-            known = self._stop and self._input_name is not None
-            if ask and known:
-                return tensor.name == self._input_name
-            if ask:
+            if self._probing:
                 self._names[tensor.name] += 1
-                return self._is_product(tensor)
+                if self._is_product(tensor):
+                    self._input_name = tensor.src[1].contents.name
+                return False
+            # A name that occurs twice tells nothing: then every graph runs to its end.
+            known = self._names[self._input_name] == 1
+            if ask:
+                return tensor.name == self._input_name if known else self._is_product(tensor)
             self._keep(ctypes.pointer(tensor) if known else tensor.src[1])
-            return not known
+            return not known or (self._logits and self.at_end)
         except BaseException as error:  # ctypes would print it and go on
             self._error = error
             return False
@@ -583,9 +638,6 @@ class _OutputTap:
             (tensor.nb[1], 4),
         )
         self._rows.append(rows.copy())
-        # A name that occurs twice tells nothing: then every graph runs to its end.
-        if self._names[tensor.name] == 1:
-            self._input_name = tensor.name
 
 
 # --- quantization ---------------------------------------------------------------------------

@@ -27,6 +27,7 @@ log = logging.getLogger("quern.logits")
 
 STORES = ("auto", "hidden", "logits")
 LOGITS_TYPES = ("float32", "float16")
+PRODUCT_BYTES = 128 << 20  # bound on the logits of one product; many rows at once are faster
 PROOF_KLD = 1e-9  # nats, the largest KLD of a position that passes for proof
 
 
@@ -104,17 +105,19 @@ def choose_encoding(
     reason = "asked for"
     if store != "logits":
         try:
-            ways, hidden = _reconstructions(model, info, windows, begin, end)
+            # Of several that pass, the first is the smallest and the likeliest.
+            least = np.inf
+            for way in _ways(model, info):
+                way, hidden = _prove(way, model, windows, begin, end)
+                if way.kld <= PROOF_KLD:
+                    return way, hidden
+                least = min(least, way.kld)
+            reason = (
+                f"logits from hidden states would be off by a KLD of {least:.1e} nats or more, "
+                f"beyond {PROOF_KLD:.0e}"
+            )
         except QuernError as error:
             reason = str(error)
-        else:
-            # Of several that pass, the first is the smallest and the likeliest.
-            if proved := next((way for way in ways if way.kld <= PROOF_KLD), None):
-                return proved, hidden
-            reason = (
-                "logits from hidden states would be off by a KLD of up to "
-                f"{min(way.kld for way in ways):.1e} nats, more than {PROOF_KLD:.0e}"
-            )
         if store == "hidden":
             raise QuernError(f"{model.path}: {reason}; use the store `auto` or `logits`.")
     dtype = np.dtype(logits_type).type
@@ -122,27 +125,32 @@ def choose_encoding(
     return Encoding("logits", dtype, reason, kld), {}
 
 
-def _reconstructions(model, info, windows, begin, end):
-    """Every way to keep hidden states with its largest KLD over the windows; the states."""
+def _ways(model, info) -> list[Encoding]:
+    """Every way to keep hidden states that is worth a trial."""
     matrix = OutputMatrix.of_model(model.path, info)
-    dtypes = dict.fromkeys([matrix.hidden_type, np.float32])
-    ways = [(d, replace(matrix, transform=t)) for d in dtypes for t in matrix.candidates]
-    worst, kept, buffer = np.zeros(len(ways)), {}, np.empty((0, model.n_vocab), np.float32)
+    return [
+        Encoding("hidden", dtype, "proved on real windows", np.inf, replace(matrix, transform=t))
+        for dtype in dict.fromkeys([matrix.hidden_type, np.float32])
+        for t in matrix.candidates
+    ]
+
+
+def _prove(way: Encoding, model, windows, begin, end):
+    """The encoding with its largest KLD, or the first that is too large; hidden states."""
+    worst, kept, buffer = 0.0, {}, np.empty((0, model.n_vocab), np.float32)
     with ThreadPoolExecutor(model.threads) as pool:
         steps = model.hidden_states(windows, begin, end, with_logits=True)
         for window, position, hidden, logits in steps:
             kept[window, position] = hidden
+            if logits is None:
+                continue
             if len(buffer) < len(logits):
                 buffer = np.empty_like(logits)
-            for i, (dtype, way) in enumerate(ways):
-                again = way.logits(to_hidden_type(hidden, dtype), buffer, pool)
-                worst[i] = max(worst[i], _largest_kld(logits, again, pool))
-    reason = "proved on real windows"
-    found = [
-        Encoding("hidden", dtype, reason, float(kld), way)
-        for kld, (dtype, way) in zip(worst, ways, strict=True)
-    ]
-    return found, kept
+            again = way.matrix.logits(to_hidden_type(hidden, way.dtype), buffer, pool)
+            worst = max(worst, _largest_kld(logits, again, pool))
+            if worst > PROOF_KLD:
+                break
+    return replace(way, kld=worst), kept
 
 
 def _rounding(model, windows, begin, end, dtype) -> float:
@@ -187,7 +195,7 @@ def write_baseline(
         QuernError: the text is too short, the range is wrong, the tokens are another model's, a
             value is not finite, `hidden` is asked for and cannot be had.
     """
-    require_tokenizer(tokens, info)
+    tokens.require_tokenizer(info.tokenizer_sha256)
     n = tokens.n_windows(n_ctx, limit)
     wanted = window_range(first, last, n)
     begin, end = scored_positions(n_ctx, scored)
@@ -278,19 +286,6 @@ def _output_arrays(matrix: OutputMatrix) -> dict[str, np.ndarray]:
     return {"output": matrix.weights[:]} | bias
 
 
-def require_tokenizer(tokens: Tokens, info: ModelInfo) -> None:
-    """Refuse tokens that another tokenizer made.
-
-    Raises:
-        QuernError: the tokenizers differ.
-    """
-    if tokens.tokenizer_sha256 != info.tokenizer_sha256:
-        raise QuernError(
-            f"{tokens.path} was made with another tokenizer than the model's; delete it and run "
-            "again."
-        )
-
-
 # --- reading ---------------------------------------------------------------------------------
 
 
@@ -320,7 +315,7 @@ class Baseline:
             )
         self.first, self.n_scored = self.attributes["first_position"], self.attributes["n_scored"]
         self.done = self._store.done
-        self._buffer = np.empty((0, 0), np.float32)
+        self._product, self._produced = np.empty((0, 0), np.float32), (-1, 0, 0)
         if self.attributes["encoding"] == "hidden":
             self._matrix = self._output_matrix(model, info)
 
@@ -352,10 +347,21 @@ class Baseline:
         """
         if self.attributes["encoding"] == "logits":
             return self._store.stored_rows("logits", window, start, stop)
-        if len(self._buffer) < stop - start:
-            self._buffer = np.empty((stop - start, self.attributes["n_vocab"]), np.float32)
-        hidden = self._store.read("hidden", window, start, stop)
-        return self._matrix.logits(hidden, self._buffer, pool)
+        own, low, high = self._produced
+        if window != own or start < low or stop > high:
+            low, high = start, self._end_of_product(start, stop)
+            if len(self._product) < high - low:
+                self._product = np.empty((high - low, self.attributes["n_vocab"]), np.float32)
+            hidden = self._store.read("hidden", window, low, high)
+            self._matrix.logits(hidden, self._product, pool)
+            self._produced = window, low, high
+        return self._product[start - low : stop - low]
+
+    def _end_of_product(self, start: int, stop: int) -> int:
+        """Where to end a product that begins with `start`: after whole parts of this length."""
+        part = stop - start
+        parts = max(1, PRODUCT_BYTES // (4 * self.attributes["n_vocab"] * part))
+        return min(self.n_scored, start + parts * part)
 
     def _output_matrix(self, model: Path | None, info: ModelInfo | None) -> OutputMatrix:
         a, weights = self.attributes, self._store.extra("output")

@@ -64,3 +64,12 @@ def carried_out_by_llama(recipes: dict[str, dict]) -> dict[str, dict]:
         plain = {key: value for key, value in recipe.items() if key != "rounding"}
         found[name if plain == recipe else unrounded(name, recipe)] = plain
     return found
+
+
+def has_rounded(recipes: dict[str, dict], name: str) -> bool:
+    """Whether a recipe is there both with ggml's rounding and with another."""
+    own = recipes[name]
+    plain = unrounded(name, own) if "rounding" in own else name
+    return plain in recipes and any(
+        "rounding" in other and unrounded(key, other) == plain for key, other in recipes.items()
+    )

@@ -1,5 +1,6 @@
 """All recipes of a model side by side: one table, every pair of recipes, one picture."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -76,8 +77,17 @@ def table(recipes: list[Recipe]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pairs(recipes: list[Recipe], noise: dict[str, float]) -> pd.DataFrame:
-    """Every pair of recipes: paired differences (first minus second) on the windows both have.
+def pairs(
+    recipes: list[Recipe],
+    noise: dict[str, float],
+    which: Iterable[tuple[str, str]] | None = None,
+    figures: dict[str, int] = PAIRED,
+) -> pd.DataFrame:
+    """Pairs of recipes: paired differences (first minus second) on the windows both have.
+
+    Args:
+        which: names of the recipes of each pair; every pair where it is None.
+        figures: which to compare, and 1 or -1 where low or high is good.
 
     Columns recipe, other, figure, difference, low, high, verdict: whether the first is `better`,
     `worse`, `tied` (the difference lies within the noise), or we `cannot tell`.
@@ -95,12 +105,12 @@ def pairs(recipes: list[Recipe], noise: dict[str, float]) -> pd.DataFrame:
         return samples[key]
 
     rows = []
-    for one, other in combinations((r.name for r in recipes), 2):
+    for one, other in which or combinations((r.name for r in recipes), 2):
         common = np.intersect1d(stores[one][0], stores[other][0])
         if len(common) < 2:
             raise QuernError(f"{one} and {other} were not compared on the same windows.")
         first, second = replicates(one, common), replicates(other, common)
-        for name, sign in PAIRED.items():
+        for name, sign in figures.items():
             value, low, high = first.difference(second, name)
             ends = sorted((sign * low, sign * high))
             floor = _floor(name, noise)
@@ -116,7 +126,8 @@ def _windows_and_figures(recipe: Recipe) -> tuple[np.ndarray, dict[str, np.ndarr
 
 
 def _floor(name: str, noise: dict[str, float]) -> float:
-    return 1 - noise["same_top"] if name == "same_top" else abs(noise[name])
+    without = 1 if name in ("same_top", "ppl_ratio") else 0  # the value if there were no noise
+    return abs(noise[name] - without)
 
 
 def beaten_by(recipes: list[Recipe], compared: pd.DataFrame, figure: str = "score") -> list[str]:

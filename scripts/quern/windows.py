@@ -8,14 +8,17 @@ by BOS (tools/perplexity/perplexity.cpp, tools/imatrix/imatrix.cpp).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from . import QuernError, files
 from .llama import VERSION, Model
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PIECE_BYTES = 8 << 20  # a text up to this size is tokenized whole, as the peer's tools do
 
@@ -29,6 +32,7 @@ class Tokens:
         bos: the token that starts each window, or -1 where the model adds none.
         text_sha256, tokenizer_sha256: what the tokens were made from and with.
         sources: names of the sources that tokens come from; empty where they are not known.
+        n_ctx: the only size of windows that they may be cut into; 0 for any.
     """
 
     path: Path
@@ -37,13 +41,30 @@ class Tokens:
     text_sha256: str
     tokenizer_sha256: str
     sources: tuple[str, ...] = ()
+    n_ctx: int = 0
+
+    def require_tokenizer(self, sha256: str) -> None:
+        """Refuse tokens that another tokenizer made.
+
+        Raises:
+            QuernError: the tokenizers differ.
+        """
+        if self.tokenizer_sha256 != sha256:
+            raise QuernError(
+                f"{self.path} was made with another tokenizer than the model's; delete it and run "
+                "again."
+            )
 
     def n_windows(self, n_ctx: int, limit: int | None = None) -> int:
         """How many whole windows the text has, at most `limit`.
 
         Raises:
-            QuernError: the text is too short for two windows.
+            QuernError: the text is too short for two windows, or was cut into others already.
         """
+        if self.n_ctx and n_ctx != self.n_ctx:
+            raise QuernError(
+                f"{self.path} is mixed from windows of {self.n_ctx} tokens, not of {n_ctx}."
+            )
         count = self.count // n_ctx
         if count < 2:
             raise QuernError(
@@ -55,6 +76,15 @@ class Tokens:
     def windows(self, n_ctx: int, numbers: Sequence[int]) -> "Windows":
         """The windows of these numbers, read when they are sliced."""
         return Windows(self, n_ctx, numbers)
+
+    def by_source(self) -> dict[str, int]:
+        """Number of tokens of each source; empty where they are not known."""
+        counts = np.zeros(len(self.sources), np.int64)
+        with h5py.File(self.path) as h5:
+            for start in range(0, self.count if self.sources else 0, 1 << 22):
+                some = h5["source"][start : start + (1 << 22)]
+                counts += np.bincount(some, minlength=len(counts))
+        return dict(zip(self.sources, counts.tolist(), strict=True))
 
 
 class Windows:
@@ -96,7 +126,7 @@ def tokenize(
     tokenizer_sha256: str,
     text: Path,
     output: Path,
-    documents: pd.DataFrame | None = None,
+    documents: "pd.DataFrame | None" = None,
     *,
     special: bool = False,
 ) -> int:
@@ -110,32 +140,80 @@ def tokenize(
     Raises:
         QuernError: the text is missing, empty or not UTF-8.
     """
-    size, count = text.stat().st_size, 0
+    size = text.stat().st_size
     if size == 0:
         raise QuernError(f"{text} is empty; give its corpus more text.")
-    with files.replacing(output) as temporary, h5py.File(temporary, "w") as h5:
-        h5.attrs["text_sha256"] = files.sha256(text)
-        h5.attrs["tokenizer_sha256"] = tokenizer_sha256
-        h5.attrs["bos"] = model.bos if model.add_bos else -1
-        h5.attrs["llama_cpp_python"] = VERSION
-        h5.attrs["special"] = special
-        stream = h5.create_dataset("tokens", (0,), np.int32, maxshape=(None,), chunks=(1 << 16,))
-        labels = _Sources(model, documents, h5) if documents is not None else None
-        first = np.array([model.bos] if model.add_bos else [], np.int32)
+    known = None if documents is None else list(documents.source.cat.categories)
+    with TokenWriter(output, model, tokenizer_sha256, files.sha256(text), known, special) as h5:
+        labels = _Labels(model, documents) if known else None
         with tqdm(total=size, unit="B", unit_scale=True, desc="tokenize", disable=None) as bar:
             for piece in _pieces(text):
-                own = model.tokenize(piece, special=special)
-                tokens = np.concatenate([first, own])
-                stream.resize((count + len(tokens),))
-                stream[count:] = tokens
-                if labels:
-                    labels.append(own, piece, begins_with_bos=len(first) > 0)
-                count, first = count + len(tokens), first[:0]
+                tokens = model.tokenize(piece, special=special)
+                h5.append(tokens, labels.of(tokens, piece) if labels else None)
                 bar.update(len(piece))
-    return count
+        return h5.count
 
 
-def read_documents(table: Path | None, text: Path) -> pd.DataFrame | None:
+class TokenWriter:
+    """A token file as it is written: dataset `tokens`, int32, and `source`, uint8, if known.
+
+    Args:
+        text_sha256: of what the tokens are made from.
+        sources: names of the sources; None where they are not known.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        model: Model,
+        tokenizer_sha256: str,
+        text_sha256: str,
+        sources: list[str] | None,
+        special: bool,
+    ):
+        self._whole = files.replacing(output)
+        self._h5 = h5py.File(self._whole.__enter__(), "w")
+        bos = model.bos if model.add_bos else -1
+        self.attributes = self._h5.attrs
+        self.attributes.update(
+            text_sha256=text_sha256,
+            tokenizer_sha256=tokenizer_sha256,
+            bos=bos,
+            llama_cpp_python=VERSION,
+            special=special,
+        )
+        self._tokens = self._dataset("tokens", np.int32)
+        self._source = self._dataset("source", np.uint8) if sources else None
+        if sources:
+            self.attributes["sources"] = sources
+        self._first = np.array([bos] if model.add_bos else [], np.int32)
+        self.count = 0
+
+    def _dataset(self, name: str, dtype: type) -> h5py.Dataset:
+        return self._h5.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(1 << 16,))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._h5.close()
+        self._whole.__exit__(*error)
+
+    def append(self, tokens: np.ndarray, source: np.ndarray | None) -> None:
+        """Append tokens, and the number of each one's source; the stream begins with BOS."""
+        if self.count == 0 and len(tokens) and tokens[0] not in self._first:
+            tokens = np.concatenate([self._first, tokens])
+            if source is not None:
+                source = np.concatenate([source[: len(self._first)], source])
+        end = self.count + len(tokens)
+        for data, values in ((self._tokens, tokens), (self._source, source)):
+            if data is not None:
+                data.resize((end,))
+                data[self.count :] = values
+        self.count = end
+
+
+def read_documents(table: Path | None, text: Path) -> "pd.DataFrame | None":
     """The documents of a part of a corpus, in order, from `documents.csv`.
 
     Raises:
@@ -143,43 +221,48 @@ def read_documents(table: Path | None, text: Path) -> pd.DataFrame | None:
     """
     if table is None:
         return None
+    import pandas as pd  # here, since few stages need it and it takes a third of a second
+
+    wanted = ("part", "source", "offset", "bytes")
+    types = {"part": "category", "source": "category"}
     try:
-        documents = pd.read_csv(table)
-        part = documents[documents.part == text.stem]
+        chunks = pd.read_csv(
+            table, usecols=lambda name: name in wanted, dtype=types, chunksize=1 << 18
+        )
+        documents = pd.concat(
+            [chunk[chunk.part == text.stem].drop(columns="part") for chunk in chunks]
+        )
+        documents["source"] = pd.Categorical(documents.source, documents.source.unique())
     except (OSError, ValueError, AttributeError) as error:
         raise QuernError(f"{table} is no table of documents ({error}).") from None
-    if part.empty:
+    if documents.empty:
         raise QuernError(f"{table} has no documents of the part {text.stem}.")
-    return part
+    if documents.source.nunique() > 256:
+        raise QuernError(f"{documents.source.nunique()} sources; at most 256 can be told apart.")
+    return documents
 
 
-class _Sources:
-    """Writes dataset `source`, uint8 [tokens], and attribute `sources`, the names."""
+class _Labels:
+    """Finds the source of each token of a text by the byte at which the token begins."""
 
-    def __init__(self, model: Model, documents: pd.DataFrame, h5: h5py.File):
-        names = list(dict.fromkeys(documents.source))
-        if len(names) > 256:
-            raise QuernError(f"{len(names)} sources; at most 256 can be told apart.")
-        h5.attrs["sources"] = names
+    def __init__(self, model: Model, documents: "pd.DataFrame"):
         self._begins = documents.offset.to_numpy()
-        self._source = np.array([names.index(n) for n in documents.source], np.uint8)
+        self._source = documents.source.cat.codes.to_numpy().astype(np.uint8)
         self._sizes = model.piece_bytes()
-        self._data = h5.create_dataset(
-            "source", (0,), np.uint8, maxshape=(None,), chunks=(1 << 16,)
-        )
         self._offset = 0
 
-    def append(self, tokens: np.ndarray, piece: bytes, *, begins_with_bos: bool) -> None:
-        """Label the tokens of the next piece of the text by the byte at which each begins."""
-        ends = np.cumsum(self._sizes[tokens])
-        begins = self._offset + np.minimum(ends - self._sizes[tokens], len(piece) - 1)
-        document = np.searchsorted(self._begins, begins, side="right") - 1
-        source = self._source[np.maximum(document, 0)]
-        source = np.concatenate([source[:1], source]) if begins_with_bos else source
-        count = len(self._data)
-        self._data.resize((count + len(source),))
-        self._data[count:] = source
+    def of(self, tokens: np.ndarray, piece: bytes) -> np.ndarray:
+        """Sources of the tokens of the next piece of the text, uint8 [n]."""
+        sizes = self._sizes[tokens]
+        ends = np.cumsum(sizes)
+        # Tokenizers that add a space, and special tokens that take in the space beside them, make
+        # the sum differ from the text; then the difference is spread.
+        scale = len(piece) / max(1, ends[-1])
+        begins = ((ends - sizes) * scale).astype(np.int64)
+        begins = self._offset + np.minimum(begins, len(piece) - 1)
         self._offset += len(piece)
+        document = np.searchsorted(self._begins, begins, side="right") - 1
+        return self._source[np.maximum(document, 0)]
 
 
 def _pieces(text: Path):
@@ -212,6 +295,7 @@ def read_tokens(path: Path) -> Tokens:
                 a["text_sha256"],
                 a["tokenizer_sha256"],
                 tuple(a.get("sources", ())),
+                int(a.get("n_ctx", 0)),
             )
     except FileNotFoundError:
         raise QuernError(f"{path} does not exist.") from None

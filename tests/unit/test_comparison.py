@@ -134,9 +134,9 @@ def test_it_stops_when_sure_and_says_after_how_many_windows(ready, made, tmp_pat
                 until=Until("kld_mean", share),
             )
             result, table = comparison.summarize(output)
-            assert result["windows"] == len(table) == (16 if stopped else WINDOWS)
+            assert result["windows"] == len(table["window"]) == (16 if stopped else WINDOWS)
             # The windows are drawn from all of the text, not taken from its beginning.
-            assert (table.window.max() >= 16) or not stopped
+            assert (table["window"].max() >= 16) or not stopped
 
 
 def test_figures_by_source(ready, made, tmp_path):

@@ -8,6 +8,7 @@ import yaml
 from conftest import HOUSE
 from quern import QuernError, configuration
 from quern.recipes import carried_out_by_llama, recipes_of
+from quern.sources import expand
 
 SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
 TEXT = (HOUSE / "config/config.yaml").read_text()
@@ -28,6 +29,14 @@ def test_the_demo_is_valid_and_defaults_are_filled(tmp_path):
     assert config["growth"]["min_gain"] == 0.01
     assert config["corpora"]["python"]["seed"] == 0
     assert config["quantize"][0]["pure"] is False
+
+
+def test_the_examples_are_valid(tmp_path):
+    for path in (HOUSE / "config/examples").glob("*.yaml"):
+        config = check(tmp_path, path.read_text())
+        for corpus in config["corpora"].values():
+            found = [source for entry in corpus["sources"] for source in expand(entry)]
+            assert len(found) >= len(corpus["sources"])
 
 
 def line_of(word):

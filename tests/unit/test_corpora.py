@@ -1,12 +1,16 @@
-"""Splitting by whole documents, and what is wrong with a source."""
+"""Splitting by whole documents, duplicates exact and near, and what the report says."""
 
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 
+from conftest import HOUSE
 from quern import QuernError, corpora
-from quern.corpora import Source
+from quern.corpora import Settings
+from quern.sources import Source
 
 
 @pytest.fixture
@@ -29,58 +33,123 @@ def parts_of(folder):
         found[part] = [
             content[o : o + n].decode() for o, n in zip(rows.offset, rows.bytes, strict=True)
         ]
+        assert "\n\n".join(found[part]).encode() == content
     return found
 
 
+def one(path, texts, **options):
+    """A source of these documents."""
+    path.write_text("\n%%\n".join(texts))
+    return Source(path.stem, str(path), separator="\n%%\n", **options)
+
+
 def test_parts_are_disjoint_and_hold_every_document_once(tmp_path, sources, texts):
-    summary = corpora.build(sources, tmp_path / "c", evaluation_characters=40_000, seed=1)
+    summary = corpora.build(sources, tmp_path / "c", Settings(40_000, seed=1))
     parts = parts_of(tmp_path / "c")
     assert sorted(parts["evaluation"] + parts["pool"]) == sorted(texts[:50])
     sizes = [len(t) for t in parts["evaluation"]]
     assert sum(sizes) - sizes[-1] < 40_000 <= sum(sizes)
-    assert summary["sources"]["a"]["evaluation"] + summary["sources"]["a"]["pool"] == 20
+    a = summary["sources"]["a"]
+    assert a["evaluation"]["documents"] + a["pool"]["documents"] == a["read"] == 20
+    assert summary["evaluation"]["characters"] == sum(sizes)
+    assert json.loads((tmp_path / "c/corpus.json").read_text()) == summary
 
 
 def test_same_seed_same_bytes_other_seed_other_split(tmp_path, sources):
     for name, seed, order in (("x", 1, 1), ("y", 1, -1), ("z", 2, 1)):
-        corpora.build(sources[::order], tmp_path / name, evaluation_characters=40_000, seed=seed)
+        corpora.build(sources[::order], tmp_path / name, Settings(40_000, seed=seed))
     x, y, z = ((tmp_path / name / "evaluation.txt").read_bytes() for name in "xyz")
     assert x == y != z
 
 
+def test_structured_order_is_that_of_the_sources_with_the_same_split(tmp_path, sources, texts):
+    corpora.build(sources, tmp_path / "x", Settings(40_000))
+    corpora.build(sources, tmp_path / "y", Settings(40_000, order="structured"))
+    shuffled, structured = parts_of(tmp_path / "x"), parts_of(tmp_path / "y")
+    for part in corpora.PARTS:
+        assert structured[part] == sorted(shuffled[part], key=texts.index) != shuffled[part]
+
+
 def test_duplicates_are_kept_once(tmp_path, sources, texts):
-    summary = corpora.build(sources + sources[:1], tmp_path / "c", evaluation_characters=0, seed=0)
+    summary = corpora.build(sources + sources[:1], tmp_path / "c", Settings(0))
     assert summary["duplicates_dropped"] == 20
     assert sorted(parts_of(tmp_path / "c")["pool"]) == sorted(texts[:50])
 
 
 def test_a_source_can_go_to_one_part_whole(tmp_path, sources, texts):
     whole = [Source("a", sources[0].path, separator="\n%%\n", part="evaluation"), sources[1]]
-    corpora.build(whole, tmp_path / "c", evaluation_characters=0, seed=0)
+    corpora.build(whole, tmp_path / "c", Settings(0))
     assert sorted(parts_of(tmp_path / "c")["evaluation"]) == sorted(texts[:20])
 
 
-@pytest.mark.parametrize(
-    ("content", "options", "words"),
-    [
-        (b"caf\xe9", {"kind": "text"}, "not UTF-8 at byte 3"),
-        (b'{"text": "a"}\n{oops', {"kind": "jsonl"}, "line 2"),
-        (b'{"body": "a"}', {"kind": "jsonl"}, "has no field text; it has body"),
-        (b'{"text": 3}', {"kind": "jsonl"}, "is int, not text"),
-        (b"  \n ", {"kind": "text"}, "hold no text"),
-    ],
-)
-def test_a_bad_source_is_a_sentence(tmp_path, content, options, words):
-    (tmp_path / "f").write_bytes(content)
-    with pytest.raises(QuernError, match=words):
-        corpora.build(
-            [Source("s", str(tmp_path / "f"), **options)],
-            tmp_path / "c",
-            evaluation_characters=1,
-            seed=0,
-        )
+def test_weights_share_out_the_evaluation_part(tmp_path, texts):
+    sources = [one(tmp_path / "a.txt", texts[:40], weight=3.0)]
+    sources += [one(tmp_path / "b.txt", texts[40:70], weight=1.0)]
+    summary = corpora.build(sources, tmp_path / "c", Settings(40_000))
+    a, b = (summary["sources"][name]["evaluation"]["characters"] for name in "ab")
+    longest = max(map(len, texts[:70]))
+    assert 30_000 <= a < 30_000 + longest and 10_000 <= b < 10_000 + longest
 
 
-def test_a_missing_file_names_the_pattern(tmp_path):
-    with pytest.raises(QuernError, match=r"source s: no file matches .*\*\.txt"):
-        list(corpora.documents(Source("s", str(tmp_path / "*.txt"))))
+def test_one_weight_is_not_enough(tmp_path, sources):
+    weighted = [Source("w", sources[0].path, weight=1.0), sources[1]]
+    with pytest.raises(QuernError, match="source b: it has no weight, but others have"):
+        corpora.build(weighted, tmp_path / "c", Settings(0))
+
+
+@pytest.fixture
+def leaking(tmp_path, texts):
+    """A pool with a near-duplicate of one document for evaluation, and a quotation of another."""
+    words = texts[0].split()
+    near = " ".join("other" if i % 40 == 7 else word for i, word in enumerate(words))
+    quotation = "\n\n".join([*texts[30:40], texts[1], *texts[40:50]])
+    return [
+        one(tmp_path / "e.txt", texts[:10], part="evaluation"),
+        one(tmp_path / "p.txt", [*texts[10:20], near, quotation], part="pool"),
+    ]
+
+
+def test_what_nearly_repeats_the_evaluation_part_is_reported(tmp_path, leaking):
+    summary = corpora.build(leaking, tmp_path / "c", Settings())
+    near = summary["near_duplicates"]
+    assert (near["near_duplicates"], near["quotations"], near["removed"]) == (1, 1, 0)
+    assert summary["pool"]["documents"] == 12
+    shares = {match["kind"]: match["share"] for match in near["listed"]}
+    assert shares["near-duplicate"] > 0.7 and shares["quotation"] == 1
+    assert 0.1 < summary["overlap"] < 0.9
+    page = (tmp_path / "c/corpus.md").read_text()
+    assert "nearly repeat one for evaluation: 1; that quote one: 1; removed: 0" in page
+
+
+def test_what_nearly_repeats_the_evaluation_part_is_removed(tmp_path, leaking, texts):
+    summary = corpora.build(leaking, tmp_path / "c", Settings(near_duplicates="remove"))
+    assert summary["near_duplicates"]["removed"] == 2
+    assert sorted(parts_of(tmp_path / "c")["pool"]) == sorted(texts[10:20])
+    assert summary["overlap"] < 0.1
+
+
+def test_sources_that_cannot_be_told_apart(tmp_path):
+    many = [Source(f"s{i}", "none.txt") for i in range(257)]
+    with pytest.raises(QuernError, match="257 sources are more than the 256"):
+        corpora.build(many, tmp_path / "c", Settings())
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path):
+    """Documents of 1.5 MB, 3 times as many: the peak of the process hardly moves."""
+    program = (
+        "import resource, sys; from quern import corpora; from quern.sources import Source;"
+        "from pathlib import Path; folder, n = sys.argv[1:];"
+        "corpora.build([Source('s', f'{folder}/{n}.jsonl')], Path(folder) / n,"
+        "corpora.Settings(1000));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+    for n in (10, 30):
+        with open(tmp_path / f"{n}.jsonl", "w") as file:
+            for i in range(n):
+                file.write(json.dumps({"text": f"{i} " + "word " * 300_000}) + "\n")
+        command = [sys.executable, "-c", program, str(tmp_path), str(n)]
+        environment = {"PYTHONPATH": str(HOUSE / "scripts")}
+        made = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+        peaks.append(int(made.stdout))
+    assert peaks[1] < peaks[0] + 20_000  # kB, of 30 MB more text

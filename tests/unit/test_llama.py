@@ -48,9 +48,9 @@ def test_a_prefix_alone_decides_a_position(made, windows):
     assert abs(before[:, 40:] - after[:, 40:]).max() > 0.5
 
 
-def collected(path, windows):
+def collected(path, windows, **options):
     collector = imatrix.Collector()
-    with llama.Model(path, threads=2) as model:
+    with llama.Model(path, threads=2, **options) as model:
         for _ in model.activations(windows, lambda name: name.startswith("blk."), collector):
             pass
     return collector.halves[0]
@@ -94,6 +94,16 @@ def test_long_windows_are_summed_in_parts(made):
     long = tokens.windows(1024, range(2))[:]
     found = collected(made / "dense.gguf", long)
     assert all(counts == [long.size] for counts in found.counts.values())
+    # The last graph is left early; it must have seen what the one before kept in memory.
+    whole = collected(made / "dense.gguf", long, tokens_per_graph=1024)
+    for name, sums in whole.sums.items():
+        np.testing.assert_allclose(found.sums[name], sums, rtol=2e-2)
+
+
+def test_graphs_that_are_left_early_leave_no_complaints(made, windows, caplog):
+    caplog.set_level("WARNING")
+    collected(made / "dense.gguf", windows)
+    assert not [r for r in caplog.records if "decode" in r.message or "compute" in r.message]
 
 
 def test_an_infinite_input_names_tensor_and_window(tmp_path, windows):

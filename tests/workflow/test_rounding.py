@@ -1,5 +1,7 @@
 """Roundings in a sweep: what is made, and what goes stale."""
 
+import pandas as pd
+
 from quern import gguf_files
 from quern.rerounding import KEY
 
@@ -26,3 +28,19 @@ def test_llamas_own_is_made_even_where_only_the_rounding_is_wanted(house):
     options = {f"{QUANTIZE}__types": ["Q5_0"], f"{QUANTIZE}__rounding": ["gradient"]}
     house.configure(changed(**options))
     assert house.would_run() == {"quantize": 2, "reround": 2, "compare": 2, "summary": 1}
+
+
+def test_the_table_of_roundings(house):
+    options = {f"{QUANTIZE}__types": ["Q4_0"], f"{QUANTIZE}__rounding": ["ggml", "exact"]}
+    house.configure(changed(**options))
+    assert house.run("roundings")["rounding_table"] == 1
+    folder = house.folder / "results/tiny/rounding"
+    table = pd.read_csv(folder / "topics.csv", keep_default_na=False)
+    rows = sorted(zip(table.rounding, table.imatrix, strict=True))
+    assert rows == [(r, i) for r in ("exact", "ggml") for i in ("none", "topics")]
+    exact = table.rounding == "exact"
+    assert set(table[exact].kld_mean_verdict) <= {"better", "worse", "tied", "cannot tell"}
+    assert set(table[~exact].kld_mean_verdict) == {""}
+    assert (table.kld_mean_low <= table.kld_mean).all() and (table.seconds > 0).all()
+    assert "## With the imatrix topics" in (folder / "topics.md").read_text()
+    assert house.would_run("roundings") == {}

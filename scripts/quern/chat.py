@@ -1,0 +1,102 @@
+"""A model's own chat template, from its GGUF, and texts as the model sees them through it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from . import QuernError, gguf_files
+
+KEY = "tokenizer.chat_template"
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A template in Jinja, and the texts of the tokens that it may name.
+
+    Attributes:
+        model: the file it is from.
+        source: the template.
+        bos_token, eos_token: how the model writes them; empty where it has none.
+    """
+
+    model: str
+    source: str
+    bos_token: str = ""
+    eos_token: str = ""
+
+    @classmethod
+    def read(cls, model: Path) -> "ChatTemplate":
+        """The template of a GGUF (of its first shard).
+
+        Raises:
+            QuernError: it has none.
+        """
+        reader = gguf_files.open_gguf(model)
+        source = gguf_files.field(reader, KEY)
+        if not source:
+            raise QuernError(f"{model} has no chat template ({KEY}); set chat_template to false.")
+        tokens = gguf_files.field(reader, "tokenizer.ggml.tokens", [])
+
+        def text(name):
+            number = gguf_files.field(reader, f"tokenizer.ggml.{name}_token_id")
+            return "" if number is None else tokens[number]
+
+        return cls(str(model), source, text("bos"), text("eos"))
+
+    @property
+    def sha256(self) -> str:
+        """Of the template."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+    def renderer(self):
+        """A function of a text that gives it as a user's message, ready for the model's answer.
+
+        Templates are others' programs: they run in Jinja's sandbox, with what the `transformers`
+        library gives them besides (tojson, raise_exception, strftime_now, break and continue).
+
+        Raises:
+            QuernError: the template is not Jinja. The function raises it where the template does.
+        """
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = _json
+        environment.globals |= {"raise_exception": _refuse, "strftime_now": _today}
+        try:
+            template = environment.from_string(self.source)
+        except jinja2.TemplateError as error:
+            raise self._fails(error) from None
+
+        def render(text: str) -> str:
+            try:
+                return template.render(
+                    messages=[{"role": "user", "content": text}],
+                    add_generation_prompt=True,
+                    bos_token=self.bos_token,
+                    eos_token=self.eos_token,
+                )
+            except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
+                raise self._fails(error) from None
+
+        return render
+
+    def _fails(self, error: Exception) -> QuernError:
+        return QuernError(f"the chat template of {self.model} fails ({error}).")
+
+
+def _json(value, **options) -> str:
+    return json.dumps(value, ensure_ascii=False, **options)
+
+
+def _refuse(message: str):
+    raise jinja2.TemplateError(message)
+
+
+def _today(form: str) -> str:
+    # One day for ever: the same text must give the same tokens.
+    return datetime(2024, 1, 1).strftime(form)

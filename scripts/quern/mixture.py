@@ -1,0 +1,217 @@
+"""The tokens of documents one by one: mixed in proportion, in an order, through a chat template.
+
+Documents are tokenized into a spool on disk. To mix sources, or to have windows in random order,
+each source's stream of tokens is cut into windows there, whose order is found from numbers alone;
+then they are copied into the token file. Windows stand alone (each begins with BOS), so nothing is
+lost by changing sources between them, and each is of one source. A document's tokens are those of
+its text and of the empty line after it, or of what the chat template makes of it.
+"""
+
+import hashlib
+import json
+import logging
+import tempfile
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from . import QuernError, files
+from .chat import ChatTemplate
+from .llama import Model
+from .mixing import interleave, shuffled
+from .windows import TokenWriter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("quern.mixture")
+
+BETWEEN = b"\n\n"  # documents, as in the text of a part
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a part's documents become one stream of tokens.
+
+    Attributes:
+        weights: the share of each source; empty for documents as they come.
+        window: tokens per window where windows are put in an order; 0 for one stream.
+        random: windows are in random order within their source, not in that of the documents.
+        seed: decides that order.
+        special: parse special tokens in the text.
+        template: render each document through it; None for plain text.
+    """
+
+    weights: dict[str, float] = field(default_factory=dict)
+    window: int = 0
+    random: bool = False
+    seed: int = 0
+    special: bool = False
+    template: ChatTemplate | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the part's text, as it is, gives the same stream."""
+        return not (self.weights or self.window or self.template)
+
+    def sha256(self, text_sha256: str) -> str:
+        """Hash of the text and of what is made of it."""
+        template = self.template.sha256 if self.template else None
+        made = [text_sha256, self.weights, self.window, self.random, self.seed, template]
+        return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+
+
+def plan_of(corpus: dict, part: str, n_ctx: int, template: ChatTemplate | None) -> Plan:
+    """The plan for a part of a corpus, from its `corpus.json`.
+
+    Args:
+        n_ctx: tokens per window.
+
+    Raises:
+        QuernError: a source with a weight has nothing in the part.
+    """
+    weights = {}
+    for label, source in corpus["sources"].items():
+        if source["weight"] is None or source["part"] not in ("", part):
+            continue
+        if source[part]["documents"] == 0:
+            raise QuernError(
+                f"source {label}: nothing of it is in the {part} of corpus {corpus['corpus']}, "
+                "so it cannot have its share; give it more text, or change evaluation_characters."
+            )
+        weights[label] = source["weight"]
+    random_windows = part == "pool" and corpus["order"] == "random-windows"
+    return Plan(
+        weights=weights,
+        window=n_ctx if random_windows or weights else 0,
+        random=random_windows,
+        seed=corpus["seed"],
+        special=template is not None,
+        template=template,
+    )
+
+
+def tokenize(
+    model: Model,
+    tokenizer_sha256: str,
+    text: Path,
+    output: Path,
+    documents: "pd.DataFrame",
+    plan: Plan,
+) -> dict[str, int]:
+    """Tokenize the documents of a text into `output` as the plan says.
+
+    Args:
+        documents: where each begins (`offset`, bytes), its `bytes`, its `source` (categorical).
+
+    Returns:
+        Tokens of each source that the proportions left over.
+
+    Raises:
+        QuernError: the template fails, or no source has as much as one window.
+    """
+    names = list(documents.source.cat.categories)
+    groups = documents.source.cat.codes.to_numpy()
+    if plan.weights:  # then windows are cut from each source by itself
+        in_groups = np.argsort(groups, kind="stable")
+        documents, groups = documents.iloc[in_groups], groups[in_groups]
+    with tempfile.TemporaryFile(dir=output.parent) as spool:
+        counts = _spool(model, text, documents, plan, spool)
+        begins = np.cumsum(counts) - counts
+        start, sizes, group = begins, counts, groups
+        if plan.window:
+            width = plan.window - bool(model.add_bos)
+            start, sizes, group = _windows(begins, counts, groups, width, names, plan)
+        order = np.arange(len(start))
+        if plan.weights:
+            weights = np.array([plan.weights[name] for name in names])
+            order = interleave(sizes, group, weights)
+        made_from = plan.sha256(files.sha256(text))
+        with TokenWriter(output, model, tokenizer_sha256, made_from, names, plan.special) as writer:
+            writer.attributes["n_ctx"] = plan.window
+            bos = np.array([model.bos] * bool(plan.window and model.add_bos), np.int32)
+            _copy(spool, start[order], sizes[order], begins, groups, bos, writer)
+    used = np.bincount(group[order], sizes[order], minlength=len(names))
+    left = np.bincount(groups, counts, minlength=len(names)) - used
+    if plan.random and not plan.weights:
+        return {}  # windows reach across sources; only an unfinished one is left over
+    return {name: int(n) for name, n in zip(names, left, strict=True)}
+
+
+def _spool(model, text, documents, plan, spool) -> np.ndarray:
+    """Write each document's tokens to the spool; how many there are, int64 [documents]."""
+    render = plan.template.renderer() if plan.template else None
+    counts = np.empty(len(documents), np.int64)
+    places = zip(documents.offset, documents.bytes, strict=True)
+    total = int(documents.bytes.sum())
+    with (
+        open(text, "rb") as file,
+        tqdm(total=total, unit="B", unit_scale=True, desc="tokenize", disable=None) as bar,
+    ):
+        for i, (offset, size) in enumerate(places):
+            file.seek(offset)
+            content = file.read(size)
+            if render:
+                content = render(content.decode()).encode()
+            else:
+                content += BETWEEN
+            tokens = model.tokenize(content, special=plan.special)
+            spool.write(tokens.tobytes())
+            counts[i] = len(tokens)
+            bar.update(size)
+    return counts
+
+
+def _windows(begins, counts, groups, width, names, plan):
+    """Whole windows of `width` tokens: their begins in the spool, sizes and groups.
+
+    Where sources have weights, each is cut by itself, else the whole stream; the group of a window
+    that reaches across sources does not matter then.
+    """
+    if plan.weights:
+        edges = np.flatnonzero(np.diff(groups, prepend=-1, append=-1))
+        spans = [(begins[a], begins[b - 1] + counts[b - 1], groups[a]) for a, b in pairwise(edges)]
+    else:
+        spans = [(0, counts.sum(), 0)]
+    start, group = [], []
+    for first, last, number in spans:
+        whole = int(last - first) // width
+        name = names[number] if plan.weights else ""
+        if whole == 0:
+            raise QuernError(
+                f"source {name}: its {last - first} tokens are too few for a window of {width}; "
+                "give it more text or use a smaller n_ctx."
+            )
+        order = shuffled(whole, plan.seed, name) if plan.random else np.arange(whole)
+        start.append(first + width * order)
+        group.append(np.full(whole, number))
+    start, group = np.concatenate(start), np.concatenate(group)
+    return start, np.full(len(start), width), group
+
+
+def _copy(spool, start, sizes, begins, groups, bos, writer: TokenWriter) -> None:
+    """Copy stretches of the spool, `bos` before each, with the source of each token."""
+    tokens, labels, waiting = [], [], 0
+    for first, size in zip(start.tolist(), sizes.tolist(), strict=True):
+        spool.seek(4 * first)
+        own = np.frombuffer(spool.read(4 * size), np.int32)
+        low, high = np.searchsorted(begins, [first, first + size - 1], side="right") - 1
+        if (groups[low : high + 1] == groups[low]).all():
+            label = np.full(size, groups[low])
+        else:
+            label = groups[np.searchsorted(begins, np.arange(first, first + size), "right") - 1]
+        if len(bos):
+            own = np.concatenate([bos, own])
+            label = np.concatenate([label[:1], label])
+        tokens.append(own)
+        labels.append(label.astype(np.uint8))
+        waiting += len(own)
+        if waiting > 1 << 20:
+            writer.append(np.concatenate(tokens), np.concatenate(labels))
+            tokens, labels, waiting = [], [], 0
+    if waiting:
+        writer.append(np.concatenate(tokens), np.concatenate(labels))

@@ -1,0 +1,195 @@
+"""Raw samples, kept: numbered Parquet parts of one source and language, which are only added to.
+
+A folder is named by the source and by a hash of all that decides what its samples are. How many are
+wanted is not part of that: asking for more adds parts, asking for fewer uses the first ones.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from glob import glob
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from . import QuernError, files, samples
+from .sources import Source
+
+PART_SAMPLES = 1000
+PART_BYTES = 16 << 20
+_IDENTITY = (
+    "kind", "path", "field", "language", "skip", "configuration", "split", "revision",
+    "data_files", "plugin_class", "options", "content",
+)  # fmt: skip
+_KEY = b"quern"
+
+
+def local_files(source: Source) -> list[Path]:
+    """The files on this machine behind a source that is fetched; none where it is remote."""
+    if source.kind == "oscar":
+        patterns = [f"{source.path}/{source.language}_meta/*.jsonl*"]
+    else:
+        patterns = [source.path, f"{source.path}/**/*", source.data_files or ""]
+    found = {Path(path) for pattern in patterns for path in glob(pattern, recursive=True)}
+    return sorted(path for path in found if path.is_file())
+
+
+def with_content(source: Source, sha256: Callable[[Path], str] = files.sha256) -> Source:
+    """The source, with the hashes of the files on this machine behind it."""
+    return replace(source, content=tuple(sha256(path) for path in local_files(source)))
+
+
+def identity(source: Source) -> dict:
+    """All that decides what a source's samples are."""
+    return {key: getattr(source, key) for key in _IDENTITY}
+
+
+def folder_name(source: Source) -> str:
+    """Where the samples lie: name, language, and a hash of `identity`."""
+    digest = hashlib.sha256(json.dumps(identity(source), sort_keys=True).encode()).hexdigest()
+    return "-".join(filter(None, [source.name, source.language, digest[:12]]))
+
+
+def facts_name(source: Source) -> str:
+    """The file that lists as many samples as the source asks for, beside its parts."""
+    return f"{folder_name(source)}/{'all' if source.samples is None else source.samples}.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part on disk: how many samples, the number of the record after them, their hash."""
+
+    path: Path
+    samples: int
+    following: int
+    sha256: str
+
+
+def stored(folder: Path) -> list[Part]:
+    """The parts in a folder, in order.
+
+    Raises:
+        QuernError: one is damaged, or one before it is missing.
+    """
+    found = []
+    for path in sorted(folder.glob("part-*.parquet")):
+        if path.name != _part_name(len(found)):
+            raise QuernError(f"{folder} lacks {_part_name(len(found))}; delete the parts after it.")
+        try:
+            schema = pq.read_metadata(path)
+            facts = json.loads(schema.metadata[_KEY])
+        except (pa.ArrowInvalid, OSError, KeyError, TypeError) as error:
+            what = str(error).splitlines()[0]
+            raise QuernError(f"{path} is damaged or not Quern's ({what}); delete it.") from None
+        found.append(Part(path, schema.num_rows, facts["following"], facts["sha256"]))
+    return found
+
+
+def _part_name(number: int) -> str:
+    return f"part-{number:05}.parquet"
+
+
+def count(source: Source, directory: Path) -> int:
+    """How many samples of a source there are below `directory`."""
+    return sum(part.samples for part in stored(directory / folder_name(source)))
+
+
+def fetch(source: Source, directory: Path) -> Path:
+    """Fetch what is missing of a source's samples; what was fetched is kept, whatever happens.
+
+    Returns:
+        The path of the facts: what was asked for, where it comes from, and its parts.
+
+    Raises:
+        QuernError: the source cannot be read, or has fewer samples with text than asked for.
+    """
+    folder = directory / folder_name(source)
+    parts, asked = stored(folder), source.samples
+    have = sum(part.samples for part in parts)
+    following = parts[-1].following if parts else 0
+    if asked is None or have < asked:
+        wanted = None if asked is None else asked - have
+        writer = _Writer(source, folder, len(parts))
+        bar = tqdm(total=asked, initial=have, desc=source.label, unit=" samples", disable=None)
+        with bar, writer:
+            for number, text in samples.texts(source, following, wanted):
+                if text := text.strip():
+                    writer.add(number, text)
+                    bar.update()
+                    have += 1
+                if have == asked:
+                    break
+        parts = stored(folder)
+    if have == 0:
+        raise source.fails(f"{source.path} has no samples with text{_of(source)}")
+    if asked is not None and have < asked:
+        raise source.fails(
+            f"{source.path} has {have} samples with text{_of(source)}, {asked} were asked for; "
+            "ask for fewer"
+        )
+    facts = directory / facts_name(source)
+    files.write_json(facts, _facts(source, parts, facts))
+    return facts
+
+
+def _of(source: Source) -> str:
+    language = f" of the language {source.language}" if source.language else ""
+    return f"{language}, after the first {source.skip}" if source.skip else language
+
+
+def _facts(source: Source, parts: list[Part], facts: Path) -> dict:
+    have = sum(part.samples for part in parts)
+    listed, left = [], have if source.samples is None else source.samples
+    for part in parts:
+        if left > 0:
+            name = os.path.relpath(part.path, facts.parent)
+            listed.append({"file": name, "samples": part.samples, "sha256": part.sha256})
+            left -= part.samples
+    return {
+        "source": source.label,
+        "samples": have if source.samples is None else source.samples,
+        "origin": identity(source),
+        "parts": listed,
+    }
+
+
+class _Writer:
+    """Writes parts as they fill up, and the last one at the end of `with`, error or not."""
+
+    def __init__(self, source: Source, folder: Path, number: int):
+        self._source, self._folder, self._number = source, folder, number
+        self._rows: list[tuple[int, str]] = []
+        self._bytes = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._rows:
+            self._write()
+
+    def add(self, number: int, text: str) -> None:
+        """Add the text of the record of this number."""
+        self._rows.append((number, text))
+        self._bytes += len(text)
+        if len(self._rows) == PART_SAMPLES or self._bytes >= PART_BYTES:
+            self._write()
+
+    def _write(self):
+        numbers, texts = zip(*self._rows, strict=True)
+        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+        facts = {
+            "origin": identity(self._source),
+            "following": numbers[-1] + 1,
+            "sha256": digest,
+        }
+        records = pa.array([self._source.skip + n for n in numbers], pa.int64())
+        table = pa.table({"record": records, "text": pa.array(texts, pa.large_string())})
+        table = table.replace_schema_metadata({_KEY: json.dumps(facts)})
+        with files.replacing(self._folder / _part_name(self._number)) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+        self._number, self._rows, self._bytes = self._number + 1, [], 0

@@ -1,0 +1,220 @@
+"""Sources in proportion, in every prefix and order; chat templates."""
+
+import json
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import command, fails_with
+from models import write_model
+from quern import QuernError, corpora, gguf_files
+from quern.chat import ChatTemplate
+from quern.llama import Model
+from quern.mixing import interleave, shuffled
+from quern.sources import Source
+from quern.windows import read_tokens
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 500), st.integers(0, 2)), min_size=3, max_size=60),
+    st.lists(st.floats(0.1, 10), min_size=3, max_size=3),
+)
+def test_every_prefix_keeps_the_proportions(items, weights):
+    sizes, groups = np.array([(10, 0), (10, 1), (10, 2), *items]).T
+    weights = np.array(weights)
+    order = interleave(sizes, groups, weights)
+    by_group = (groups[order][:, None] == np.arange(3)) * sizes[order][:, None] / weights
+    taken = np.cumsum(by_group, axis=0)
+    assert (np.ptp(taken, axis=1) <= (sizes / weights[groups]).max() + 1e-6).all()
+    used_up = [(groups[order] == g).sum() == (groups == g).sum() for g in range(3)]
+    assert any(used_up)
+    for group in range(3):
+        assert (np.diff(order[groups[order] == group]) > 0).all()
+
+
+def test_a_shuffle_is_the_same_for_ever():
+    assert shuffled(8, 0, "a").tolist() == shuffled(8, 0, "a").tolist()
+    assert sorted(shuffled(100, 1, "a")) == list(range(100))
+    assert shuffled(100, 1, "a").tolist() != shuffled(100, 2, "a").tolist()
+    assert shuffled(100, 1, "a").tolist() != shuffled(100, 1, "b").tolist()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model with a chat template, and its JSON."""
+    folder = tmp_path_factory.mktemp("model")
+    template = (
+        "{{ bos_token }}{% for m in messages %}\n[{{ m.role }}] {{ m['content'] | trim }}\n"
+        "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    path = write_model(folder / "m.gguf", chat_template=template)
+    info = gguf_files.model_info(path)
+    (folder / "m.json").write_text(json.dumps(info.as_dict()))
+    return path
+
+
+def mix(folder, texts, **settings):
+    """A corpus of three sources, 3 : 1 : 1, of very different sizes."""
+    sources = []
+    for name, weight, some in (("a", 3, texts[:30]), ("b", 1, texts[30:50]), ("c", 1, texts[50:])):
+        (folder / f"{name}.txt").write_text("\n%%\n".join(some))
+        sources.append(
+            Source(name, str(folder / f"{name}.txt"), separator="\n%%\n", weight=float(weight))
+        )
+    corpora.build(sources, folder / "corpus", corpora.Settings(20_000, **settings))
+
+
+def tokenize(model, folder, part="pool", *options, name="t"):
+    result = command(
+        "tokens",
+        *("--model", model, "--info", model.with_suffix(".json")),
+        *("--text", folder / f"corpus/{part}.txt", "--documents", folder / "corpus/documents.csv"),
+        *("--corpus", folder / "corpus/corpus.json", *options),
+        *("--output", folder / f"{name}.h5", "--facts", folder / f"{name}.json"),
+    )
+    assert result.returncode == 0, result.stderr
+    with h5py.File(folder / f"{name}.h5") as h5:
+        return h5["tokens"][:], h5["source"][:], read_tokens(folder / f"{name}.h5")
+
+
+def text_of(tokens):
+    """What byte tokens stand for; the model's merge is of `e` and a space."""
+    return "".join(chr(t) if t < 256 else "|" for t in tokens)
+
+
+def pool_of(folder, source):
+    """The documents of a source in the pool, in the order of the file, each with an empty line."""
+    table = pd.read_csv(folder / "corpus/documents.csv")
+    table = table[(table.part == "pool") & (table.source == source)]
+    content = (folder / "corpus/pool.txt").read_bytes()
+    places = zip(table.offset, table.bytes, strict=True)
+    return [content[offset : offset + size] + b"\n\n" for offset, size in places]
+
+
+def bytes_of(model, texts):
+    """The tokens of texts, one after the other."""
+    with Model(model, vocab_only=True) as opened:
+        return np.concatenate([opened.tokenize(text) for text in texts])
+
+
+@pytest.mark.parametrize("order", ["structured", "shuffled"])
+def test_sources_in_proportion_each_in_the_order_of_its_documents(model, tmp_path, texts, order):
+    mix(tmp_path, texts, order=order)
+    tokens, source, file = tokenize(model, tmp_path, "pool", "--n-ctx", 64)
+    assert file.sources == ("a", "b", "c")
+    windows, sources = tokens.reshape(-1, 64), source.reshape(-1, 64)[:, 0]
+    for end in range(5, len(windows)):
+        assert np.ptp(np.bincount(sources[:end], minlength=3) / [3, 1, 1]) <= 1
+    mine = text_of(windows[sources == 0][:, 1:].ravel())
+    read = pool_of(tmp_path, "a")
+    assert mine == text_of(bytes_of(model, read))[: len(mine)]
+    facts = json.loads((tmp_path / "t.json").read_text())
+    assert sum(entry["tokens"] for entry in facts["sources"].values()) == len(tokens)
+    assert min(entry["left"] for entry in facts["sources"].values()) < 64
+    assert max(entry["left"] for entry in facts["sources"].values()) > 64
+    assert facts["sources"]["a"]["weight"] == 3
+    assert text_of(tokens).startswith("|")
+    again, _, _ = tokenize(model, tmp_path, "pool", "--n-ctx", 64, name="u")
+    assert (again == tokens).all()
+
+
+def test_windows_in_random_order_and_in_proportion(model, tmp_path, texts):
+    mix(tmp_path, texts, order="random-windows", seed=4)
+    tokens, source, file = tokenize(model, tmp_path, "pool", "--n-ctx", 64)
+    assert len(tokens) % 64 == 0
+    windows, sources = tokens.reshape(-1, 64), source.reshape(-1, 64)
+    assert (windows[:, 0] == 256).all()
+    assert (sources == sources[:, :1]).all()
+    for end in range(5, len(windows)):
+        counts = np.bincount(sources[:end, 0], minlength=3) / [3, 1, 1]
+        assert np.ptp(counts) <= 1
+    pool = (tmp_path / "corpus/pool.txt").read_bytes()
+    with Model(model, vocab_only=True) as opened:
+        whole = text_of(opened.tokenize(pool))
+    inside = [text_of(window[1:]) for window in windows[:40]]
+    assert sum(text in whole for text in inside) > 30  # others reach across documents
+    assert len(set(inside)) == len(inside)
+    assert file.n_windows(64) == len(windows)
+    with pytest.raises(QuernError, match="mixed from windows of 64 tokens, not of 32"):
+        file.n_windows(32)
+    other, _, _ = tokenize(model, tmp_path, "evaluation", "--n-ctx", 64, name="e")
+    assert (other.reshape(-1, 64)[:, 0] == 256).all()
+
+
+def test_random_windows_without_weights(model, tmp_path, texts):
+    (tmp_path / "a.txt").write_text("\n%%\n".join(texts))
+    source = Source("a", str(tmp_path / "a.txt"), separator="\n%%\n")
+    found = {}
+    for seed in (1, 2):
+        settings = corpora.Settings(9000, seed=seed, order="random-windows")
+        corpora.build([source], tmp_path / "corpus", settings)
+        tokens, _, file = tokenize(model, tmp_path, "pool", "--n-ctx", 64)
+        found[seed] = file.text_sha256, tokens
+    assert found[1][0] != found[2][0]
+    pool = (tmp_path / "corpus/pool.txt").stat().st_size
+    assert 0.9 * pool < len(tokens) < pool * 64 / 63
+
+
+def test_a_source_without_text_in_the_pool(model, tmp_path, texts):
+    mix(tmp_path, texts)
+    facts = json.loads((tmp_path / "corpus/corpus.json").read_text())
+    facts["sources"]["b"]["pool"]["documents"] = 0
+    (tmp_path / "corpus/corpus.json").write_text(json.dumps(facts))
+    result = command(
+        "tokens",
+        *("--model", model, "--info", model.with_suffix(".json")),
+        *("--text", tmp_path / "corpus/pool.txt", "--output", tmp_path / "t.h5"),
+        *("--documents", tmp_path / "corpus/documents.csv", "--facts", tmp_path / "t.json"),
+        *("--corpus", tmp_path / "corpus/corpus.json"),
+    )
+    fails_with(result, "source b: nothing of it is in the pool of corpus corpus")
+    assert not (tmp_path / "t.h5").exists()
+
+
+def test_a_chat_template_renders_each_document(model, tmp_path, texts):
+    (tmp_path / "a.txt").write_text("\n%%\n".join(texts[:30]))
+    source = Source("a", str(tmp_path / "a.txt"), separator="\n%%\n")
+    corpora.build([source], tmp_path / "corpus", corpora.Settings(9000))
+    plain, _, before = tokenize(model, tmp_path)
+    tokens, _, file = tokenize(model, tmp_path, "pool", "--chat-template")
+    facts = json.loads((tmp_path / "corpus/corpus.json").read_text())
+    documents = facts["pool"]["documents"]
+    assert (tokens == 256).sum() == documents and (plain == 256).sum() == 1
+    text = text_of(tokens)
+    assert text.startswith("|[us") and text.count("[assistant]|") == documents - 1
+    assert file.text_sha256 != before.text_sha256
+    made = json.loads((tmp_path / "t.json").read_text())
+    assert made["chat_template"]["sha256"] == ChatTemplate.read(model).sha256
+    assert made["special"] is True
+
+
+def test_a_model_without_a_template(made):
+    with pytest.raises(QuernError, match=r"dense.gguf has no chat template"):
+        ChatTemplate.read(made / "dense.gguf")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("{% for %}", "the chat template of m fails"),
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{{ messages[7]['content'] }}", "fails"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+    ],
+)
+def test_a_template_that_fails(source, words):
+    with pytest.raises(QuernError, match=words):
+        ChatTemplate("m", source).renderer()("text")
+
+
+def test_what_templates_may_use():
+    source = (
+        "{%- for m in messages -%}{{ m | tojson }}{% break %}{%- endfor -%}"
+        "{{ strftime_now('%d %b %Y') }}{{ eos_token }}"
+    )
+    rendered = ChatTemplate("m", source, eos_token="</s>").renderer()("é\n")
+    assert rendered == '{"role": "user", "content": "é\\n"}01 Jan 2024</s>'

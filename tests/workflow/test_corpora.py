@@ -1,0 +1,108 @@
+"""Corpora of fetched samples, through the rules."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from models import write_model
+
+from .conftest import CONFIG, House, build
+
+PLUGIN = """
+from quern.plugin_base import DataSourcePluginBase
+
+class Letters(DataSourcePluginBase):
+    schema = {"content": "body"}
+
+    def load_data(self, lang, num_samples=200, skip_samples=0):
+        letters = [{"body": f"A letter in {lang}, number {i}. " * 20} for i in range(400)]
+        return letters[skip_samples : skip_samples + num_samples]
+"""
+MAIL = {
+    "name": "mail",
+    "kind": "plugin",
+    "path": "input/letters.py",
+    "class": "Letters",
+    "languages": ["en", "de"],
+    "samples": 50,
+}
+SET = {"name": "set", "kind": "dataset", "path": "input/set", "field": "turns.0.text"}
+TARGET = "results/corpora/topics/corpus.json"
+
+
+def config(*sources, **options):
+    corpus = {"sources": list(sources), "evaluation_characters": 6000} | options
+    return CONFIG | {"corpora": {"topics": corpus}}
+
+
+@pytest.fixture
+def house(tmp_path, texts, monkeypatch) -> House:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    house = build(tmp_path / "house")
+    (house.folder / "input/set").mkdir(parents=True)
+    (house.folder / "input/letters.py").write_text(PLUGIN)
+    write_model(house.folder / "input/tiny.gguf")
+    records = pd.DataFrame({"turns": [[{"text": text}] for text in texts[:30]]})
+    records.to_parquet(house.folder / "input/set/train.parquet")
+    house.configure(config(MAIL, SET))
+    return house
+
+
+def test_samples_are_fetched_once_and_added_to(house):
+    assert house.run("samples") == {"fetch": 3, "samples": 1}
+    assert house.run(TARGET) == {"corpus": 1}
+    facts = json.loads((house.folder / TARGET).read_text())
+    read = {label: entry["read"] for label, entry in facts["sources"].items()}
+    assert read == {"mail/en": 50, "mail/de": 50, "set": 30}
+    assert facts["languages"]["de"]["pool"]["documents"] > 0
+    assert house.would_run(TARGET) == {}
+    house.configure(config(MAIL | {"samples": 80}, SET))
+    assert house.run(TARGET) == {"fetch": 2, "corpus": 1}
+    english = sorted((house.folder / "results/raw").glob("mail-en-*/part-*.parquet"))
+    assert [len(pd.read_parquet(part)) for part in english] == [50, 30]
+    house.configure(config(MAIL, SET))
+    assert house.would_run(TARGET) == {"corpus": 1}
+
+
+def test_only_what_changed_is_fetched_again(house):
+    house.run(TARGET)
+    house.configure(config(MAIL, SET, seed=3))
+    assert house.would_run(TARGET) == {"corpus": 1}
+    plugin = house.folder / "input/letters.py"
+    plugin.write_text(PLUGIN.replace("A letter", "A short letter"))
+    assert house.would_run(TARGET) == {"fetch": 2, "corpus": 1}
+    plugin.write_text(PLUGIN)
+    texts = house.folder / "input/set/train.parquet"
+    pd.read_parquet(texts)[:20].to_parquet(texts)
+    assert house.run(TARGET) == {"fetch": 1, "corpus": 1}
+
+
+def test_a_mixed_pool_in_random_windows(house):
+    target = "results/tiny/tokens/topics.pool.json"
+    sources = [MAIL | {"weight": 1}, SET | {"weight": 2}]
+    house.configure(config(*sources, order="random-windows"))
+    assert house.run(target) == {"fetch": 3, "corpus": 1, "model": 1, "tokens": 1}
+    facts = json.loads((house.folder / target).read_text())
+    tokens = {label: entry["tokens"] for label, entry in facts["sources"].items()}
+    assert facts["mixed_windows"] == 64
+    assert tokens["mail/en"] == pytest.approx(tokens["mail/de"], abs=64)
+    assert tokens["set"] == pytest.approx(4 * tokens["mail/de"], abs=256)
+    assert house.would_run(target) == {}
+    changed = config(*sources, order="random-windows")
+    house.configure(changed | {"imatrix": {"n_ctx": 32}})
+    assert house.would_run(target) == {"tokens": 1}
+    house.configure(config(sources[0], SET | {"weight": 3}, order="random-windows"))
+    assert house.would_run(target) == {"corpus": 1, "tokens": 1}
+
+
+def test_a_source_that_is_wrong_is_a_sentence(house):
+    house.configure(config(MAIL | {"languages": []}))
+    assert "config" in house.snakemake("-n", TARGET).stdout
+    house.configure(config({k: v for k, v in MAIL.items() if k != "languages"}))
+    result = house.snakemake("-n", TARGET)
+    assert "source mail: kind plugin needs languages" in result.stdout + result.stderr
+    house.configure(config(MAIL | {"samples": 5000}))
+    result = house.snakemake(TARGET)
+    assert "mail/en: input/letters.py has 400 samples with text" in result.stderr + result.stdout
