@@ -3,7 +3,9 @@
 Out: Markdown tables. Time is per weight, from float32 rows to finished bytes, on one core, the best
 of --repeat runs; compilation is timed apart. The error is the weighted squared error above the
 optimum: for types with one scale over all codes and scales, for those with factors over all
-factors and 240 scales of the block. Weights are Gaussian, Laplace and Student-t(4), importances
+factors and 240 scales of the block. For the former it leaves out what it costs that the scale is
+stored as float16, which no search can help: a block's error is that of its codes with their best
+scale, where that is less. Weights are Gaussian, Laplace and Student-t(4), importances
 log-normal, rows of 4,096.
 """
 
@@ -19,7 +21,7 @@ import pandas as pd
 HOUSE = Path(__file__).parent.parent
 sys.path[:0] = [str(HOUSE / "scripts"), str(HOUSE / "tests/unit"), str(HOUSE / "tests")]
 
-from test_rounding import errors_of, levels_of, some_values, weights_of
+from test_rounding import errors_of, free_errors, levels_of, some_values, weights_of
 
 from quern import llama, rounding
 from quern.block_layouts import LAYOUTS
@@ -54,6 +56,14 @@ def optimum(kind, values, importances):
     return reference.least_joint_errors(x, w, levels_of(kind), scales, *layout.factors, size).sum()
 
 
+def error(kind, scored, raw):
+    """The error of finished bytes, in all."""
+    found = errors_of(kind, *scored, raw)
+    if not LAYOUTS[kind].sub_blocks:
+        found = np.minimum(found, free_errors(kind, *scored, raw))
+    return found.sum()
+
+
 def rows_of(kind, repeat, weights):
     """The rows of one type: ggml's, then each rounding's."""
     values, importances = some_values((weights // COLUMNS, COLUMNS))
@@ -72,16 +82,13 @@ def rows_of(kind, repeat, weights):
         seconds = best_time(lambda make=make, v=v: make(v, importances), 1 if slow else repeat)
         nanoseconds = seconds / v.size * 1e9
         peer = peer or nanoseconds
-        excess = [
-            100 * (errors_of(kind, *scored[d], make(*scored[d])).sum() / least[d] - 1)
-            for d in DRAWS
-        ]
+        excess = [100 * (error(kind, scored[d], make(*scored[d])) / least[d] - 1) for d in DRAWS]
         marks = ""
         if name == "exact":
             within = [
                 nanoseconds / peer <= SPEED.get(kind, np.inf),
                 nanoseconds <= NANOSECONDS.get(kind, np.inf),
-                kind == "Q8_0" or max(excess) <= EXCESS.get(kind, 0.001) + 0.0005,
+                kind == "Q8_0" or max(excess) <= EXCESS.get(kind, 0.001),
             ]
             marks = "within" if all(within) else "beyond"
         found.append(

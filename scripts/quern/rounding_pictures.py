@@ -117,8 +117,9 @@ def draw(path: Path, height: int = 1024) -> None:
     for of_row, (name, vectors, levels) in zip(axes, rows, strict=True):
         for side, rounding in zip(of_row, ROUNDINGS, strict=True):
             found = similarities(vectors, rounding, levels)
+            mean = found.mean(dtype=np.float64)
             side.imshow(found, cmap="viridis")
-            side.set_title(f"{name}, {rounding}\nmin {found.min():.8f}, mean {found.mean():.8f}")
+            side.set_title(f"{name}, {rounding}\nmin {found.min():.8f}, mean {mean:.8f}")
             side.set_axis_off()
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)
