@@ -1,4 +1,4 @@
-"""What rounding does: a table of the roundings in a sweep."""
+"""What rounding does: a table of the roundings in a sweep, and pictures of the searches."""
 
 ROUNDING_LABELS = [f"{name}:{r['type']}:{r['imatrix'] or 'none'}" for name, r in TABLED.items()]
 
@@ -42,3 +42,25 @@ rule rounding_table:
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
         " --log {log:q}"
+
+
+rule rounding_pictures:
+    """How well each search meets every direction of three values."""
+    input:
+        script=ancient(script_path("rounding_pictures.py")),
+    output:
+        "results/rounding/pictures.png",
+    log:
+        "results/logs/rounding/pictures.log",
+    benchmark:
+        "results/benchmarks/rounding/pictures.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings={"code": code("rounding_pictures.py")},
+    shell:
+        "python {input.script:q}" " --output {output:q}" " --log {log:q}"

@@ -55,7 +55,8 @@ class Rule:
 
     Attributes:
         shared: how many scales are tried first where nothing is clamped.
-        clamped: how many above, and how far up, in levels. For tables, all.
+        clamped: how many above, and how far up, in levels. For tables, which are not searched
+            below `begin`, all.
         reach, ends: for types with factors: how many factors are tried for each of the 32 scales
             of the block, and what factor the largest sub-block has for the first of these scales,
             and by how much more for each that follows. (Whole factors, so that it gets what it
@@ -68,6 +69,7 @@ class Rule:
     squares: bool = False
     shared: int = 0
     clamped: tuple[int, float] = (16, 0.0)
+    begin: float = 0.0
     reach: int = 2
     ends: tuple[float, float] = (16.5, 0.5)
     both_signs: bool = False
@@ -79,8 +81,8 @@ RULES = {
     "Q8_0": Rule(shared=160, clamped=(16, 150)),
     "Q3_K": Rule(256, 2, True, shared=16, clamped=(16, 9), both_signs=True),
     "Q6_K": Rule(0, 0, True, shared=32, clamped=(16, 40), reach=3, ends=(100, 1)),
-    "IQ4_NL": Rule(32, 2, True, clamped=(32, 180), both_signs=True),
-    "IQ4_XS": Rule(256, 2, True, clamped=(32, 180), both_signs=True),
+    "IQ4_NL": Rule(32, 2, True, begin=4, clamped=(48, 180), both_signs=True),
+    "IQ4_XS": Rule(256, 2, True, begin=56, clamped=(32, 180), both_signs=True),
     "TQ1_0": Rule(clamped=(32, 6)),
     "TQ2_0": Rule(clamped=(32, 6)),
 }
@@ -102,7 +104,7 @@ def _first_grid(kind: str) -> tuple[np.ndarray, np.ndarray, bool]:
     rule = RULES[kind]
     count, end = rule.clamped
     if _is_table(LAYOUTS[kind].levels):
-        return _NONE[0], np.linspace(highest / 2, end, count, dtype=_F), True
+        return _NONE[0], np.linspace(rule.begin, end, count, dtype=_F), True
     mirrored = lowest != -highest
     half = max((highest + mirrored) / 2 - 0.5, 0.5 / _ALMOST)
     free = highest + 0.5 if rule.shared else half

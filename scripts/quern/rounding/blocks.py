@@ -4,12 +4,11 @@ import numpy as np
 from numba import njit
 
 from ..kernels import bits_to_float, float_to_bits
-from .lanes import CELL
+from .lanes import CELL, copy_block, integer_codes
 
 F = np.float32
 _ZERO, _ONE, _HALF = F(0), F(1), F(0.5)
 _LARGEST_HALF, _SMALLEST_NORMAL_HALF = F(65504), F(2**-14)
-_ROUND = F(1.5 * 2**23)  # adding it rounds to an integer
 _ROUND_SUBNORMAL = F(0.75)  # adding it rounds to a multiple of 2⁻²⁴
 SMALLEST = F(2**-40)  # where no weight is larger, the scale would be 0 as float16
 NO_WEIGHT = F(1e-30)  # a block whose largest weight is no more is taken to have none
@@ -81,7 +80,9 @@ def weigh(values, importances, span, share, squares, out):
 
 @njit(**ANY_ORDER)
 def load(values, weights, first, size, unit, top, x, w, at):
-    """Copy values over `unit` to x and, negated, `size` further; weights to w twice.
+    """Copy values over `unit` to x and, negated, behind them; weights to w, twice.
+
+    `size` is a multiple of 16.
 
     Weights are relative to `top`, or to their own largest where `top` is 0, and all alike where
     there is none.
@@ -90,27 +91,8 @@ def load(values, weights, first, size, unit, top, x, w, at):
         Σ w·x².
     """
     top = top if top > NO_WEIGHT else largest(weights, first, size)
-    scale, per_weight = _ONE / unit, _ONE / top if top > NO_WEIGHT else _ZERO
-    for i in range(size):
-        value = values[first + i] * scale
-        weight = max(weights[first + i] * per_weight, LEAST_WEIGHT)
-        x[at + i], x[at + size + i] = value, -value
-        w[at + i], w[at + size + i] = weight, weight
-    # A loop of its own: one that writes too is compiled in two ways, of which the addresses choose,
-    # and which add up in different orders.
-    power = _ZERO
-    for i in range(at, at + size):
-        power += w[i] * x[i] * x[i]
-    return power
-
-
-@njit(**STRICT)
-def code_integers(values, first, size, d, lowest, highest, codes):
-    """Codes of the integers nearest to values over d."""
-    s = _ONE / d
-    for i in range(first, first + size):
-        y = min(max(values[i] * s, lowest), highest)
-        codes[i] = np.uint8((y + _ROUND) - _ROUND - lowest)
+    per_weight = _ONE / top if top > NO_WEIGHT else _ZERO
+    return copy_block(values, weights, first, size, _ONE / unit, per_weight, LEAST_WEIGHT, x, w, at)
 
 
 @njit(**STRICT)
@@ -137,7 +119,7 @@ def code(values, first, size, d, lowest, highest, cells, below, codes):
     if cells.size:
         code_table(values, first, size, d, cells, below, codes)
     else:
-        code_integers(values, first, size, d, lowest, highest, codes)
+        integer_codes(values, first, size, _ONE / d, lowest, highest, codes)
 
 
 @njit(**STRICT)

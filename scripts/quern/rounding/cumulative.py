@@ -45,7 +45,7 @@ def _walk(x, w, start, size, levels, table, begin, room):
 
 @njit(**STRICT)
 def best_scale(x, w, size, levels, table, both_signs, room):
-    """The scale that the walk finds, of either sign.
+    """What the walk finds.
 
     Args:
         x: float32 [2 · size], values of which the largest is 1, then the same negated.
@@ -53,15 +53,18 @@ def best_scale(x, w, size, levels, table, both_signs, room):
         levels: float32, increasing; `table` if they are not integers in a row.
         both_signs: for integers.
         room: three float32 arrays of size · levels.
+
+    Returns:
+        (d, F): the scale, of either sign, and A²/B.
     """
     begin = _ZERO if table else max(levels[-1] / _TWO - _HALF, _ZERO)
     if table or both_signs:
         first, d = _walk(x, w, 0, size, levels, table, begin, room)
         second, mirrored = _walk(x, w, size, size, levels, table, begin, room)
-        return d if first >= second else -mirrored
+        return (d, first) if first >= second else (-mirrored, second)
     side, peak = 0, _ZERO
     for i in range(size):
         if abs(x[i]) > peak:
             peak, side = abs(x[i]), int(x[i] > _ZERO)
-    _, d = _walk(x, w, side * size, size, levels, table, begin, room)
-    return -d if side else d
+    best, d = _walk(x, w, side * size, size, levels, table, begin, room)
+    return (-d if side else d), best

@@ -25,15 +25,17 @@ from numba import njit
 from .lanes import (
     BOUND,
     CROSS,
-    ERROR,
     LANES,
     ROWS,
     SCALE,
     SQUARE,
     bounds,
+    column_of,
     integer_residuals,
+    lay,
     table_residuals,
 )
+from .lanes import lowest as lowest_bit
 
 F = np.float32
 _ZERO, _ONE, _TWO = F(0), F(1), F(2)
@@ -82,15 +84,6 @@ def _try_scales(x, w, start, size, power, lowest, highest, cells, points, at):
 
 
 @njit(**COMPILE, inline="always")
-def _column_of(error, points, at):
-    """Which of the 16 columns from `at` on has this error."""
-    column = at
-    while column < at + LANES - 1 and points[ERROR, column] != error:
-        column += 1
-    return column
-
-
-@njit(**COMPILE, inline="always")
 def _known(points, column):
     """The scale in a column and its two sums."""
     return points[SCALE, column], points[CROSS, column], points[SQUARE, column]
@@ -119,17 +112,15 @@ def _clipped(x, w, start, size, lowest, highest, s):
 @njit(**COMPILE, inline="always")
 def _wait(points, at, bits, side, waiting, count):
     """Let the intervals wait that `bits` marks; return how many wait now."""
-    i = at
     while bits and count < ROOM:
-        if bits & 1:
-            for k in range(2):
-                waiting[3 * k, count] = points[SCALE, i + k]
-                waiting[3 * k + 1, count] = points[CROSS, i + k]
-                waiting[3 * k + 2, count] = points[SQUARE, i + k]
-            waiting[SIDE, count], waiting[LIMIT, count] = F(side), points[BOUND, i]
-            count += 1
-        bits >>= 1
-        i += 1
+        i = at + lowest_bit(bits)
+        bits &= bits - 1
+        for k in range(2):
+            waiting[3 * k, count] = points[SCALE, i + k]
+            waiting[3 * k + 1, count] = points[CROSS, i + k]
+            waiting[3 * k + 2, count] = points[SQUARE, i + k]
+        waiting[SIDE, count], waiting[LIMIT, count] = F(side), points[BOUND, i]
+        count += 1
     return count
 
 
@@ -156,8 +147,7 @@ def _fill(interval, power, waiting, inner):
     high = max(h1, low) if narrower1 else s1
     step = (high - low) / F(LANES + 1 - narrower0 - narrower1)
     first = low if narrower0 else low + step
-    for lane in range(LANES):
-        inner[SCALE, 1 + lane] = first + F(lane) * step
+    lay(inner, 1, first, step)
     return narrower0 | (narrower1 << LANES)
 
 
@@ -191,7 +181,7 @@ def best_scale(x, w, size, power, lowest, highest, cells, grid, points, inner, w
             error = _try_scales(x, w, side * size, size, power, lowest, highest, cells, points, at)
             if error < best:
                 best, best_side = error, side
-                column = _column_of(error, points, at)
+                column = column_of(points, at, error)
                 s, cross, square = (
                     points[SCALE, column],
                     points[CROSS, column],
@@ -224,7 +214,7 @@ def best_scale(x, w, size, power, lowest, highest, cells, grid, points, inner, w
         error = _try_scales(x, w, side * size, size, power, lowest, highest, cells, inner, 1)
         if error < best:
             best, best_side = error, side
-            column = _column_of(error, inner, 1)
+            column = column_of(inner, 1, error)
             s, cross, square = _known(inner, column)
             goal = best * (_ONE - TOLERANCE)
         bits = bounds(inner, 0, power, goal) & ~known

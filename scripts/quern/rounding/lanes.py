@@ -143,6 +143,14 @@ class _Vector:
         function = cgutils.get_or_insert_function(self.builder.module, kind, name)
         return self.builder.call(function, [self.value], fastmath=("nnan",))
 
+    def total(self):
+        """The sum of the lanes, a scalar."""
+        kind = ir.FunctionType(_FLOAT, [_FLOAT, _VECTOR])
+        name = f"llvm.vector.reduce.fadd.v{LANES}f32"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        zero = ir.Constant(_FLOAT, -0.0)
+        return self.builder.call(function, [zero, self.value], fastmath=("reassoc",))
+
     def bits(self):
         """A comparison as a number, a bit for each lane."""
         number = self.builder.bitcast(self.value, ir.IntType(LANES))
@@ -389,6 +397,48 @@ def table_factors(typing, x, w, start, count, power, cells, wanted, most, reach,
 
 
 @intrinsic
+def lay(typing, points, at, first, step):
+    """Lay 16 scales, `first`, `first + step` and so on, from column `at` on."""
+
+    def generate(context, builder, signature, arguments):
+        _, at, first, step = arguments
+        points = _Array(context, builder, signature.args[0], arguments[0])
+        counts = ir.Constant(_VECTOR, [ir.Constant(_FLOAT, float(k)) for k in range(LANES)])
+        first, step = (_Vector.spread(builder, v) for v in (first, step))
+        _Vector(builder, counts).times_plus(step, first).store(points.address(at, SCALE))
+        return context.get_dummy_value()
+
+    return types.void(points, at, first, step), generate
+
+
+@intrinsic
+def column_of(typing, points, at, error):
+    """The first of the 16 columns from `at` on that has this error, which one of them has."""
+
+    def generate(context, builder, signature, arguments):
+        _, at, error = arguments
+        points = _Array(context, builder, signature.args[0], arguments[0])
+        error = _Vector.spread(builder, error)
+        known = points.vector(at, ERROR)
+        bits = _Vector(builder, builder.fcmp_ordered("==", known.value, error.value)).bits()
+        last = ir.Constant(bits.type, 1 << (LANES - 1))
+        lane = builder.cttz(builder.or_(bits, last), ir.Constant(ir.IntType(1), 1))
+        return builder.add(at, lane)
+
+    return types.int64(points, at, error), generate
+
+
+@intrinsic
+def lowest(typing, bits):
+    """The place of the lowest bit that is set; `bits` is not 0."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
 def bounds(typing, points, at, power, goal):
     """Which of the 16 intervals, from the points `at` … `at + 15` to those that follow them, may
     hold an error below `goal`; the bounds are written to the points where the intervals begin.
@@ -421,6 +471,74 @@ def bounds(typing, points, at, power, goal):
         return ((bound < goal) & wide & ~(before | behind)).bits()
 
     return types.int64(points, at, power, goal), generate
+
+
+@intrinsic
+def copy_block(typing, values, weights, first, count, unit, top, least, x, w, at):
+    """Copy values over `unit` to x and, negated, behind them; weights over `top` to w, twice.
+
+    Args:
+        values, weights: float32; `count`, a multiple of 16, are used from `first` on.
+        unit, top: float32, multiplied with.
+        least: float32, below which no weight falls.
+        x, w: float32, written from `at` on.
+
+    Returns:
+        Σ w·x².
+    """
+
+    def generate(context, builder, signature, arguments):
+        values, weights, x, w = (
+            _Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 7, 8)
+        )
+        first, count, at = (arguments[k] for k in (2, 3, 9))
+        unit, top, least = (_Vector.spread(builder, arguments[k]) for k in (4, 5, 6))
+        power = cgutils.alloca_once_value(builder, _Vector.constant(builder, 0).value)
+        width = ir.Constant(count.type, LANES)
+        with cgutils.for_range(builder, builder.sdiv(count, width)) as loop:
+            i = builder.mul(loop.index, width)
+            value = values.vector(builder.add(first, i)) * unit
+            weight = (weights.vector(builder.add(first, i)) * top).at_least(least)
+            here = builder.add(at, i)
+            there = builder.add(here, count)
+            for one, place in ((value, x.address(here)), (-value, x.address(there))):
+                one.store(place)
+            for place in (w.address(here), w.address(there)):
+                weight.store(place)
+            sum_ = _Vector(builder, builder.load(power))
+            builder.store((weight * value).times_plus(value, sum_).value, power)
+        return _Vector(builder, builder.load(power)).total()
+
+    return types.float32(values, weights, first, count, unit, top, least, x, w, at), generate
+
+
+@intrinsic
+def integer_codes(typing, values, first, count, s, lowest, highest, codes):
+    """Write the codes of the integers nearest to value · s, `count` of them from `first` on.
+
+    Args:
+        values: float32.
+        count: a multiple of 16.
+        lowest, highest: float32; code 0 is the lowest.
+        codes: uint8, as long as the values.
+    """
+
+    def generate(context, builder, signature, arguments):
+        values, codes = (_Array(context, builder, signature.args[k], arguments[k]) for k in (0, 6))
+        first, count = arguments[1], arguments[2]
+        s, low, high = (_Vector.spread(builder, v) for v in arguments[3:6])
+        low, high = low + _MAGIC, high + _MAGIC
+        bytes_ = ir.VectorType(ir.IntType(8), LANES)
+        width = ir.Constant(count.type, LANES)
+        with cgutils.for_range(builder, builder.sdiv(count, width)) as loop:
+            i = builder.add(first, builder.mul(loop.index, width))
+            nearest = values.vector(i).times_plus(s, _MAGIC).at_least(low).at_most(high) - low
+            whole = builder.trunc(builder.fptosi(nearest.value, _INDEX), bytes_)
+            place = builder.bitcast(codes.address(i), bytes_.as_pointer())
+            builder.store(whole, place, align=1)
+        return context.get_dummy_value()
+
+    return types.void(values, first, count, s, lowest, highest, codes), generate
 
 
 def cells_of(levels: np.ndarray) -> np.ndarray:

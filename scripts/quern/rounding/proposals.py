@@ -11,6 +11,7 @@ from numba import njit
 
 from . import cumulative, gradient
 from .blocks import SMALLEST, STRICT, as_half, code, largest, load, nearest, weigh
+from .lanes import LANES
 
 F = np.float32
 _ZERO = F(0)
@@ -21,9 +22,9 @@ _cumulative_scale, _gradient_scale = cumulative.best_scale, gradient.best_scale
 @njit(**STRICT)
 def _search(x, w, size, levels, table, by_gradient, both_signs, steps, codes):
     if by_gradient:
-        d = _gradient_scale(x, w, size, levels, table, codes)
+        d, _ = _gradient_scale(x, w, size, levels, table, codes)
     else:
-        d = _cumulative_scale(x, w, size, levels, table, both_signs, steps)
+        d, _ = _cumulative_scale(x, w, size, levels, table, both_signs, steps)
     return d
 
 
@@ -53,11 +54,12 @@ def round_rows(
     x, w = np.empty(2 * size, np.float32), np.empty(2 * size, np.float32)
     room = size * levels.size
     integers = np.arange(factor_range[0], factor_range[1] + 1).astype(np.float32)
-    room = max(room, count * integers.size)
+    padded = -(-count // LANES) * LANES  # with values of 0, which decide nothing
+    room = max(room, padded * integers.size)
     steps = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
-    numbers = np.empty((2, max(size, count)), np.int64)
-    wanted, sums = np.zeros(count, np.float32), np.zeros(count, np.float32)
-    wanted_x, wanted_w = np.empty(2 * count, np.float32), np.empty(2 * count, np.float32)
+    numbers = np.empty((2, max(size, padded)), np.int64)
+    wanted, sums = np.zeros(padded, np.float32), np.zeros(padded, np.float32)
+    wanted_x, wanted_w = np.empty(2 * padded, np.float32), np.empty(2 * padded, np.float32)
     for row in range(values.shape[0]):
         of_row, codes_of_row, factors_of_row = values[row], codes[row], factors[row]
         weigh(of_row, importances, span, share, squares, weights)
@@ -77,9 +79,9 @@ def round_rows(
             d = wanted[0]
             unit = largest(wanted, 0, count)
             if subs and unit > _ZERO:
-                load(wanted, sums, 0, count, unit, _ZERO, wanted_x, wanted_w, 0)
+                load(wanted, sums, 0, padded, unit, _ZERO, wanted_x, wanted_w, 0)
                 d = unit * _search(
-                    wanted_x, wanted_w, count, integers, False, by_gradient, True, steps, numbers
+                    wanted_x, wanted_w, padded, integers, False, by_gradient, True, steps, numbers
                 )
             d = as_half(d)
             scales[row, block] = d

@@ -1,0 +1,16 @@
+"""Draw how well each rounding meets every direction of three values. Out: a picture."""
+
+from pathlib import Path
+
+from quern import rounding_pictures, stage
+
+
+def main(arguments):
+    rounding_pictures.draw(arguments.output, arguments.height)
+
+
+if __name__ == "__main__":
+    p = stage.parser(__doc__)
+    p.add_argument("--height", type=int, default=1024, help="pixels; spheres are twice as wide")
+    p.add_argument("--output", type=Path, required=True, help="PNG to write")
+    stage.run(main, p.parse_args())
