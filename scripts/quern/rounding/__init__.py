@@ -76,8 +76,8 @@ class Rule:
 
 
 RULES = {
-    "Q4_0": Rule(shared=16, clamped=(16, 12)),
-    "Q5_0": Rule(shared=32, clamped=(16, 20)),
+    "Q4_0": Rule(shared=16, clamped=(16, 11)),
+    "Q5_0": Rule(shared=16, clamped=(16, 19)),
     "Q8_0": Rule(shared=160, clamped=(16, 150)),
     "Q3_K": Rule(256, 2, True, shared=16, clamped=(16, 9), both_signs=True),
     "Q6_K": Rule(0, 0, True, shared=32, clamped=(16, 40), reach=3, ends=(100, 1)),
