@@ -16,6 +16,7 @@ NGRAM = 24  # bytes
 SAMPLED = 4  # one n-gram in this many
 PERMUTATIONS = 128
 _BASE = 0x9E3779B97F4A7C15  # odd, so that no byte of an n-gram is lost
+_POWERS = {n: np.uint64(pow(_BASE, n, 1 << 64)) for n in (1, 2, 4, 8)}
 _FILTER_BITS = 24
 
 
@@ -29,17 +30,13 @@ def _hashes(text: bytes) -> np.ndarray:
     hashes, eight = np.frombuffer(plain, np.uint8).astype(np.uint64), None
     for width in (1, 2, 4, 8):
         eight = hashes if width == 8 else None
-        hashes = hashes[:-width] * _power(width) + hashes[width:]
-    hashes = hashes[: len(eight) - 16] * _power(8) + eight[16:]
+        hashes = hashes[:-width] * _POWERS[width] + hashes[width:]
+    hashes = hashes[: len(eight) - 16] * _POWERS[8] + eight[16:]
     hashes ^= hashes >> np.uint64(32)  # the low bits of a product know only low bits
-    hashes *= _power(3)
+    hashes *= _POWERS[4]
     hashes ^= hashes >> np.uint64(29)
     some = hashes[hashes % np.uint64(SAMPLED) == 0]
     return some if len(some) else hashes[:1]
-
-
-def _power(exponent: int) -> np.uint64:
-    return np.uint64(pow(_BASE, exponent, 1 << 64))
 
 
 def ngrams(text: bytes) -> np.ndarray:
@@ -137,7 +134,9 @@ class Overlap:
 
     def _places(self, hashes: np.ndarray) -> np.ndarray:
         """Which of the evaluation part's n-grams are among some hashes, each once."""
-        likely = np.unique(hashes[self._filter[self._slots(hashes)]])
-        places = np.searchsorted(self._grams, likely)
-        places = np.minimum(places, len(self._grams) - 1)
-        return places[self._grams[places] == likely] if len(self._grams) else places
+        likely = hashes[self._filter[self._slots(hashes)]]
+        if not len(likely):
+            return np.empty(0, int)
+        likely = np.unique(likely)
+        places = np.minimum(np.searchsorted(self._grams, likely), len(self._grams) - 1)
+        return places[self._grams[places] == likely]

@@ -4,10 +4,12 @@ A folder is named by the source and by a hash of all that decides what its sampl
 wanted is not part of that: asking for more adds parts, asking for fewer uses the first ones.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -108,6 +110,20 @@ def fetch(source: Source, directory: Path) -> Path:
         QuernError: the source cannot be read, or has fewer samples with text than asked for.
     """
     folder = directory / folder_name(source)
+    with _alone(folder):
+        return _fetch(source, directory, folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time add to a folder: corpora may share a source, and run at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(source: Source, directory: Path, folder: Path) -> Path:
     parts, asked = stored(folder), source.samples
     have = sum(part.samples for part in parts)
     following = parts[-1].following if parts else 0

@@ -349,8 +349,13 @@ def _raw_documents(source: Source, facts: Path) -> Iterator[str]:
         path = facts.parent / part["file"]
         if not path.is_file():
             raise source.fails(f"{path}, which {facts} lists, is gone; delete {facts}")
-        yield from itertools.islice(_parquet_documents(samples, path), left)
-        left -= part["samples"]
+        number = 0
+        for text in itertools.islice(_parquet_documents(samples, path), left):
+            yield text
+            number += 1
+        if number < min(left, part["samples"]):
+            raise source.fails(f"{path} has {number} samples, not what {facts} lists; delete both")
+        left -= number
 
 
 READERS: dict[str, Callable[[Source, Path], Iterator[str]]] = {

@@ -1,6 +1,7 @@
 """Texts on disk, and about 50 bytes in memory for each: its key, its place and its source."""
 
 import hashlib
+import os
 import tempfile
 from pathlib import Path
 
@@ -58,12 +59,13 @@ class Spool:
         self._recent = []
 
     def entries(self) -> np.ndarray:
-        """All texts, ENTRY [n], in the order in which they were added."""
+        """All texts, ENTRY [n], in the order in which they were added; then they can be read."""
         self._pack()
+        self._file.flush()
         self._chunks = [np.concatenate(self._chunks)]
         return self._chunks[0]
 
     def read(self, entry: np.void) -> bytes:
         """One text, UTF-8."""
-        self._file.seek(int(entry["offset"]))
-        return self._file.read(int(entry["bytes"]))
+        # Not through the file's buffer, which would be filled anew for every text.
+        return os.pread(self._file.fileno(), int(entry["bytes"]), int(entry["offset"]))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -170,6 +172,28 @@ def test_a_plugin_and_asking_for_more(tmp_path, plugin):
     assert table.column("record").to_pylist()[:10] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
     origin = json.loads(table.schema.metadata[b"quern"])["origin"]
     assert origin["path"] == str(plugin) and origin["language"] == "en"
+
+
+def test_two_at_once_do_not_disturb_each_other(tmp_path, plugin):
+    script = HOUSE / "scripts/fetch.py"
+    line = [sys.executable, script, "--datasource-plugin", plugin, "--plugin-class", "Letters"]
+    line += ["--langs", "en", "--output", tmp_path / "raw", "--num-samples"]
+    running = [
+        subprocess.Popen([*map(str, line), str(n)], stdout=subprocess.PIPE, text=True)
+        for n in (30, 1500, 200)
+    ]
+    for n, process in zip((30, 1500, 200), running, strict=True):
+        output, _ = process.communicate()
+        facts = output.strip()
+        assert list(documents(Source("s", facts, kind="raw"))) == EXPECTED[:n]
+
+
+def test_a_part_with_fewer_samples_than_listed(tmp_path, plugin):
+    facts = raw.fetch(letters(plugin), tmp_path)
+    part = facts.parent / "part-00000.parquet"
+    pq.write_table(pq.read_table(part)[:5], part)
+    with pytest.raises(QuernError, match=r"part-00000.parquet has 5 samples, not what"):
+        list(documents(Source("s", str(facts), kind="raw")))
 
 
 def test_everything_a_plugin_has_with_its_options(tmp_path, plugin):
