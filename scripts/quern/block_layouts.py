@@ -131,7 +131,8 @@ class Q5_0(Layout):
     @classmethod
     def _write(cls, blocks, out):
         _put_scales(blocks.scales, out[:, :2])
-        out[:, 2:6] = np.packbits(blocks.codes >> 4, axis=1, bitorder="little")
+        high = np.packbits(blocks.codes.ravel() >> 4, bitorder="little")
+        out[:, 2:6].view("<u4")[:] = high.view("<u4")[:, None]
         out[:, 6:] = _pair(blocks.codes[:, :16] & 15, blocks.codes[:, 16:] & 15)
 
     @classmethod
@@ -190,7 +191,8 @@ class Q3_K(Layout):
         n = len(out)
         # The high bit of weight 32·k + i is bit k of byte i.
         high = blocks.codes.reshape(n, 8, 32) >> 2
-        out[:, :32] = np.packbits(high, axis=1, bitorder="little")[:, 0]
+        for k in range(8):
+            out[:, :32] |= high[:, k] << k
         # The low bits of weight 128·h + 32·k + i are bits 2·k of byte 32·h + i.
         low = blocks.codes.reshape(n, 2, 4, 32) & 3
         packed = low[:, :, 0] | low[:, :, 1] << 2 | low[:, :, 2] << 4 | low[:, :, 3] << 6

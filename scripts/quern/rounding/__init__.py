@@ -76,8 +76,8 @@ class Rule:
 
 
 RULES = {
-    "Q4_0": Rule(shared=16, clamped=(16, 14)),
-    "Q5_0": Rule(shared=32, clamped=(16, 22)),
+    "Q4_0": Rule(shared=16, clamped=(16, 11)),
+    "Q5_0": Rule(shared=16, clamped=(16, 19)),
     "Q8_0": Rule(shared=160, clamped=(16, 150)),
     "Q3_K": Rule(256, 2, True, shared=16, clamped=(16, 9), both_signs=True),
     "Q6_K": Rule(0, 0, True, shared=32, clamped=(16, 40), reach=3, ends=(100, 1)),
@@ -145,8 +145,6 @@ def round_rows(
     values = np.ascontiguousarray(values, _F)
     if values.ndim != 2 or values.size == 0 or values.shape[1] % layout.weights:
         raise QuernError(f"rows of shape {values.shape} are no whole blocks of {kind}.")
-    if not np.isfinite(values).all():
-        raise QuernError("a weight is not finite.")
     importances = _NONE[0] if importances is None else np.ascontiguousarray(importances, _F)
     if importances.size and importances.shape != values.shape[1:]:
         raise QuernError(
@@ -162,6 +160,8 @@ def round_rows(
 
     def work(first):
         part = slice(first, first + step)
+        if not np.isfinite(values[part]).all():
+            raise QuernError("a weight is not finite.")
         out[part] = _round(kind, rounding, values[part], importances)
 
     firsts = range(0, rows, step)

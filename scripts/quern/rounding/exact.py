@@ -39,7 +39,7 @@ from .lanes import lowest as lowest_bit
 
 F = np.float32
 _ZERO, _ONE, _TWO = F(0), F(1), F(2)
-TOLERANCE = F(1e-6)  # of the error, by which an interval must promise to be better
+TOLERANCE = F(5e-6)  # of the error, by which an interval must promise to be better
 BEYOND = F(1.1)  # step of the grid beyond its end, where only odd weights have an optimum
 MIRROR = 1024  # column of `points` where those of the mirrored side begin
 ROOM = 1024  # intervals that can wait
