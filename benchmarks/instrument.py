@@ -2,7 +2,8 @@
 
 In: the folder of llama.cpp's tools in LLAMA_CPP_TOOLS, see docs/measurements.md. Out: a Markdown
 table of ratios and, with --growth, how time and memory grow (Markdown and a picture). The models
-are generated. Every figure is the best of --repeat runs of a whole command, start-up included.
+are generated. Every figure is the best of --repeat runs of a whole command, start-up included; the
+commands take turns, so that a machine that gets slower slows them all.
 """
 
 import argparse
@@ -75,9 +76,9 @@ def timed(*line) -> tuple[float, int]:
 class Bench:
     """One model, its text and its files in a folder."""
 
-    def __init__(self, folder: Path, tools: Path, case: Case, threads: int, repeat: int):
-        self.folder, self.tools, self.threads, self.repeat = folder, tools, threads, repeat
-        self.windows = case.windows
+    def __init__(self, folder: Path, tools: Path, case: Case, threads: int):
+        self.folder, self.tools, self.threads = folder, tools, threads
+        self.windows, self.store = case.windows, folder / "b.h5"
         self.model = DEMO if case.shape is None else folder / "model.gguf"
         if case.shape:
             # In a process of its own: a child's peak memory begins with its parent's.
@@ -106,98 +107,87 @@ class Bench:
     def script(self, name, *arguments):
         return timed(sys.executable, HOUSE / "scripts" / f"{name}.py", *arguments)
 
-    def best(self, run) -> tuple[float, int]:
-        results = [run() for _ in range(self.repeat)]
-        return min(r[0] for r in results), min(r[1] for r in results)
-
-    def peer(self, n_ctx=512, windows=None):
-        """Seconds and bytes of the peer's two passes, and the size of its base file."""
-        base = self.folder / "base.dat"
-        common = ["-f", self.text, "-c", n_ctx, "-t", self.threads, "--no-repack", "-ngl", "0"]
-        common += ["--kl-divergence-base", base]
-        tool = self.tools / "llama-perplexity"
-        write = self.best(
-            lambda: timed(tool, "-m", self.model, *common, "--chunks", windows or self.windows)
-        )
-        read = self.best(lambda: timed(tool, "-m", self.quantized, *common, "--kl-divergence"))
-        size = base.stat().st_size
-        base.unlink()
-        return write, read, size
-
-    def imatrix(self):
-        """Seconds and bytes of llama-imatrix and of a shard of the same windows."""
+    def peer(self) -> dict[str, tuple[float, int]]:
+        """Seconds and bytes of the peer's two passes and its imatrix, and its base file's size."""
         f = self.folder
+        base = f / "base.dat"
         common = ["-f", self.text, "-c", 512, "-t", self.threads, "--no-repack", "-ngl", "0"]
-        tool = [self.tools / "llama-imatrix", "-m", self.model, *common, "-o", f / "peer.gguf"]
-        peer = self.best(lambda: timed(*tool, "--chunks", self.windows))
-        ours = self.best(
-            lambda: self.script(
-                *("imatrix_shard", "--model", self.model, "--info", f / "model.json"),
-                *("--tokens", f / "t.h5", "--to", self.windows, "--threads", self.threads),
-                *("--output", f / "s.h5", "--log", f / "log"),
-            )
+        kld, chunks = ["--kl-divergence-base", base], ["--chunks", self.windows]
+        perplexity, imatrix = (self.tools / f"llama-{name}" for name in ("perplexity", "imatrix"))
+        found = {
+            "baseline": timed(perplexity, "-m", self.model, *common, *kld, *chunks),
+            "compare": timed(perplexity, "-m", self.quantized, *common, *kld, "--kl-divergence"),
+            "imatrix": timed(imatrix, "-m", self.model, *common, *chunks, "-o", f / "peer.gguf"),
+            "size": (0, base.stat().st_size),
+        }
+        base.unlink()
+        return found
+
+    def imatrix(self) -> tuple[float, int]:
+        f = self.folder
+        return self.script(
+            *("imatrix_shard", "--model", self.model, "--info", f / "model.json"),
+            *("--tokens", f / "t.h5", "--to", self.windows, "--threads", self.threads),
+            *("--output", f / "s.h5", "--log", f / "log"),
         )
-        return peer, ours
 
-    def baseline(self, store, n_ctx=512, windows=None):
+    def baseline(self, store, n_ctx=512, windows=None) -> tuple[float, int]:
         f = self.folder
-        output = f / "b.h5"
+        self.store.unlink(missing_ok=True)
+        return self.script(
+            *("baseline", "--model", self.model, "--info", f / "model.json"),
+            *("--tokens", f / "t.h5", "--windows", windows or self.windows),
+            *("--n-ctx", n_ctx, "--store", store, "--threads", self.threads),
+            *("--output", self.store, "--facts", f / "b.json", "--log", f / "log"),
+        )
 
-        def run():
-            output.unlink(missing_ok=True)
-            return self.script(
-                *("baseline", "--model", self.model, "--info", f / "model.json"),
-                *("--tokens", f / "t.h5", "--windows", windows or self.windows),
-                *("--n-ctx", n_ctx, "--store", store, "--threads", self.threads),
-                *("--output", output, "--facts", f / "b.json", "--log", f / "log"),
-            )
-
-        return self.best(run), output.stat().st_size
-
-    def compare(self):
+    def compare(self) -> tuple[float, int]:
         f = self.folder
+        (f / "c.h5").unlink(missing_ok=True)
+        return self.script(
+            *("compare", "--model", self.quantized, "--info", f / "Q8_0.json"),
+            *("--baseline", self.store, "--baseline-model", self.model),
+            *("--baseline-info", f / "model.json"),
+            *("--threads", self.threads, "--output", f / "c.h5", "--windows", f / "c.csv"),
+            *("--summary", f / "c.json", "--text", f / "c.txt", "--log", f / "log"),
+        )
 
-        def run():
-            (f / "c.h5").unlink(missing_ok=True)
-            return self.script(
-                *("compare", "--model", self.quantized, "--info", f / "Q8_0.json"),
-                *("--baseline", f / "b.h5", "--baseline-model", self.model),
-                *("--baseline-info", f / "model.json"),
-                *("--threads", self.threads, "--output", f / "c.h5", "--windows", f / "c.csv"),
-                *("--summary", f / "c.json", "--text", f / "c.txt", "--log", f / "log"),
-            )
-
-        return self.best(run)
+    def turn(self) -> dict[str, tuple[float, int]]:
+        """Seconds and bytes of every command, each run once."""
+        found = {f"peer's {name}": value for name, value in self.peer().items()}
+        for store in ("logits", "auto"):
+            found[f"baseline {store}"] = self.baseline(store)
+            found[f"compare {store}"] = self.compare()
+        found["size"] = (0, self.store.stat().st_size)
+        found["imatrix"] = self.imatrix()
+        return found
 
 
-def ratios(name: str, case: Case, bench: Bench) -> list[list[str]]:
+def best_of(runs: list[dict[str, tuple[float, int]]]) -> dict[str, tuple[float, int]]:
+    """The least seconds and bytes of each command."""
+    return {name: tuple(min(run[name][k] for run in runs) for k in range(2)) for name in runs[0]}
+
+
+def ratios(name: str, case: Case, found: dict[str, tuple[float, int]]) -> list[list[str]]:
     """The rows of one case."""
-    (base_s, _), (peer_s, peer_b), peer_size = bench.peer()
-    rows = []
-
-    def row(what, peer, ours, unit, limit):
-        ratio = ours / peer
-        said = "" if limit is None else f"{limit:.3g}"
-        mark = "" if limit is None else ("within" if ratio <= limit else "beyond")
-        rows.append(
-            [name, what, f"{peer:.4g} {unit}", f"{ours:.4g} {unit}", f"{ratio:.3g}", said, mark]
-        )
-
-    (logits_s, _), _ = bench.baseline("logits")
-    row("baseline pass, logits", base_s, logits_s, "s", None)
-    seconds, memory = bench.compare()
-    row("comparison, store logits", peer_s, seconds, "s", case.limits["logits"])
-    row("peak memory, logits", peer_b / 1e6, memory / 1e6, "MB", case.limits.get("memory"))
-    (hidden_s, _), size = bench.baseline("auto")
-    row("baseline pass", base_s, hidden_s, "s", case.limits["baseline"])
-    seconds, memory = bench.compare()
-    row("comparison, store hidden", peer_s, seconds, "s", case.limits["hidden"])
-    row("peak memory, hidden", peer_b / 1e6, memory / 1e6, "MB", case.limits.get("memory"))
-    (peer_s, peer_b), (seconds, memory) = bench.imatrix()
-    row("imatrix", peer_s, seconds, "s", case.limits.get("imatrix"))
-    row("peak memory, imatrix", peer_b / 1e6, memory / 1e6, "MB", None)
     scored = case.windows * 255
-    row("bytes per scored token", peer_size / scored, size / scored, "B", case.limits["bytes"])
+    rows = []
+    for what, limit, peer, ours, k, scale, unit in (
+        ("baseline pass, logits", None, "baseline", "baseline logits", 0, 1, "s"),
+        ("comparison, store logits", "logits", "compare", "compare logits", 0, 1, "s"),
+        ("peak memory, logits", "memory", "compare", "compare logits", 1, 1e6, "MB"),
+        ("baseline pass", "baseline", "baseline", "baseline auto", 0, 1, "s"),
+        ("comparison, store hidden", "hidden", "compare", "compare auto", 0, 1, "s"),
+        ("peak memory, hidden", "memory", "compare", "compare auto", 1, 1e6, "MB"),
+        ("imatrix", "imatrix", "imatrix", "imatrix", 0, 1, "s"),
+        ("peak memory, imatrix", None, "imatrix", "imatrix", 1, 1e6, "MB"),
+        ("bytes per scored token", "bytes", "size", "size", 1, scored, "B"),
+    ):
+        peer, ours, limit = found[f"peer's {peer}"][k], found[ours][k], case.limits.get(limit)
+        mark = "" if limit is None else ("within" if ours <= limit * peer else "beyond")
+        values = (f"{value / scale:.4g} {unit}" for value in (peer, ours))
+        said = "" if limit is None else f"{limit:.3g}"
+        rows.append([name, what, *values, f"{ours / peer:.3g}", said, mark])
     return rows
 
 
@@ -236,7 +226,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     p.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     p.add_argument("--threads", type=int, default=os.cpu_count())
-    p.add_argument("--repeat", type=int, default=2, help="runs of each command; the best counts")
+    p.add_argument("--repeat", type=int, default=3, help="runs of each command; the best counts")
     p.add_argument("--growth", type=Path, metavar="PNG", help="measure growth instead, and draw it")
     arguments = p.parse_args()
     tools = os.environ.get("LLAMA_CPP_TOOLS")
@@ -249,13 +239,12 @@ def main():
     for name in arguments.cases:
         with tempfile.TemporaryDirectory() as folder:
             case = CASES[name]
-            bench = Bench(
-                *(Path(folder), Path(tools).resolve(), case, arguments.threads, arguments.repeat)
-            )
+            bench = Bench(Path(folder), Path(tools).resolve(), case, arguments.threads)
             if arguments.growth:
                 print(growth(bench, arguments.growth).to_markdown(index=False, floatfmt=".4g"))
                 return
-            rows += ratios(name, case, bench)
+            found = best_of([bench.turn() for _ in range(arguments.repeat)])
+            rows += ratios(name, case, found)
             print(*rows[-9:], sep="\n", file=sys.stderr, flush=True)
     columns = ["model", "what", "llama.cpp", "Quern", "ratio", "limit", ""]
     print(pd.DataFrame(rows, columns=columns).to_markdown(index=False, disable_numparse=True))

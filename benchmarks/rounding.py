@@ -3,10 +3,11 @@
 Out: Markdown tables. Time is per weight, from float32 rows to finished bytes, on one core, the best
 of --repeat runs; compilation is timed apart. The error is the weighted squared error above the
 optimum: for types with one scale over all codes and scales, for those with factors over all
-factors and 240 scales of the block. For the former it leaves out what it costs that the scale is
-stored as float16, which no search can help: a block's error is that of its codes with their best
-scale, where that is less. Weights are Gaussian, Laplace and Student-t(4), importances
-log-normal, rows of 4,096.
+factors and 240 scales of the block; for those with minima over what sub-blocks would have whose
+scales and minima were free, which no block can store. For the first kind it leaves out what it
+costs that the scale is stored as float16, which no search can help: a block's error is that of its
+codes with their best scale, where that is less. Weights are Gaussian, Laplace and Student-t(4),
+importances log-normal, rows of 4,096.
 """
 
 import argparse
@@ -28,8 +29,12 @@ from quern.block_layouts import LAYOUTS
 from quern.rounding import reference
 
 DRAWS = ("normal", "laplace", "t4")
-SPEED = {"Q4_0": 1.0, "Q5_0": 1.0, "IQ4_NL": 0.3, "IQ4_XS": 0.4, "Q3_K": 1.7, "Q6_K": 2.3}
+SPEED = {
+    **{"Q4_0": 1.0, "Q5_0": 1.0, "IQ4_NL": 0.3, "IQ4_XS": 0.4, "Q3_K": 1.7, "Q6_K": 2.3},
+    **{"Q2_K": 3.0, "Q4_K": 3.0, "Q5_K": 3.0},
+}
 EXCESS = {"Q3_K": 0.25, "IQ4_XS": 0.7, "Q6_K": 1.8}
+NO_LIMIT = {"Q8_0", "Q2_K", "Q4_K", "Q5_K"}  # of the error
 NANOSECONDS = {"TQ1_0": 25, "TQ2_0": 25}
 COLUMNS = 4096
 
@@ -50,6 +55,10 @@ def optimum(kind, values, importances):
     w = weights_of(kind, values, importances).reshape(x.shape)
     if not layout.sub_blocks:
         return reference.least_errors(x, w, levels_of(kind)).sum()
+    if layout.minima:
+        shape = -1, layout.weights // layout.sub_blocks
+        lines = reference.least_line_errors(x.reshape(shape), w.reshape(shape), layout.levels[-1])
+        return lines.sum()
     ends = np.linspace(0.4, 1.3, 240) * layout.factors[1]
     scales = np.abs(x).max(1)[:, None] / np.abs(layout.levels).max() / ends
     size = layout.weights // layout.sub_blocks
@@ -72,7 +81,7 @@ def rows_of(kind, repeat, weights):
     }
     least = {draw: optimum(kind, *scored[draw]) for draw in DRAWS}
     makers = {"ggml": lambda v, i: llama.quantize_rows(kind, v, i)}
-    for name in rounding.ROUNDINGS:
+    for name in filter(lambda name: rounding.covers(name, kind), rounding.ROUNDINGS):
         makers[name] = lambda v, i, name=name: rounding.round_rows(kind, name, v, i)
     found, peer = [], None
     for name, make in makers.items():
@@ -88,7 +97,7 @@ def rows_of(kind, repeat, weights):
             within = [
                 nanoseconds / peer <= SPEED.get(kind, np.inf),
                 nanoseconds <= NANOSECONDS.get(kind, np.inf),
-                kind == "Q8_0" or max(excess) <= EXCESS.get(kind, 0.001),
+                kind in NO_LIMIT or max(excess) <= EXCESS.get(kind, 0.001),
             ]
             marks = "within" if all(within) else "beyond"
         found.append(

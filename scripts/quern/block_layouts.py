@@ -1,9 +1,10 @@
 """How ggml lays out the blocks of the tensor types that can be rounded anew.
 
 Every type is seen in the same way: a block has a scale, perhaps a factor for each sub-block, and a
-code for each weight, which is the number of a level, counted from the lowest:
+code for each weight, which is the number of a level, counted from the lowest. In some types a
+sub-block also has a minimum, by which its weights are lowered:
 
-    weight = scale · factor · levels[code]
+    weight = scale · factor · levels[code] - min_scale · min_factor
 
 Arrays hold many blocks; bytes are as in ggml/src/ggml-common.h and ggml/src/ggml-quants.c.
 """
@@ -22,11 +23,14 @@ class Blocks(NamedTuple):
         scales: float16 [n].
         factors: int8 [n, sub-blocks], or None where the type has none.
         codes: uint8 [n, weights].
+        min_scales, min_factors: as scales and factors, or None where there are no minima.
     """
 
     scales: np.ndarray
     factors: np.ndarray | None
     codes: np.ndarray
+    min_scales: np.ndarray | None = None
+    min_factors: np.ndarray | None = None
 
 
 class Layout:
@@ -36,6 +40,7 @@ class Layout:
         weights, bytes: of a block.
         sub_blocks: how many factors a block has; 0 for none.
         factors: the lowest and the highest factor.
+        minima: whether sub-blocks have minima; their factors have the same range.
         levels: float32, increasing.
     """
 
@@ -43,6 +48,7 @@ class Layout:
     bytes: int
     sub_blocks = 0
     factors = (1, 1)
+    minima = False
     levels: np.ndarray
 
     @classmethod
@@ -66,12 +72,15 @@ class Layout:
     @classmethod
     def dequantize(cls, raw: np.ndarray) -> np.ndarray:
         """The weights of blocks, float32 [n, weights], to the bit what ggml makes of them."""
-        scales, factors, codes = cls.unpack(raw)
-        d = scales.astype(np.float32)[:, None]
-        if factors is not None:
-            d = d * factors.astype(np.float32)
-        values = cls.levels[codes].reshape(*d.shape, -1)
-        return (d[..., None] * values).reshape(codes.shape)
+        blocks = cls.unpack(raw)
+        d = blocks.scales.astype(np.float32)[:, None]
+        if blocks.factors is not None:
+            d = d * blocks.factors.astype(np.float32)
+        values = d[..., None] * cls.levels[blocks.codes].reshape(*d.shape, -1)
+        if cls.minima:
+            minima = blocks.min_scales.astype(np.float32)[:, None] * blocks.min_factors
+            values -= minima.astype(np.float32)[..., None]
+        return values.reshape(blocks.codes.shape)
 
     @classmethod
     def _write(cls, blocks: Blocks, out: np.ndarray) -> None:
@@ -241,6 +250,77 @@ class Q6_K(Layout):
         return Blocks(_get_scales(raw[:, 208:]), factors, (low | high << 4).reshape(n, 256))
 
 
+class Q2_K(Layout):
+    weights, bytes = 256, 84
+    sub_blocks, factors, minima = 16, (0, 15), True
+    levels = _integers(0, 3)
+
+    @classmethod
+    def _write(cls, blocks, out):
+        out[:, :16] = _pair(blocks.factors.view(np.uint8), blocks.min_factors.view(np.uint8))
+        codes = blocks.codes.reshape(len(out), 2, 4, 32)
+        packed = codes[:, :, 0] | codes[:, :, 1] << 2 | codes[:, :, 2] << 4 | codes[:, :, 3] << 6
+        out[:, 16:80] = packed.reshape(len(out), 64)
+        _put_scales(blocks.scales, out[:, 80:82])
+        _put_scales(blocks.min_scales, out[:, 82:])
+
+    @classmethod
+    def _read(cls, raw):
+        packed = raw[:, 16:80].reshape(len(raw), 2, 32)
+        codes = np.stack([packed >> k & 3 for k in (0, 2, 4, 6)], axis=2).reshape(len(raw), 256)
+        factors = (raw[:, :16] & 15).view(np.int8), (raw[:, :16] >> 4).view(np.int8)
+        scales = _get_scales(raw[:, 80:82]), _get_scales(raw[:, 82:])
+        return Blocks(scales[0], factors[0], codes, scales[1], factors[1])
+
+
+class Q4_K(Layout):
+    weights, bytes = 256, 144
+    sub_blocks, factors, minima = 8, (0, 63), True
+    levels = _integers(0, 15)
+    _codes = 16  # where they begin
+
+    @classmethod
+    def _write(cls, blocks, out):
+        _put_scales(blocks.scales, out[:, :2])
+        _put_scales(blocks.min_scales, out[:, 2:4])
+        # The first four of both lie as they are; the top bits of the others lie above them.
+        factors, minima = blocks.factors.view(np.uint8), blocks.min_factors.view(np.uint8)
+        out[:, 4:8] = factors[:, :4] | factors[:, 4:] >> 4 << 6
+        out[:, 8:12] = minima[:, :4] | minima[:, 4:] >> 4 << 6
+        out[:, 12:16] = _pair(factors[:, 4:] & 15, minima[:, 4:] & 15)
+        low = (blocks.codes & 15).reshape(len(out), 4, 2, 32)
+        out[:, cls._codes :] = _pair(low[:, :, 0], low[:, :, 1]).reshape(len(out), 128)
+
+    @classmethod
+    def _read(cls, raw):
+        low, high = raw[:, 12:16], raw[:, 4:12] >> 6 << 4
+        factors = np.concatenate([raw[:, 4:8] & 63, low & 15 | high[:, :4]], axis=1)
+        minima = np.concatenate([raw[:, 8:12] & 63, low >> 4 | high[:, 4:]], axis=1)
+        codes = _nibbles(raw[:, cls._codes :].reshape(-1, 4, 32)).reshape(len(raw), 256)
+        scales = _get_scales(raw[:, :2]), _get_scales(raw[:, 2:4])
+        return Blocks(scales[0], factors.view(np.int8), codes, scales[1], minima.view(np.int8))
+
+
+class Q5_K(Q4_K):
+    bytes = 176
+    levels = _integers(0, 31)
+    _codes = 48
+
+    @classmethod
+    def _write(cls, blocks, out):
+        super()._write(blocks, out)
+        # The high bit of weight 32·k + i is bit k of byte i.
+        high = blocks.codes.reshape(len(out), 8, 32) >> 4
+        for k in range(8):
+            out[:, 16:48] |= high[:, k] << k
+
+    @classmethod
+    def _read(cls, raw):
+        blocks = super()._read(raw)
+        high = np.unpackbits(raw[:, None, 16:48], axis=1, bitorder="little")
+        return blocks._replace(codes=blocks.codes | high.reshape(len(raw), 256) << 4)
+
+
 def _to_base_3(digits: np.ndarray) -> np.ndarray:
     """Digits [n, 5, k], the highest first, as the bytes that unfold when multiplied by 3."""
     powers = np.array([81, 27, 9, 3, 1], np.uint16)[:, None]
@@ -293,5 +373,9 @@ class TQ2_0(Layout):
 
 LAYOUTS: dict[str, type[Layout]] = {
     layout.__name__: layout
-    for layout in (Q4_0, Q5_0, Q8_0, Q3_K, Q6_K, IQ4_NL, IQ4_XS, TQ1_0, TQ2_0)
+    for layout in (
+        *(Q4_0, Q5_0, Q8_0, IQ4_NL),
+        *(Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS),
+        *(TQ1_0, TQ2_0),
+    )
 }

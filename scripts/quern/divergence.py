@@ -22,7 +22,7 @@ FIGURES = {
     "dp": np.float64,
     "same_top": np.uint8,
 }
-_ROWS = 2  # positions that a thread works on at a time
+_AT_ONCE = 1 << 18  # logits that a thread works on at a time: they stay in its cache
 
 
 def position_figures(
@@ -40,11 +40,11 @@ def position_figures(
         The `FIGURES`, each [positions]. `kld` agrees with a float64 reference to 1e-6 relative or
         1e-9 absolute, and is NaN where a logit is not finite.
     """
-    n = len(base)
+    n, step = len(base), max(1, _AT_ONCE // logits.shape[1])
     out = {name: np.empty(n, dtype) for name, dtype in FIGURES.items()}
 
     def some(start):
-        rows = slice(start, start + _ROWS)
+        rows = slice(start, start + step)
         b, q = kernels.to_float32(base[rows]), logits[rows]
         base_top, top = b.argmax(1), q.argmax(1)
         kernels.divergence(
@@ -53,6 +53,6 @@ def position_figures(
         )
         out["same_top"][rows] = base_top == top
 
-    list(pool.map(some, range(0, n, _ROWS)))
+    list(pool.map(some, range(0, n, step)))
     out["dp"][:] = np.exp(-out["nll"]) - np.exp(-out["nll_base"])
     return out

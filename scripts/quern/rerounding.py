@@ -81,7 +81,7 @@ def reround(
     importances = None
     if imatrix is not None:
         importances = Imatrix.read(imatrix).importances(prior)
-    plan = _plan(reader, sources, importances, quantized)
+    plan = _plan(reader, sources, importances, quantized, name)
     with files.replacing(output) as temporary, open(temporary, "wb") as out:
         header = _header(reader, quantized, name)
         out.write(header)
@@ -130,6 +130,7 @@ def _plan(
     sources: dict[str, _Source],
     importances: dict[str, np.ndarray] | None,
     quantized: Path,
+    rounding_name: str,
 ) -> dict[str, np.ndarray | None]:
     """Which tensors are rounded, and their importances, float32 [matrices, columns] or None."""
     plan, kept, unweighted = {}, Counter(), []
@@ -137,7 +138,7 @@ def _plan(
         kind, name = tensor.tensor_type.name, tensor.name
         if kind in gguf_files.UNQUANTIZED:
             continue
-        if kind not in rounding.RULES:
+        if not rounding.covers(rounding_name, kind):
             kept[kind] += 1
             continue
         source = sources.get(name)
@@ -161,7 +162,10 @@ def _plan(
             weights = weights.reshape(matrices, columns)
         plan[name] = weights
     for kind, count in sorted(kept.items()):
-        log.warning("%s is not covered: %d tensors stay as llama.cpp made them", kind, count)
+        log.warning(
+            "%s is not covered by %s: %d tensors stay as llama.cpp made them",
+            kind, rounding_name, count,
+        )  # fmt: skip
     for name in unweighted:
         log.warning("the imatrix has nothing on %s: it stays as llama.cpp made it", name)
     return plan

@@ -1,9 +1,10 @@
 """Rounding: codes and scales for the weights of a tensor, its type being decided.
 
 `round_rows` is what the rest of Quern calls; `RULES` has a line for each type. The kernels lie
-beside: `lanes` (vectors of candidate scales), `exact` (the best scale of a block), `single` and
-`joint` (types with one scale, and with factors for sub-blocks), `cumulative` and `gradient` (two
-proposals from the field, carried out by `proposals`), `blocks` (what they share).
+beside: `exact` (the best scale of a block), `single`, `joint` and `offset` (types with one scale,
+with factors for sub-blocks, and with minima too), `cumulative` and `gradient` (two proposals from
+the field, carried out by `proposals`), `blocks` (what they share). Vector instructions are written
+by hand in `lanes` and `offset_lanes`, by means of `vectors`.
 """
 
 import contextlib
@@ -33,8 +34,9 @@ def _drop_stale_kernels() -> None:
 
 _drop_stale_kernels()
 
-from . import joint, proposals, single
-from .lanes import LANES, cells_of, codes_of
+from . import joint, offset, proposals, single
+from .lanes import cells_of, codes_of
+from .vectors import LANES
 
 ROUNDINGS = ("cumulative", "gradient", "exact")
 ROW = -1
@@ -50,8 +52,9 @@ class Rule:
 
     With an imatrix, a squared error's weight is importance · √(σ² + x²), where σ² is `share` times
     the mean square of `span` weights (`ROW` for the row), or the plain importance where `span` is
-    0. Without, it is x² where `squares` is set, else 1. That is llama.cpp's choice for the types
-    that it searches (ggml/src/ggml-quants.c); Q8_0 and the ternary types follow Q4_0.
+    0. Without, it is a power of |x| plus a multiple of the root mean square of 32 weights, `bare`
+    being (multiple, power). That is llama.cpp's choice for the types that it searches
+    (ggml/src/ggml-quants.c); Q8_0 and the ternary types follow Q4_0.
 
     Attributes:
         shared: how many scales are tried first where nothing is clamped.
@@ -66,7 +69,7 @@ class Rule:
 
     span: int = ROW
     share: float = 1.0
-    squares: bool = False
+    bare: tuple[float, int] = (0, 0)
     shared: int = 0
     clamped: tuple[int, float] = (16, 0.0)
     begin: float = 0.0
@@ -79,13 +82,21 @@ RULES = {
     "Q4_0": Rule(shared=16, clamped=(16, 11)),
     "Q5_0": Rule(shared=16, clamped=(16, 19)),
     "Q8_0": Rule(shared=160, clamped=(16, 150)),
-    "Q3_K": Rule(256, 2, True, shared=16, clamped=(16, 9), both_signs=True),
-    "Q6_K": Rule(0, 0, True, shared=32, clamped=(16, 40), reach=3, ends=(100, 1)),
-    "IQ4_NL": Rule(32, 2, True, begin=4, clamped=(48, 180), both_signs=True),
-    "IQ4_XS": Rule(256, 2, True, begin=56, clamped=(32, 180), both_signs=True),
+    "Q2_K": Rule(256, 1, (0, 1)),
+    "Q3_K": Rule(256, 2, (0, 2), shared=16, clamped=(16, 9), both_signs=True),
+    "Q4_K": Rule(256, 2, (1, 1)),
+    "Q5_K": Rule(256, 2, (1, 1)),
+    "Q6_K": Rule(0, 0, (0, 2), shared=32, clamped=(16, 40), reach=3, ends=(100, 1)),
+    "IQ4_NL": Rule(32, 2, (0, 2), begin=4, clamped=(48, 180), both_signs=True),
+    "IQ4_XS": Rule(256, 2, (0, 2), begin=56, clamped=(32, 180), both_signs=True),
     "TQ1_0": Rule(clamped=(32, 6)),
     "TQ2_0": Rule(clamped=(32, 6)),
 }
+
+
+def covers(rounding: str, kind: str) -> bool:
+    """Whether a type can be rounded so; the proposals say nothing of types with minima."""
+    return kind in RULES and (rounding == "exact" or not LAYOUTS[kind].minima)
 
 
 def _is_table(levels: np.ndarray) -> bool:
@@ -124,8 +135,7 @@ def round_rows(
     """Quantize rows to a type; the result does not depend on the number of threads.
 
     Args:
-        kind: one of `RULES`.
-        rounding: one of `ROUNDINGS`.
+        kind, rounding: of `RULES` and `ROUNDINGS`, such that the one `covers` the other.
         values: float32 [rows, columns].
         importances: float32 [columns], weights of the squared errors; None for none.
 
@@ -136,11 +146,11 @@ def round_rows(
         QuernError: the type or rounding is unknown, the shapes do not fit, or a value or importance
             is not finite or an importance is negative.
     """
-    if kind not in RULES or rounding not in ROUNDINGS:
-        raise QuernError(
-            f"there is no rounding {rounding} for {kind}; there are {', '.join(ROUNDINGS)} for "
-            f"{', '.join(RULES)}."
+    if rounding not in ROUNDINGS or not covers(rounding, kind):
+        known = "; ".join(
+            f"{name} for {', '.join(k for k in RULES if covers(name, k))}" for name in ROUNDINGS
         )
+        raise QuernError(f"there is no rounding {rounding} for {kind}; there are {known}.")
     layout = LAYOUTS[kind]
     values = np.ascontiguousarray(values, _F)
     if values.ndim != 2 or values.size == 0 or values.shape[1] % layout.weights:
@@ -183,13 +193,19 @@ def _round(kind, rounding, values, importances) -> np.ndarray:
     table = _is_table(layout.levels)
     cells, below = (cells_of(layout.levels), codes_of(layout.levels)) if table else _NONE
     levels = lowest, highest, cells
-    weighing = importances, rule.span, _F(rule.share), rule.squares
+    weighing = importances, rule.span, _F(rule.share), (_F(rule.bare[0]), rule.bare[1])
     scales = np.empty((rows, blocks), _F)
     factors = np.zeros((rows, blocks * layout.sub_blocks), np.int8)
     codes = np.empty((rows, columns), np.uint8)
     size = layout.weights // max(1, layout.sub_blocks)
     outputs = scales, factors, codes
-    if rounding != "exact":
+    min_scales, min_factors = np.empty_like(scales), np.empty_like(factors)
+    if layout.minima:
+        offset.round_rows(
+            values, *weighing, size, highest, _F(layout.factors[1]),
+            scales, factors, min_scales, min_factors, codes,
+        )  # fmt: skip
+    elif rounding != "exact":
         gradient = rounding == "gradient"
         proposals.round_rows(
             values, *weighing, size, levels, below, layout.levels[-int(highest - lowest) - 1 :],
@@ -204,11 +220,11 @@ def _round(kind, rounding, values, importances) -> np.ndarray:
     else:
         single.round_rows(values, *weighing, size, levels, below, _first_grid(kind), scales, codes)
     codes += np.uint8(lowest - layout.levels[0])
-    packed = layout.pack(
-        Blocks(
-            scales.ravel().astype(np.float16),
-            factors.reshape(-1, layout.sub_blocks) if layout.sub_blocks else None,
-            codes.reshape(-1, layout.weights),
-        )
-    )
-    return packed.reshape(rows, -1)
+
+    def of_blocks(scales, factors):
+        factors = factors.reshape(-1, layout.sub_blocks) if layout.sub_blocks else None
+        return scales.ravel().astype(np.float16), factors
+
+    minima = of_blocks(min_scales, min_factors) if layout.minima else ()
+    blocks = Blocks(*of_blocks(scales, factors), codes.reshape(-1, layout.weights), *minima)
+    return layout.pack(blocks).reshape(rows, -1)

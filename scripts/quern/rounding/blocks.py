@@ -10,6 +10,7 @@ F = np.float32
 _ZERO, _ONE, _HALF = F(0), F(1), F(0.5)
 _LARGEST_HALF, _SMALLEST_NORMAL_HALF = F(65504), F(2**-14)
 _ROUND_SUBNORMAL = F(0.75)  # adding it rounds to a multiple of 2⁻²⁴
+RMS = 32  # values whose root mean square is taken; rows are whole multiples of it
 SMALLEST = F(2**-40)  # where no weight is larger, the scale would be 0 as float16
 NO_WEIGHT = F(1e-30)  # a block whose largest weight is no more is taken to have none
 LEAST_WEIGHT = F(1e-12)  # of the block's largest; so a value without weight has a code all the same
@@ -41,7 +42,7 @@ def largest(values, first, size):
 
 
 @njit(**ANY_ORDER)
-def weigh(values, importances, span, share, squares, out):
+def weigh(values, importances, span, share, bare, out):
     """Weights of the squared errors in a row.
 
     Args:
@@ -50,7 +51,8 @@ def weigh(values, importances, span, share, squares, out):
         span, share: with importances, σ² is `share` times the mean square of `span` values, or
             of the row where `span` is -1; weights are importance · √(σ² + value²), or plain
             importances where `span` is 0.
-        squares: without importances, weights are the values' squares, or else 1.
+        bare: (spread, power): without importances, weights are the power (0, 1 or 2) of
+            |value| + spread times the root mean square of `RMS` values.
 
     Values are taken relative to the row's largest, so that squares stay in range; a factor common
     to all weights of a row changes nothing.
@@ -59,9 +61,16 @@ def weigh(values, importances, span, share, squares, out):
     top = largest(values, 0, values.size)
     unit = _ONE / top if top > SMALLEST else _ONE
     if importances.size == 0:
-        for i in range(values.size):
-            x = values[i] * unit
-            out[i] = x * x if squares else _ONE
+        spread, power = bare
+        for first in range(0, values.size, RMS):
+            total = _ZERO
+            for i in range(first, first + RMS):
+                x = values[i] * unit
+                total += x * x
+            raised = spread * np.sqrt(total / F(RMS))
+            for i in range(first, first + RMS):
+                x = raised + abs(values[i] * unit)
+                out[i] = x * x if power == 2 else x if power == 1 else _ONE
     elif span == 0:
         for i in range(values.size):
             out[i] = importances[i]

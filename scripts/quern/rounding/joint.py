@@ -45,13 +45,13 @@ def _try_trials(x, w, size, powers, wanted, sides, lowest, highest, cells, most,
 
 @njit(**STRICT)
 def round_rows(
-    values, importances, span, share, squares, size, levels, below, grid, ends, reach, factor_range,
+    values, importances, span, share, bare, size, levels, below, grid, ends, reach, factor_range,
     scales, factors, codes,
 ):  # fmt: skip
     """Round rows, block by block.
 
     Args:
-        values, importances, span, share, squares, levels, below, grid, codes: as for
+        values, importances, span, share, bare, levels, below, grid, codes: as for
             `single.round_rows`.
         size: weights in a sub-block.
         ends: float32 [16 · k]: the largest sub-block's scale over each D that is tried.
@@ -75,7 +75,7 @@ def round_rows(
     most = F(factor_range[1]), F(-factor_range[0])
     for row in range(values.shape[0]):
         of_row, codes_of_row, factors_of_row = values[row], codes[row], factors[row]
-        weigh(of_row, importances, span, share, squares, weights)
+        weigh(of_row, importances, span, share, bare, weights)
         for block in range(blocks):
             first = block * whole
             unit = largest(of_row, first, whole)

@@ -1,9 +1,8 @@
-"""Sixteen candidate scales at once: the one place where vector instructions are written by hand.
+"""Sixteen candidate scales at once, for levels that are multiplied by a scale.
 
 Each of the 16 lanes of a vector holds another scale s, and the weights pass by one at a time, so
-there are no sums across a vector. numba has no vectors and does not make them of such loops, so
-the loops are written in LLVM's language, which makes them the widest instructions that the
-processor has.
+there are no sums across a vector. numba does not make vectors of such loops, so they are written
+by hand (see `vectors`).
 
 For scale s, the codes are the levels q nearest to x·s, and r = q − x·s is what rounding adds. Two
 sums tell all: Σ w·r·x and Σ w·r². They are small where q and x·s are large, so that float32 keeps
@@ -24,158 +23,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
+from .vectors import FLOAT, INDEX, LANES, MAGIC, VECTOR, Array, Variable, Vector
+
 SCALE, CROSS, SQUARE, ERROR, BOUND = range(5)  # the rows of points
 ROWS = 5
 TRIAL, TOTAL, FACTORS = range(3)  # the rows of trials: D, the error, and from there the factors
 CELL = 8.0  # width of the cells by which `table_residuals` finds the nearest level
 NARROW = 1e-6  # of its scale: intervals of no greater width are not looked into
-
-_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
-_VECTOR, _INDEX = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
-_MAGIC = 1.5 * 2**23  # adding it rounds to an integer, left in the low bits
-
-
-class _Vector:
-    """A vector in the making; arithmetic on it writes instructions."""
-
-    def __init__(self, builder, value):
-        self.builder, self.value = builder, value
-
-    @classmethod
-    def constant(cls, builder, number):
-        return cls(builder, ir.Constant(_VECTOR, [ir.Constant(_FLOAT, float(number))] * LANES))
-
-    @classmethod
-    def spread(cls, builder, scalar):
-        """The same number in all lanes."""
-        nothing, zero = ir.Constant(_VECTOR, ir.Undefined), ir.Constant(_INT, 0)
-        first = builder.insert_element(nothing, scalar, zero)
-        zeros = ir.Constant(_INDEX, [zero] * LANES)
-        return cls(builder, builder.shuffle_vector(first, nothing, zeros))
-
-    @classmethod
-    def load(cls, builder, address):
-        pointer = builder.bitcast(address, _VECTOR.as_pointer())
-        return cls(builder, builder.load(pointer, align=4))
-
-    def store(self, address):
-        pointer = self.builder.bitcast(address, _VECTOR.as_pointer())
-        self.builder.store(self.value, pointer, align=4)
-
-    def _with(self, value):
-        return _Vector(self.builder, value)
-
-    def _as_vector(self, other):
-        return other if isinstance(other, _Vector) else self.constant(self.builder, other)
-
-    def __add__(self, other):
-        return self._with(self.builder.fadd(self.value, self._as_vector(other).value))
-
-    def __sub__(self, other):
-        return self._with(self.builder.fsub(self.value, self._as_vector(other).value))
-
-    def __mul__(self, other):
-        return self._with(self.builder.fmul(self.value, self._as_vector(other).value))
-
-    def __truediv__(self, other):
-        return self._with(self.builder.fdiv(self.value, self._as_vector(other).value))
-
-    def __neg__(self):
-        return self._with(self.builder.fneg(self.value))
-
-    def __lt__(self, other):
-        return self._with(self.builder.fcmp_ordered("<", self.value, self._as_vector(other).value))
-
-    def __gt__(self, other):
-        return self._as_vector(other) < self
-
-    def __and__(self, other):
-        return self._with(self.builder.and_(self.value, other.value))
-
-    def __or__(self, other):
-        return self._with(self.builder.or_(self.value, other.value))
-
-    def __invert__(self):
-        return self._with(self.builder.not_(self.value))
-
-    def times_plus(self, factor, summand):
-        """self · factor + summand, rounded once."""
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        name = f"llvm.fma.v{LANES}f32"
-        fma = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        values = [self.value, self._as_vector(factor).value, self._as_vector(summand).value]
-        return self._with(self.builder.call(fma, values))
-
-    def where(self, condition, other):
-        """self where the condition holds, else the other."""
-        other = self._as_vector(other)
-        return self._with(self.builder.select(condition.value, self.value, other.value))
-
-    def at_least(self, other):
-        other = self._as_vector(other)
-        return self.where(self > other, other)
-
-    def at_most(self, other):
-        other = self._as_vector(other)
-        return self.where(self < other, other)
-
-    def low_bits(self):
-        """The integers that adding _MAGIC left, from 0 to 15."""
-        mask = ir.Constant(_INDEX, [ir.Constant(_INT, LANES - 1)] * LANES)
-        return self.builder.and_(self.builder.bitcast(self.value, _INDEX), mask)
-
-    def lookup(self, index):
-        """self[index], lane by lane; one instruction where there is one."""
-        found = ir.Constant(_VECTOR, ir.Undefined)
-        for lane in range(LANES):
-            at = ir.Constant(_INT, lane)
-            value = self.builder.extract_element(
-                self.value, self.builder.extract_element(index, at)
-            )
-            found = self.builder.insert_element(found, value, at)
-        return self._with(found)
-
-    def least(self):
-        """The smallest of the lanes, a scalar."""
-        kind = ir.FunctionType(_FLOAT, [_VECTOR])
-        name = f"llvm.vector.reduce.fmin.v{LANES}f32"
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        return self.builder.call(function, [self.value], fastmath=("nnan",))
-
-    def total(self):
-        """The sum of the lanes, a scalar."""
-        kind = ir.FunctionType(_FLOAT, [_FLOAT, _VECTOR])
-        name = f"llvm.vector.reduce.fadd.v{LANES}f32"
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        zero = ir.Constant(_FLOAT, -0.0)
-        return self.builder.call(function, [zero, self.value], fastmath=("reassoc",))
-
-    def bits(self):
-        """A comparison as a number, a bit for each lane."""
-        number = self.builder.bitcast(self.value, ir.IntType(LANES))
-        return self.builder.zext(number, ir.IntType(64))
-
-
-class _Array:
-    """A contiguous array that was passed to an intrinsic."""
-
-    def __init__(self, context, builder, kind, value):
-        self.builder, array = builder, context.make_array(kind)(context, builder, value)
-        self.data = array.data
-        self.columns = cgutils.unpack_tuple(builder, array.shape, kind.ndim)[-1]
-
-    def address(self, index, row=0):
-        if row:
-            step = self.builder.mul(self.columns, ir.Constant(self.columns.type, row))
-            index = self.builder.add(index, step)
-        return self.builder.gep(self.data, [index])
-
-    def scalar(self, index):
-        return self.builder.load(self.address(index))
-
-    def vector(self, index, row=0):
-        return _Vector.load(self.builder, self.address(index, row))
 
 
 class _Integers:
@@ -183,12 +37,12 @@ class _Integers:
 
     def __init__(self, builder, s, lowest, highest):
         self.builder, self.s = builder, s
-        self.low, self.high = (_Vector.spread(builder, v) + _MAGIC for v in (lowest, highest))
+        self.low, self.high = (Vector.spread(builder, v) + MAGIC for v in (lowest, highest))
 
     def residual(self, value):
         """(r, x) in all lanes for a value x."""
-        x = _Vector.spread(self.builder, value)
-        code = x.times_plus(self.s, _MAGIC).at_least(self.low).at_most(self.high) - _MAGIC
+        x = Vector.spread(self.builder, value)
+        code = x.times_plus(self.s, MAGIC).at_least(self.low).at_most(self.high) - MAGIC
         return (-x).times_plus(self.s, code), x
 
 
@@ -202,14 +56,14 @@ class _Table:
     def residual(self, value):
         """(r, x) in all lanes for a value, both as seen from its side of 0."""
         builder, index = self.builder, self.cells.columns.type
-        negative = builder.fcmp_ordered("<", value, ir.Constant(_FLOAT, 0))
+        negative = builder.fcmp_ordered("<", value, ir.Constant(FLOAT, 0))
         size = builder.select(negative, builder.fneg(value), value)
         first = builder.select(negative, ir.Constant(index, 3 * LANES), ir.Constant(index, 0))
         step, below, above = (
             self.cells.vector(builder.add(first, ir.Constant(index, k * LANES))) for k in range(3)
         )
-        x = _Vector.spread(builder, size)
-        cell = x.times_plus(self.s_cells, _MAGIC).at_most(_MAGIC + LANES - 1).low_bits()
+        x = Vector.spread(builder, size)
+        cell = x.times_plus(self.s_cells, MAGIC).at_most(MAGIC + LANES - 1).low_bits()
         y = x * self.s
         code = above.lookup(cell).where(y > step.lookup(cell), below.lookup(cell))
         return code - y, x
@@ -219,21 +73,19 @@ class _Sums:
     """Σ w·r·x and Σ w·r² as the weights pass by."""
 
     def __init__(self, builder):
-        zero = ir.Constant(_VECTOR, [ir.Constant(_FLOAT, 0.0)] * LANES)
         self.builder = builder
-        self.totals = [cgutils.alloca_once_value(builder, zero) for _ in range(2)]
+        self.cross, self.square = (Variable(Vector.constant(builder, 0)) for _ in range(2))
 
     def add(self, w, r, x):
         weighted = w * r
-        for other, total in zip((x, r), self.totals, strict=True):
-            sum_ = _Vector(self.builder, self.builder.load(total))
-            self.builder.store(weighted.times_plus(other, sum_).value, total)
+        self.cross.set(weighted.times_plus(x, self.cross.get()))
+        self.square.set(weighted.times_plus(r, self.square.get()))
 
     def finish(self, points, at, power):
         """Write the sums and the least errors; return the least of these."""
-        power = _Vector.spread(self.builder, power)
+        power = Vector.spread(self.builder, power)
         s = points.vector(at, SCALE)
-        cross, square = (_Vector(self.builder, self.builder.load(t)) for t in self.totals)
+        cross, square = self.cross.get(), self.square.get()
         whole = s * s * power
         b = (s * power + cross * 2) * s + square
         # Where nearly all codes are 0, float32 knows nothing of B; such codes are not the best.
@@ -249,7 +101,7 @@ def _try(builder, levels, x, w, start, count):
     with cgutils.for_range(builder, count) as loop:
         i = builder.add(start, loop.index)
         r, value = levels.residual(x.scalar(i))
-        sums.add(_Vector.spread(builder, w.scalar(i)), r, value)
+        sums.add(Vector.spread(builder, w.scalar(i)), r, value)
     return sums
 
 
@@ -267,9 +119,7 @@ def integer_residuals(typing, x, w, start, count, power, lowest, highest, points
     """
 
     def generate(context, builder, signature, arguments):
-        x, w, points = (
-            _Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 7)
-        )
+        x, w, points = (Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 7))
         start, count, power, lowest, highest, at = (arguments[k] for k in (2, 3, 4, 5, 6, 8))
         levels = _Integers(builder, points.vector(at), lowest, highest)
         return _try(builder, levels, x, w, start, count).finish(points, at, power)
@@ -291,7 +141,7 @@ def table_residuals(typing, x, w, start, count, power, cells, points, at):
 
     def generate(context, builder, signature, arguments):
         x, w, cells, points = (
-            _Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 5, 6)
+            Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 5, 6)
         )
         start, count, power, at = (arguments[k] for k in (2, 3, 4, 7))
         levels = _Table(builder, points.vector(at), cells)
@@ -305,39 +155,33 @@ def _try_factors(
 ):
     """Try factors around `wanted` / D for 16 scales D of a super-block; see `integer_factors`."""
 
-    def variable(vector):
-        return cgutils.alloca_once_value(builder, vector.value)
-
-    def read(place):
-        return _Vector(builder, builder.load(place))
-
-    wanted, most, power = (_Vector.spread(builder, v) for v in (wanted, most, power))
-    zero, one = _Vector.constant(builder, 0), _Vector.constant(builder, 1)
+    wanted, most, power = (Vector.spread(builder, v) for v in (wanted, most, power))
+    zero, one = Vector.constant(builder, 0), Vector.constant(builder, 1)
     scale = trials.vector(at, TRIAL)
     back = builder.fmul(
-        builder.sitofp(builder.add(reach, ir.Constant(reach.type, 1)), _FLOAT),
-        ir.Constant(_FLOAT, 0.5),
+        builder.sitofp(builder.add(reach, ir.Constant(reach.type, 1)), FLOAT),
+        ir.Constant(FLOAT, 0.5),
     )
-    below = (wanted / scale).at_most(2**20) - _Vector.spread(builder, back)
-    factor = variable((below + _MAGIC) - _MAGIC)
-    best, chosen, total = variable(power), variable(zero), variable(zero)
+    below = (wanted / scale).at_most(2**20) - Vector.spread(builder, back)
+    factor = Variable((below + MAGIC) - MAGIC)
+    best, chosen, total = Variable(power), Variable(zero), Variable(zero)
     with cgutils.for_range(builder, reach):
-        builder.store((read(factor) + 1).value, factor)
-        within = read(factor).at_least(1).at_most(most)
+        factor.set(factor.get() + 1)
+        within = factor.get().at_least(1).at_most(most)
         d = scale * within
         levels = levels_at(one / d)
-        builder.store(zero.value, total)
+        total.set(zero)
         with cgutils.for_range(builder, count) as loop:
             i = builder.add(start, loop.index)
             r, _ = levels.residual(x.scalar(i))
-            weighted = _Vector.spread(builder, w.scalar(i)) * r
-            builder.store(weighted.times_plus(r, read(total)).value, total)
-        error = read(total) * d * d
-        builder.store(within.where(error < read(best), read(chosen)).value, chosen)
-        builder.store(error.at_most(read(best)).value, best)
-    (trials.vector(at, TOTAL) + read(best)).store(trials.address(at, TOTAL))
-    step = builder.mul(trials.columns, builder.add(row, ir.Constant(row.type, FACTORS)))
-    read(chosen).store(builder.gep(trials.address(at), [step]))
+            weighted = Vector.spread(builder, w.scalar(i)) * r
+            total.set(weighted.times_plus(r, total.get()))
+        error = total.get() * d * d
+        chosen.set(within.where(error < best.get(), chosen.get()))
+        best.set(error.at_most(best.get()))
+    (trials.vector(at, TOTAL) + best.get()).store(trials.address(at, TOTAL))
+    row = builder.add(row, ir.Constant(row.type, FACTORS))
+    chosen.get().store(trials.address(at, row))
 
 
 @intrinsic
@@ -360,7 +204,7 @@ def integer_factors(
 
     def generate(context, builder, signature, arguments):
         x, w, trials = (
-            _Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 10)
+            Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 10)
         )
         start, count, power, lowest, highest = arguments[2:7]
         wanted, most, reach, at, row = (arguments[k] for k in (7, 8, 9, 11, 12))
@@ -381,7 +225,7 @@ def table_factors(typing, x, w, start, count, power, cells, wanted, most, reach,
 
     def generate(context, builder, signature, arguments):
         x, w, cells, trials = (
-            _Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 5, 9)
+            Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 5, 9)
         )
         start, count, power = arguments[2:5]
         wanted, most, reach, at, row = (arguments[k] for k in (6, 7, 8, 10, 11))
@@ -402,10 +246,10 @@ def lay(typing, points, at, first, step):
 
     def generate(context, builder, signature, arguments):
         _, at, first, step = arguments
-        points = _Array(context, builder, signature.args[0], arguments[0])
-        counts = ir.Constant(_VECTOR, [ir.Constant(_FLOAT, float(k)) for k in range(LANES)])
-        first, step = (_Vector.spread(builder, v) for v in (first, step))
-        _Vector(builder, counts).times_plus(step, first).store(points.address(at, SCALE))
+        points = Array(context, builder, signature.args[0], arguments[0])
+        counts = ir.Constant(VECTOR, [ir.Constant(FLOAT, float(k)) for k in range(LANES)])
+        first, step = (Vector.spread(builder, v) for v in (first, step))
+        Vector(builder, counts).times_plus(step, first).store(points.address(at, SCALE))
         return context.get_dummy_value()
 
     return types.void(points, at, first, step), generate
@@ -417,10 +261,10 @@ def column_of(typing, points, at, error):
 
     def generate(context, builder, signature, arguments):
         _, at, error = arguments
-        points = _Array(context, builder, signature.args[0], arguments[0])
-        error = _Vector.spread(builder, error)
+        points = Array(context, builder, signature.args[0], arguments[0])
+        error = Vector.spread(builder, error)
         known = points.vector(at, ERROR)
-        bits = _Vector(builder, builder.fcmp_ordered("==", known.value, error.value)).bits()
+        bits = Vector(builder, builder.fcmp_ordered("==", known.value, error.value)).bits()
         last = ir.Constant(bits.type, 1 << (LANES - 1))
         lane = builder.cttz(builder.or_(bits, last), ir.Constant(ir.IntType(1), 1))
         return builder.add(at, lane)
@@ -451,8 +295,8 @@ def bounds(typing, points, at, power, goal):
 
     def generate(context, builder, signature, arguments):
         _, at, power, goal = arguments
-        points = _Array(context, builder, signature.args[0], arguments[0])
-        power, goal = (_Vector.spread(builder, v) for v in (power, goal))
+        points = Array(context, builder, signature.args[0], arguments[0])
+        power, goal = (Vector.spread(builder, v) for v in (power, goal))
         after = builder.add(at, ir.Constant(at.type, 1))
         s0, cross0, square0 = (points.vector(at, row) for row in (SCALE, CROSS, SQUARE))
         s1, cross1, square1 = (points.vector(after, row) for row in (SCALE, CROSS, SQUARE))
@@ -489,11 +333,11 @@ def copy_block(typing, values, weights, first, count, unit, top, least, x, w, at
 
     def generate(context, builder, signature, arguments):
         values, weights, x, w = (
-            _Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 7, 8)
+            Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 7, 8)
         )
         first, count, at = (arguments[k] for k in (2, 3, 9))
-        unit, top, least = (_Vector.spread(builder, arguments[k]) for k in (4, 5, 6))
-        power = cgutils.alloca_once_value(builder, _Vector.constant(builder, 0).value)
+        unit, top, least = (Vector.spread(builder, arguments[k]) for k in (4, 5, 6))
+        power = Variable(Vector.constant(builder, 0))
         width = ir.Constant(count.type, LANES)
         with cgutils.for_range(builder, builder.sdiv(count, width)) as loop:
             i = builder.mul(loop.index, width)
@@ -505,9 +349,8 @@ def copy_block(typing, values, weights, first, count, unit, top, least, x, w, at
                 one.store(place)
             for place in (w.address(here), w.address(there)):
                 weight.store(place)
-            sum_ = _Vector(builder, builder.load(power))
-            builder.store((weight * value).times_plus(value, sum_).value, power)
-        return _Vector(builder, builder.load(power)).total()
+            power.set((weight * value).times_plus(value, power.get()))
+        return power.get().total()
 
     return types.float32(values, weights, first, count, unit, top, least, x, w, at), generate
 
@@ -524,16 +367,16 @@ def integer_codes(typing, values, first, count, s, lowest, highest, codes):
     """
 
     def generate(context, builder, signature, arguments):
-        values, codes = (_Array(context, builder, signature.args[k], arguments[k]) for k in (0, 6))
+        values, codes = (Array(context, builder, signature.args[k], arguments[k]) for k in (0, 6))
         first, count = arguments[1], arguments[2]
-        s, low, high = (_Vector.spread(builder, v) for v in arguments[3:6])
-        low, high = low + _MAGIC, high + _MAGIC
+        s, low, high = (Vector.spread(builder, v) for v in arguments[3:6])
+        low, high = low + MAGIC, high + MAGIC
         bytes_ = ir.VectorType(ir.IntType(8), LANES)
         width = ir.Constant(count.type, LANES)
         with cgutils.for_range(builder, builder.sdiv(count, width)) as loop:
             i = builder.add(first, builder.mul(loop.index, width))
-            nearest = values.vector(i).times_plus(s, _MAGIC).at_least(low).at_most(high) - low
-            whole = builder.trunc(builder.fptosi(nearest.value, _INDEX), bytes_)
+            nearest = values.vector(i).times_plus(s, MAGIC).at_least(low).at_most(high) - low
+            whole = builder.trunc(builder.fptosi(nearest.value, INDEX), bytes_)
             place = builder.bitcast(codes.address(i), bytes_.as_pointer())
             builder.store(whole, place, align=1)
         return context.get_dummy_value()

@@ -30,13 +30,13 @@ def _search(x, w, size, levels, table, by_gradient, both_signs, steps, codes):
 
 @njit(**STRICT)
 def round_rows(
-    values, importances, span, share, squares, size, bounds, below, levels,
+    values, importances, span, share, bare, size, bounds, below, levels,
     by_gradient, both_signs, factor_range, scales, factors, codes,
 ):  # fmt: skip
     """Round rows, block by block.
 
     Args:
-        values, importances, span, share, squares, below, codes: as for `single.round_rows`.
+        values, importances, span, share, bare, below, codes: as for `single.round_rows`.
         size: weights in a block, or in a sub-block where there are factors.
         bounds: (lowest, highest, cells), as for `exact.best_scale`.
         levels: float32, all of them.
@@ -62,7 +62,7 @@ def round_rows(
     wanted_x, wanted_w = np.empty(2 * padded, np.float32), np.empty(2 * padded, np.float32)
     for row in range(values.shape[0]):
         of_row, codes_of_row, factors_of_row = values[row], codes[row], factors[row]
-        weigh(of_row, importances, span, share, squares, weights)
+        weigh(of_row, importances, span, share, bare, weights)
         for block in range(blocks):
             begin = block * count * size
             for b in range(count):

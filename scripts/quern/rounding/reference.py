@@ -99,3 +99,52 @@ def least_joint_errors(x, w, levels, scales, lowest, highest, size):
                     break
             least[block] = min(least[block], total)
     return least
+
+
+@njit(**COMPILE)
+def least_line_errors(x, w, highest):
+    """The least error of sub-blocks whose weights are D · code − M, with D and M ≥ 0 their own.
+
+    Lines through the values are refined until they stay, from 720 beginnings: a search, but one
+    that no factors bind, so what a block can store is hardly ever better.
+
+    Args:
+        x, w: float64 [sub-blocks, size], values and weights.
+        highest: the highest code.
+
+    Returns:
+        float64 [sub-blocks].
+    """
+    least = np.empty(x.shape[0])
+    for row in range(x.shape[0]):
+        values, weights = x[row], w[row]
+        low, high = min(0.0, values.min()), values.max()
+        best = (weights * (values - low) ** 2).sum() if high <= low else np.inf
+        for k in range(720 if high > low else 0):
+            spread, below = 0.8 + (k // 12) / 60, (k % 12) / 11
+            d = (high - low) / (highest * spread)
+            m = max(0.0, d * highest * (spread - 1) * below - low)
+            error = np.inf
+            while True:
+                sums = np.zeros(5)
+                found = 0.0
+                for i in range(values.size):
+                    q = min(max(np.rint((values[i] + m) / d), 0.0), highest)
+                    found += weights[i] * (values[i] + m - d * q) ** 2
+                    sums += weights[i] * np.array([1.0, q, q * q, values[i], q * values[i]])
+                if not found < error * (1 - 1e-12):
+                    break
+                error = found
+                one, q1, q2, x1, qx = sums
+                spread_of_codes = one * q2 - q1 * q1
+                if spread_of_codes <= 1e-12 * one * q2:
+                    break
+                d = (one * qx - x1 * q1) / spread_of_codes
+                m = (q1 * qx - q2 * x1) / spread_of_codes
+                if m < 0:
+                    d, m = qx / q2, 0.0
+                if not d > 0:
+                    break
+            best = min(best, error)
+        least[row] = best
+    return least

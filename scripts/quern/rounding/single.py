@@ -11,12 +11,12 @@ _ZERO = F(0)
 
 
 @njit(**STRICT)
-def round_rows(values, importances, span, share, squares, size, levels, below, grid, scales, codes):
+def round_rows(values, importances, span, share, bare, size, levels, below, grid, scales, codes):
     """Round rows, block by block.
 
     Args:
         values: float32 [rows, columns], finite.
-        importances, span, share, squares: as for `blocks.weigh`.
+        importances, span, share, bare: as for `blocks.weigh`.
         size: weights in a block.
         levels: (lowest, highest, cells), as for `exact.best_scale`.
         below: from `lanes.codes_of`.
@@ -31,7 +31,7 @@ def round_rows(values, importances, span, share, squares, size, levels, below, g
     x, w = np.empty(2 * size, np.float32), np.empty(2 * size, np.float32)
     for row in range(values.shape[0]):
         of_row, codes_of_row = values[row], codes[row]
-        weigh(of_row, importances, span, share, squares, weights)
+        weigh(of_row, importances, span, share, bare, weights)
         for block in range(scales.shape[1]):
             first = block * size
             unit = largest(of_row, first, size)
