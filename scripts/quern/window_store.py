@@ -28,6 +28,7 @@ class WindowStore:
     def __init__(self, path: Path, h5: h5py.File):
         self.path, self._h5 = path, h5
         self.attributes = {k: _plain(v) for k, v in h5.attrs.items()}
+        self._rows = {n: d for n, d in h5.items() if n != "extra"}  # to look up once
 
     def __enter__(self):
         return self
@@ -137,7 +138,7 @@ class WindowStore:
         return found or cls.create(partial_path(output), rows, datasets, attributes)
 
     def _resized(self, rows: int) -> "WindowStore":
-        data = {n: d for n, d in self._h5.items() if n not in ("done", "extra")}
+        data = {n: d for n, d in self._rows.items() if n != "done"}
         new = WindowStore.create(
             self.path.with_name(f".{self.path.name}.resized"),
             rows,
@@ -174,20 +175,20 @@ class WindowStore:
     @property
     def done(self) -> np.ndarray:
         """Whether each window is complete, bool [rows]."""
-        return self._h5["done"][:].astype(bool)
+        return self._rows["done"][:].astype(bool)
 
     def write(self, window: int, start: int = 0, **arrays: np.ndarray) -> None:
         """Write arrays into a window's rows, from position `start` of each row."""
         for name, array in arrays.items():
             if np.ndim(array) == 0:
-                self._h5[name][window] = array
+                self._rows[name][window] = array
             else:
-                self._h5[name][window, start : start + len(array)] = array
+                self._rows[name][window, start : start + len(array)] = array
 
     def commit(self, window: int) -> None:
         """Declare a window complete, after its data is in the file."""
         self._h5.flush()
-        self._h5["done"][window] = 1
+        self._rows["done"][window] = 1
         self._h5.flush()
 
     def read(self, name: str, window: int, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -196,26 +197,26 @@ class WindowStore:
         Raises:
             QuernError: the window is not complete.
         """
-        if not self._h5["done"][window]:
+        if not self._rows["done"][window]:
             raise QuernError(f"{self.path} does not hold window {window}.")
-        return self._h5[name][window, start:stop]
+        return self._rows[name][window, start:stop]
 
     def stored_rows(self, name: str, window: int, start: int, stop: int) -> StoredRows:
         """Rows `start` to `stop` - 1 of a window, read when they are sliced, by any thread."""
-        if not self._h5["done"][window]:
+        if not self._rows["done"][window]:
             raise QuernError(f"{self.path} does not hold window {window}.")
-        data = self._h5[name]
+        data = self._rows[name]
         row = int(np.prod(data.shape[2:]))
         first = (window * data.shape[1] + start) * row * data.dtype.itemsize
         return StoredRows(self.path, data.id.get_offset() + first, data.dtype, stop - start, row)
 
     def dtype(self, name: str) -> np.dtype:
         """The dtype of a dataset."""
-        return self._h5[name].dtype
+        return self._rows[name].dtype
 
     def bytes_per(self, positions: int) -> float:
         """Bytes on disk for each of a window's `positions`."""
-        rows = [d for n, d in self._h5.items() if n not in ("done", "extra")]
+        rows = [d for n, d in self._rows.items() if n != "done"]
         return sum(d.dtype.itemsize * int(np.prod(d.shape[1:])) for d in rows) / positions
 
     def extra(self, name: str) -> np.ndarray | None:
@@ -224,7 +225,7 @@ class WindowStore:
 
     def rows(self, name: str) -> np.ndarray:
         """All complete windows of a dataset, in order: [windows, ...]."""
-        return self._h5[name][:][self.done]
+        return self._rows[name][:][self.done]
 
 
 def partial_path(output: Path) -> Path:
