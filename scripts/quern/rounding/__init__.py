@@ -43,7 +43,7 @@ ROW = -1
 _F = np.float32
 _NONE = np.zeros(0, np.float32), np.zeros(0, np.int64)
 _ALMOST = 1 - 1e-4  # a scale at which nothing is clamped yet
-_TOGETHER = 1 << 18  # weights that one thread takes at once
+_TOGETHER = 1 << 20  # weights that one thread takes at once
 
 
 @dataclass(frozen=True)
