@@ -56,6 +56,8 @@ class Rule:
     being (multiple, power). That is llama.cpp's choice for the types that it searches
     (ggml/src/ggml-quants.c); Q8_0 and the ternary types follow Q4_0.
 
+    The rest is for `exact` and `cumulative`; types with minima need none of it.
+
     Attributes:
         shared: how many scales are tried first where nothing is clamped.
         clamped: how many above, and how far up, in levels. For tables, which are not searched
