@@ -81,7 +81,8 @@ def rows_of(kind, repeat, weights):
     }
     least = {draw: optimum(kind, *scored[draw]) for draw in DRAWS}
     makers = {"ggml": lambda v, i: llama.quantize_rows(kind, v, i)}
-    for name in filter(lambda name: rounding.covers(name, kind), rounding.ROUNDINGS):
+    names = (*rounding.PROPOSALS, "exact")  # `importance` is that search with other weights
+    for name in filter(lambda name: rounding.covers(name, kind), names):
         makers[name] = lambda v, i, name=name: rounding.round_rows(kind, name, v, i)
     found, peer = [], None
     for name, make in makers.items():

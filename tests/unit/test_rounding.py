@@ -21,9 +21,11 @@ LINES = {  # the error at most, over ggml's and over that of lines that no facto
 }  # fmt: skip
 
 
-def weights_of(kind, values, importances):
+def weights_of(kind, values, importances, rounding_name="exact"):
     """The weights that `Rule` describes, float64."""
     rule, x = RULES[kind], values.astype(np.float64)
+    if rounding_name == "importance":
+        return np.broadcast_to(1.0 if importances is None else importances, x.shape)
     if importances is None:
         spread, power = rule.bare
         rms = np.sqrt((x.reshape(-1, 32) ** 2).mean(1))
@@ -35,11 +37,11 @@ def weights_of(kind, values, importances):
     return importances * np.sqrt(np.repeat(variance, span).reshape(x.shape) + x**2)
 
 
-def errors_of(kind, values, importances, raw):
-    """Weighted squared error of each block, and of the best that the scale as float16 allows."""
+def errors_of(kind, values, importances, raw, rounding_name="exact"):
+    """Weighted squared error of each block."""
     x, size = values.astype(np.float64), LAYOUTS[kind].weights
-    d = (x - llama.dequantize_rows(kind, raw)) ** 2 * weights_of(kind, values, importances)
-    return d.reshape(-1, size).sum(1)
+    w = weights_of(kind, values, importances, rounding_name)
+    return ((x - llama.dequantize_rows(kind, raw)) ** 2 * w).reshape(-1, size).sum(1)
 
 
 def free_errors(kind, values, importances, raw):
@@ -175,6 +177,28 @@ def test_exact_is_never_much_worse_than_the_others(kind, with_importances):
             power = weights_of(kind, values, importances) * values.astype(np.float64) ** 2
             room = power.reshape(len(ours), -1).sum(1) * 2.0**-22
             assert (ours <= theirs * 1.001 + room).all()
+
+
+@pytest.mark.parametrize("with_importances", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_importance_alone_is_the_weight_of_importance(kind, with_importances):
+    values, importances = some_values((64, 1024), "t4", seed=5)
+    importances = importances if with_importances else None
+    found = {
+        name: errors_of(
+            *(kind, values, importances),
+            rounding.round_rows(kind, name, values, importances),
+            rounding_name="importance",
+        )
+        for name in ("importance", "exact")
+    }
+    same = RULES[kind].span == 0 if with_importances else RULES[kind].bare[1] == 0
+    assert found["importance"].sum() <= found["exact"].sum() * (1 if same else 0.999)
+    if kind in SINGLE and kind != "Q8_0":  # whose float16 scale costs more than that
+        w = weights_of(kind, values, importances, "importance").reshape(-1, LAYOUTS[kind].weights)
+        x = values.astype(np.float64).reshape(w.shape)
+        best = reference.least_errors(x, w, levels_of(kind))
+        assert found["importance"].sum() <= best.sum() * (1 + 1e-4)
 
 
 EDGES = {

@@ -9,7 +9,7 @@ by hand in `lanes` and `offset_lanes`, by means of `vectors`.
 
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,8 @@ from . import joint, offset, proposals, single
 from .lanes import cells_of, codes_of
 from .vectors import LANES
 
-ROUNDINGS = ("cumulative", "gradient", "exact")
+PROPOSALS = ("cumulative", "gradient")
+ROUNDINGS = (*PROPOSALS, "exact", "importance")
 ROW = -1
 _F = np.float32
 _NONE = np.zeros(0, np.float32), np.zeros(0, np.int64)
@@ -54,7 +55,8 @@ class Rule:
     the mean square of `span` weights (`ROW` for the row), or the plain importance where `span` is
     0. Without, it is a power of |x| plus a multiple of the root mean square of 32 weights, `bare`
     being (multiple, power). That is llama.cpp's choice for the types that it searches
-    (ggml/src/ggml-quants.c); Q8_0 and the ternary types follow Q4_0.
+    (ggml/src/ggml-quants.c); Q8_0 and the ternary types follow Q4_0. The rounding `importance` leaves
+    the values out of it: the weight is the importance, or 1 without an imatrix.
 
     The rest is for `exact` and `cumulative`; types with minima need none of it.
 
@@ -98,7 +100,7 @@ RULES = {
 
 def covers(rounding: str, kind: str) -> bool:
     """Whether a type can be rounded so; the proposals say nothing of types with minima."""
-    return kind in RULES and (rounding == "exact" or not LAYOUTS[kind].minima)
+    return kind in RULES and not (rounding in PROPOSALS and LAYOUTS[kind].minima)
 
 
 def _is_table(levels: np.ndarray) -> bool:
@@ -189,6 +191,8 @@ def round_rows(
 def _round(kind, rounding, values, importances) -> np.ndarray:
     """Round some rows; the bytes, uint8 [rows, bytes of a row]."""
     layout, rule = LAYOUTS[kind], RULES[kind]
+    if rounding == "importance":
+        rule = replace(rule, span=0, bare=(0, 0))
     rows, columns = values.shape
     blocks = columns // layout.weights
     lowest, highest = _bounds(kind)
@@ -207,7 +211,7 @@ def _round(kind, rounding, values, importances) -> np.ndarray:
             values, *weighing, size, highest, _F(layout.factors[1]),
             scales, factors, min_scales, min_factors, codes,
         )  # fmt: skip
-    elif rounding != "exact":
+    elif rounding in PROPOSALS:
         gradient = rounding == "gradient"
         proposals.round_rows(
             values, *weighing, size, levels, below, layout.levels[-int(highest - lowest) - 1 :],
