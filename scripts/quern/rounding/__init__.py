@@ -55,8 +55,8 @@ class Rule:
     the mean square of `span` weights (`ROW` for the row), or the plain importance where `span` is
     0. Without, it is a power of |x| plus a multiple of the root mean square of 32 weights, `bare`
     being (multiple, power). That is llama.cpp's choice for the types that it searches
-    (ggml/src/ggml-quants.c); Q8_0 and the ternary types follow Q4_0. The rounding `importance` leaves
-    the values out of it: the weight is the importance, or 1 without an imatrix.
+    (ggml/src/ggml-quants.c); Q8_0 and the ternary types follow Q4_0. The rounding `importance`
+    leaves the values out of it: the weight is the importance, or 1 without an imatrix.
 
     The rest is for `exact` and `cumulative`; types with minima need none of it.
 
