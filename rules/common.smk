@@ -194,6 +194,11 @@ def corpus_sources(wildcards):
     )
 
 
+def corpus_chat_template(wildcards):
+    """The option that keeps conversations as they are, where a chat template renders them."""
+    return "--chat-template" if config["corpora"][wildcards.corpus]["chat_template"] else ""
+
+
 def token_settings(wildcards):
     """How a part is tokenized, besides what its corpus says."""
     return {"code": code("tokens.py"), "options": token_options(wildcards)}

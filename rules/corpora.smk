@@ -54,6 +54,7 @@ rule corpus:
     params:
         settings=corpus_settings,
         sources=corpus_sources,
+        chat_template=corpus_chat_template,
         folder=subpath(output.facts, parent=True),
     shell:
         "python {input.script:q}"
@@ -63,6 +64,7 @@ rule corpus:
         " --order {params.settings[settings][order]}"
         " --near-duplicates {params.settings[settings][near_duplicates]}"
         " --similarity {params.settings[settings][similarity]}"
+        " {params.chat_template}"
         " --output {params.folder:q}"
         " --log {log:q}"
 

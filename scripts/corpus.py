@@ -19,6 +19,7 @@ def main(arguments):
         order=arguments.order,
         near_duplicates=arguments.near_duplicates,
         similarity=arguments.similarity,
+        chat_template=arguments.chat_template,
     )
     corpora.build(found, arguments.output, settings)
 
@@ -46,6 +47,11 @@ if __name__ == "__main__":
     )
     p.add_argument(
         "--similarity", type=float, default=0.7, help="share of n-grams that makes them near"
+    )
+    p.add_argument(
+        "--chat-template",
+        action="store_true",
+        help="keep who says what in conversations, for tokens.py --chat-template",
     )
     p.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where to write")
     stage.run(main, p.parse_args())

@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from . import QuernError, gguf_files
+from . import QuernError, conversations, gguf_files
 
 KEY = "tokenizer.chat_template"
 
@@ -54,7 +54,9 @@ class ChatTemplate:
         return hashlib.sha256(self.source.encode()).hexdigest()
 
     def renderer(self):
-        """A function of a text that gives it as a user's message, ready for the model's answer.
+        """A function of a document that gives it as the model sees it in use.
+
+        That is a conversation, or a user's message; the model's answer begins where it is next.
 
         Templates are others' programs: they run in Jinja's sandbox, with what the `transformers`
         library gives them besides (tojson, raise_exception, strftime_now, break and continue).
@@ -73,10 +75,11 @@ class ChatTemplate:
             raise self._fails(error) from None
 
         def render(text: str) -> str:
+            messages = conversations.messages(text)
             try:
                 return template.render(
-                    messages=[{"role": "user", "content": text}],
-                    add_generation_prompt=True,
+                    messages=messages,
+                    add_generation_prompt=messages[-1]["role"] != "assistant",
                     bos_token=self.bos_token,
                     eos_token=self.eos_token,
                 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from . import QuernError, corpus_report, files
+from . import QuernError, conversations, corpus_report, files
 from .overlap import Match, Overlap
 from .sources import Source, documents
 from .spool import Spool
@@ -39,6 +39,8 @@ class Settings:
             they are shuffled. (Random windows are cut later, from tokens.)
         near_duplicates: `report` or `remove` those documents of the pool.
         similarity: the share of n-grams from which on two documents are near-duplicates.
+        chat_template: whether documents will be rendered through one; then conversations stay
+            packed, and otherwise their messages are put one after the other.
     """
 
     evaluation_characters: int = 300_000
@@ -46,6 +48,7 @@ class Settings:
     order: str = "shuffled"
     near_duplicates: str = "report"
     similarity: float = 0.7
+    chat_template: bool = False
 
 
 def build(sources: list[Source], directory: Path, settings: Settings) -> dict:
@@ -65,7 +68,7 @@ def build(sources: list[Source], directory: Path, settings: Settings) -> dict:
     """
     _check(sources)
     with Spool(directory, settings.seed) as spool:
-        read = _gather(sources, spool)
+        read = _gather(sources, spool, settings)
         entries = spool.entries()
         kept, repeated = _shuffled(entries)
         part = _split(entries, kept, sources, settings.evaluation_characters)
@@ -92,12 +95,13 @@ def _check(sources: list[Source]) -> None:
         raise bare[0].fails("it has no weight, but others have; give every source one, or none")
 
 
-def _gather(sources: list[Source], spool: Spool) -> list[int]:
+def _gather(sources: list[Source], spool: Spool, settings: Settings) -> list[int]:
     """Spool every document; return how many each source has."""
     read = [0] * len(sources)
     with tqdm(unit="B", unit_scale=True, desc="read", disable=None) as bar:
         for number, source in enumerate(sources):
             for text in documents(source):
+                text = text if settings.chat_template else conversations.plain(text)
                 bar.update(spool.add(number, text))
                 read[number] += 1
     return read

@@ -42,8 +42,10 @@ class DataSourcePluginBase(ABC):
         be the same every time. Fewer records than asked for mean that there are no more.
         """
 
-    def get_content(self, record: dict) -> str | None:
-        """The text of a record; None or empty where it has none, and the record is left out.
+    def get_content(self, record: dict) -> str | list[dict] | None:
+        """The text of a record, or a list of messages, each with `role` and `content`.
+
+        None or empty where it has none; the record is left out.
 
         Raises:
             LookupError: the record has nothing at the path that `schema` gives.

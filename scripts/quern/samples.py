@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import QuernError, plugin_base
-from .sources import Source, text_of
+from .sources import Source, packed, text_of
 
 log = logging.getLogger("quern.samples")
 
@@ -124,6 +124,8 @@ def _content(source: Source, plugin, record, number: int) -> str:
             raise source.fails(f"{where} has {error}") from None
     if text is None:
         return ""
+    if isinstance(text, list):
+        return packed(source, text, f"what get_content gave for {where}")
     if not isinstance(text, str):
         raise source.fails(f"get_content gave {type(text).__name__}, not text, for {where}")
     return text

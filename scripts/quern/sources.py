@@ -23,7 +23,7 @@ from pathlib import Path
 
 import zstandard
 
-from . import QuernError, files
+from . import QuernError, conversations, files
 from .plugin_base import at_path
 
 log = logging.getLogger("quern.sources")
@@ -166,6 +166,8 @@ def paths(source: Source) -> list[Path]:
 def documents(source: Source) -> Iterator[str]:
     """The documents of a source, stripped of surrounding white space; empty ones left out.
 
+    Conversations are packed, see `conversations`.
+
     Raises:
         QuernError: no file matches, a file is damaged or not UTF-8, a record lacks the field, the
             source must be fetched first, or there is no text at all.
@@ -275,10 +277,10 @@ def _text_documents(source: Source, path: Path) -> Iterator[str]:
 
 
 def text_of(source: Source, record, where: str) -> str:
-    """The text of a record; empty where it is null.
+    """The text of a record, or its messages, packed; empty where it is null.
 
     Raises:
-        QuernError: the record has no such field, or it is not text.
+        QuernError: the record has no such field, or it is neither text nor a list of messages.
     """
     try:
         value = at_path(record, source.field)
@@ -286,9 +288,23 @@ def text_of(source: Source, record, where: str) -> str:
         raise source.fails(f"{where} has {error}") from None
     if value is None:
         return ""
+    if isinstance(value, list):
+        return packed(source, value, f"field {source.field} in {where}")
     if not isinstance(value, str):
         raise source.fails(f"field {source.field} in {where} is {type(value).__name__}, not text")
     return value
+
+
+def packed(source: Source, messages: list, where: str) -> str:
+    """A conversation as one text.
+
+    Raises:
+        QuernError: the messages are something else.
+    """
+    try:
+        return conversations.pack(messages)
+    except ValueError as error:
+        raise source.fails(f"{where} is a list, but no conversation: {error}") from None
 
 
 def _json_documents(source: Source, path: Path) -> Iterator[str]:

@@ -97,6 +97,29 @@ def test_a_mixed_pool_in_random_windows(house):
     assert house.would_run(target) == {"corpus": 1, "tokens": 1}
 
 
+def test_conversations_through_a_chat_template(house):
+    turns = [
+        [{"role": "user", "content": f"{i}?"}, {"role": "tool", "content": "x" * 300}]
+        for i in range(60)
+    ]
+    pd.DataFrame({"turns": turns}).to_parquet(house.folder / "input/set/train.parquet")
+    write_model(
+        house.folder / "input/tiny.gguf",
+        chat_template="{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}",
+    )
+    target = "results/tiny/tokens/topics.pool.json"
+    talks = SET | {"field": "turns"}
+    house.configure(config(talks, chat_template=True))
+    assert house.run(target) == {"fetch": 1, "corpus": 1, "model": 1, "tokens": 1}
+    facts = json.loads((house.folder / target).read_text())
+    documents = pd.read_csv(house.folder / "results/corpora/topics/documents.csv")
+    assert facts["chat_template"]["text"].startswith("{% for m in messages %}")
+    # BOS and a token a byte, < for what begins a role and > for what ends it.
+    assert facts["tokens"] == 1 + documents.bytes[documents.part == "pool"].sum()
+    house.configure(config(talks))
+    assert house.would_run(target) == {"corpus": 1, "tokens": 1}
+
+
 def test_a_source_that_is_wrong_is_a_sentence(house):
     house.configure(config(MAIL | {"languages": []}))
     assert "config" in house.snakemake("-n", TARGET).stdout

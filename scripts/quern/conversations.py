@@ -1,0 +1,52 @@
+"""Conversations as documents: the messages of one packed into a text, and had back from it.
+
+A document is a text wherever it goes. In that of a conversation, each message begins with the role
+of who speaks, between two control characters that no prose holds.
+"""
+
+import re
+
+_BEGIN, _END = "\x02", "\x03"
+_MARK = re.compile(f"{_BEGIN}([^{_BEGIN}{_END}]*){_END}")
+_KEYS = (("role", "content"), ("from", "value"))  # as chat templates want it, and ShareGPT's
+_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant"}
+
+
+def pack(messages: list) -> str:
+    """A conversation as one text; empty where no message has any content.
+
+    Args:
+        messages: dictionaries with `role` and `content`, or with `from` and `value`.
+
+    Raises:
+        ValueError: one is something else; its text says which and what.
+    """
+    packed, empty = [], True
+    for number, message in enumerate(messages):
+        known = message if isinstance(message, dict) else {}
+        keys = next((keys for keys in _KEYS if keys[0] in known and keys[1] in known), None)
+        if keys is None:
+            has = ", ".join(map(str, known)) or type(message).__name__
+            raise ValueError(f"message {number} has no role and content; it has {has}")
+        role, content = (known[key] for key in keys)
+        if not isinstance(role, str) or not isinstance(content, str | None):
+            kind = type(content if isinstance(role, str) else role).__name__
+            raise ValueError(f"message {number} has a role or content of type {kind}, not text")
+        content = (content or "").replace(_BEGIN, "").replace(_END, "")
+        empty = empty and not content.strip()
+        packed.append(f"{_BEGIN}{_ROLES.get(role, role)}{_END}{content}")
+    return "" if empty else "".join(packed)
+
+
+def messages(text: str) -> list[dict[str, str]]:
+    """The messages of a document, with `role` and `content`; a plain one is one of the user's."""
+    first, *rest = _MARK.split(text)
+    found = [{"role": r, "content": c} for r, c in zip(rest[::2], rest[1::2], strict=True)]
+    return [{"role": "user", "content": first}, *found] if first or not found else found
+
+
+def plain(text: str) -> str:
+    """A document without its roles: the contents of its messages, an empty line between them."""
+    if _BEGIN not in text:
+        return text
+    return "\n\n".join(filter(None, (m["content"].strip() for m in messages(text))))

@@ -1,0 +1,150 @@
+"""Conversations: from every kind of source, through a chat template, or as plain text."""
+
+import json
+
+import h5py
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import command
+from models import write_model
+from quern import QuernError, conversations, corpora, gguf_files, raw
+from quern.chat import ChatTemplate
+from quern.sources import Source, documents
+
+PLUGIN = """
+from quern.plugin_base import DataSourcePluginBase
+
+class Talks(DataSourcePluginBase):
+    schema = {"content": "turns"}
+
+    def load_data(self, lang, num_samples=200, skip_samples=0):
+        return [{"turns": [{"from": "human", "value": f"{lang}?"}, {"from": "gpt", "value": "!"}]}]
+"""
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+content = st.text(st.characters(exclude_characters="\x02\x03", exclude_categories=["Cs"]))
+
+
+def talk(i):
+    return [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": f"What is {i} + {i}?\n\nSay why."},
+        {"role": "assistant", "content": f"{2 * i}, since it is twice {i}." + " So it is." * 20},
+    ]
+
+
+def flat(i):
+    return "\n\n".join(message["content"] for message in talk(i))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), content), min_size=1))
+def test_what_is_packed_comes_back(turns):
+    talked = [{"role": role, "content": text} for role, text in turns]
+    packed = conversations.pack(talked)
+    if any(text.strip() for _, text in turns):
+        assert conversations.messages(packed) == talked
+    else:
+        assert packed == ""
+
+
+@given(content)
+def test_a_text_is_a_users_message(text):
+    assert conversations.messages(text) == [{"role": "user", "content": text}]
+    assert conversations.plain(text) == text
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_list_of_messages_in_a_file(tmp_path, ending):
+    records = [{"chat": {"messages": talk(i)}} for i in range(3)]
+    path = tmp_path / f"talks.{ending}"
+    if ending == "parquet":
+        pd.DataFrame(records).to_parquet(path)
+    else:
+        path.write_text("\n".join(map(json.dumps, records)))
+    found = list(documents(Source("s", str(path), field="chat.messages")))
+    assert [conversations.messages(text) for text in found] == [talk(i) for i in range(3)]
+    assert [conversations.plain(text) for text in found] == [flat(i) for i in range(3)]
+
+
+@pytest.mark.parametrize("kind", ["dataset", "plugin"])
+def test_messages_that_are_fetched(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    turns = [{"from": "human", "value": "en?"}, {"from": "gpt", "value": "!"}]
+    path = tmp_path / ("talks" if kind == "dataset" else "talks.py")
+    if kind == "plugin":
+        path.write_text(PLUGIN)
+    else:
+        path.mkdir()
+        (path / "train.jsonl").write_text(json.dumps({"turns": turns}))
+    source = Source("s", str(path), kind=kind, field="turns", plugin_class="Talks", language="en")
+    facts = raw.fetch(raw.with_content(source), tmp_path / "raw")
+    (text,) = documents(Source("s", str(facts), kind="raw"))
+    expected = [{"role": "user", "content": "en?"}, {"role": "assistant", "content": "!"}]
+    assert conversations.messages(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([1], ".*: message 0 has no role and content; it has int"),
+        ([*talk(1), {"role": "user", "text": "a"}], ".*: message 3 has no .*; it has role, text"),
+        (
+            [{"role": "user", "content": [{"type": "image"}]}],
+            "is a list, but .* content of type list, not text",
+        ),
+        ([{"role": 3, "content": "a"}], "is a list, but .* content of type int, not text"),
+        ({"role": "user"}, "is dict, not text"),
+    ],
+)
+def test_a_list_that_is_no_conversation(tmp_path, value, words):
+    (tmp_path / "f.jsonl").write_text(json.dumps({"chat": value}))
+    with pytest.raises(QuernError, match=f"source s: field chat in line 1 of .* {words}"):
+        list(documents(Source("s", str(tmp_path / "f.jsonl"), field="chat")))
+
+
+def test_nothing_said_is_no_document(tmp_path):
+    silent = [{"role": "user", "content": ""}, {"role": "assistant", "content": None}]
+    lines = [json.dumps({"text": value}) for value in (silent, [], talk(1))]
+    (tmp_path / "f.jsonl").write_text("\n".join(lines))
+    assert len(list(documents(Source("s", str(tmp_path / "f.jsonl"))))) == 1
+
+
+def test_an_answer_that_is_given_is_not_asked_for():
+    render = ChatTemplate("m", TEMPLATE).renderer()
+    assert render("Hello") == "<user>Hello\n<assistant>"
+    assert render(conversations.pack(talk(1))).startswith("<system>Be brief.\n<user>What is 1")
+    assert not render(conversations.pack(talk(1))).endswith("<assistant>")
+    assert render(conversations.pack(talk(1)[:2])).endswith("<assistant>")
+
+
+@pytest.mark.parametrize("chat_template", [True, False])
+def test_conversations_become_tokens(tmp_path, chat_template):
+    path = tmp_path / "talks.jsonl"
+    path.write_text("\n".join(json.dumps({"text": talk(i)}) for i in range(60)))
+    settings = corpora.Settings(3000, chat_template=chat_template)
+    corpora.build([Source("s", str(path))], tmp_path / "corpus", settings)
+    model = write_model(tmp_path / "m.gguf", chat_template=TEMPLATE)
+    (tmp_path / "m.json").write_text(json.dumps(gguf_files.model_info(model).as_dict()))
+    result = command(
+        *("tokens", "--model", model, "--info", tmp_path / "m.json"),
+        *("--text", tmp_path / "corpus/pool.txt", "--corpus", tmp_path / "corpus/corpus.json"),
+        *("--documents", tmp_path / "corpus/documents.csv"),
+        *(["--chat-template"] if chat_template else []),
+        *("--output", tmp_path / "t.h5", "--facts", tmp_path / "t.json"),
+    )
+    assert result.returncode == 0, result.stderr
+    with h5py.File(tmp_path / "t.h5") as file:
+        tokens = file["tokens"][:]
+    text = "".join(chr(t) if t < 256 else {257: "e "}.get(t, "") for t in tokens)
+    assert "\x02" not in text and "\x03" not in text
+    table = pd.read_csv(tmp_path / "corpus/documents.csv")
+    count = (table.part == "pool").sum()
+    assert count > 20
+    assert text.count("<assistant>") == (count if chat_template else 0)
+    assert text.count("Be brief.") == count
