@@ -5,6 +5,7 @@ the former. Some architectures then scale, soft-cap or shift the logits (llama.c
 their transform is rebuilt from the metadata, and proved before it is relied on.
 """
 
+import functools
 import hashlib
 import itertools
 import threading
@@ -13,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from . import QuernError, kernels
 from .files import StoredRows
 from .gguf_files import ModelInfo, shards
 
 BLOCK_BYTES = 8 << 20  # of float32 weights multiplied at a time: they stay in the cache
+LEAST_BLOCKS = 8  # so that threads have something to share where the vocabulary is small
 # What ggml makes of the hidden state before the product, by the type of the weights.
 HIDDEN_TYPES = {"F16": np.float16, "BF16": np.uint16, "F32": np.float32}
 
@@ -111,7 +113,7 @@ class OutputMatrix:
         """
         states, out = kernels.to_float32(np.ascontiguousarray(hidden)), out[: len(hidden)]
         n_vocab, n_embd = self.weights.shape
-        step = max(64, BLOCK_BYTES // (4 * n_embd))
+        step = max(64, min(BLOCK_BYTES // (4 * n_embd), -(-n_vocab // LEAST_BLOCKS)))
         scratch = threading.local()
 
         def some(start):
@@ -126,9 +128,15 @@ class OutputMatrix:
                 block += self.bias[columns]
             self.transform.apply(block)
 
-        with threadpool_limits(1, "blas"):
+        with _threadpools().limit(limits=1, user_api="blas"):
             list(pool.map(some, range(0, n_vocab, step)))
         return out
+
+
+@functools.cache
+def _threadpools() -> ThreadpoolController:
+    """Finding the libraries that have threads takes a millisecond."""
+    return ThreadpoolController()
 
 
 def to_hidden_type(hidden: np.ndarray, dtype: type) -> np.ndarray:
