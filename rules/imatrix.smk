@@ -15,11 +15,11 @@ rule imatrix_shard:
         tokens=ancient("results/{model}/tokens/{corpus}.pool.h5"),
         facts="results/{model}/tokens/{corpus}.pool.json",
     output:
-        shard="results/{model}/imatrix/{corpus}/shards/{first}-{last}.h5",
+        shard="results/{model}/imatrix/{corpus}/shards/{shard}.h5",
     log:
-        "results/logs/{model}/imatrix/{corpus}/{first}-{last}.log",
+        "results/logs/{model}/imatrix/{corpus}/{shard}.log",
     benchmark:
-        "results/benchmarks/{model}/imatrix/{corpus}/{first}-{last}.tsv"
+        "results/benchmarks/{model}/imatrix/{corpus}/{shard}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 8
@@ -29,7 +29,7 @@ rule imatrix_shard:
         gpu=0,
     params:
         settings=SHARD,
-        last=shard_end,
+        windows=shard_windows,
         output="--output-weight" if SHARD["output_weight"] else "",
     shell:
         "python {input.script:q}"
@@ -37,8 +37,7 @@ rule imatrix_shard:
         " --info {input.info:q}"
         " --tokens {input.tokens:q}"
         " --n-ctx {params.settings[n_ctx]}"
-        " --from {wildcards.first}"
-        " {params.last}"
+        " {params.windows}"
         " {params.output}"
         " --threads {threads}"
         " --gpus {resources.gpu}"

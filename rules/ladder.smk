@@ -5,6 +5,7 @@ from itertools import count, islice, takewhile
 from quern import files, growth
 
 GROWTH = config["growth"]
+PARTS = 16  # jobs that share a whole pool, whose length is not known before they run
 if GROWTH:
     JUDGE = GROWTH["corpus"] or config["evaluation"]["corpora"][0]
     # Steps are named by all that they measure, the choice by all that decides it.
@@ -20,8 +21,7 @@ if GROWTH:
 
 
 wildcard_constraints:
-    first=r"\d+",
-    last=r"\d+|end",
+    shard=r"\d+-\d+|\d+of\d+",
     windows=r"\d+|all|none",
     step=r"\d+",
     type=r"[A-Z0-9_]+",
@@ -44,19 +44,22 @@ def rung(wildcards):
     return next(islice(rungs(), int(wildcards.step), None))
 
 
-def shard_end(wildcards):
-    """The option that ends a shard, unless it goes to the end of the pool."""
-    return "" if wildcards.last == "end" else f"--to {wildcards.last}"
+def shard_windows(wildcards):
+    """The options for a shard's windows: from one to another, or its part of the pool."""
+    if "of" in wildcards.shard:
+        return f"--part {wildcards.shard.replace('of', '/')}"
+    first, last = wildcards.shard.split("-")
+    return f"--from {first} --to {last}"
 
 
 def shards_of(wildcards):
     """The shards of an imatrix."""
-    cuts = [("0", "end")]
-    if wildcards.windows != "all":
-        windows = int(wildcards.windows)
-        below = takewhile(windows.__gt__, rungs()) if GROWTH else []
-        cuts = growth.shards([*below, windows], config["imatrix"]["shard_windows"])
     folder = f"results/{wildcards.model}/imatrix/{wildcards.corpus}/shards"
+    if wildcards.windows == "all":
+        return [f"{folder}/{part}of{PARTS}.h5" for part in range(1, PARTS + 1)]
+    windows = int(wildcards.windows)
+    below = takewhile(windows.__gt__, rungs()) if GROWTH else []
+    cuts = growth.shards([*below, windows], config["imatrix"]["shard_windows"])
     return [f"{folder}/{first}-{last}.h5" for first, last in cuts]
 
 

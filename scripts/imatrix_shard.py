@@ -1,14 +1,17 @@
 """Collect a shard of an importance matrix. In: GGUF, tokens. Out: sums of squared inputs (HDF5)."""
 
+import argparse
 from pathlib import Path
 
-from quern import imatrix, stage
+from quern import QuernError, imatrix, stage
 from quern.gguf_files import ModelInfo
 from quern.llama import Model
 from quern.windows import read_tokens
 
 
 def main(arguments):
+    if arguments.part and (getattr(arguments, "from"), arguments.to) != (None, None):
+        raise QuernError("--part stands in place of --from and --to; give one or the other.")
     with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
         imatrix.collect(
             model,
@@ -18,8 +21,21 @@ def main(arguments):
             n_ctx=arguments.n_ctx,
             first=getattr(arguments, "from") or 0,
             last=arguments.to,
+            part=arguments.part,
             output=arguments.output_weight,
         )
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """`3/16` as (3, 16)."""
+    number, _, parts = text.partition("/")
+    try:
+        found = int(number), int(parts)
+        if not 1 <= found[0] <= found[1]:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError("not K/N with K from 1 to N") from None
+    return found
 
 
 if __name__ == "__main__":
@@ -34,6 +50,12 @@ if __name__ == "__main__":
         help="include the output matrix, for which each graph is computed to its end",
     )
     stage.add_window_range(p)
+    p.add_argument(
+        "--part",
+        type=part_of,
+        metavar="K/N",
+        help="instead: the K-th of N equal parts of the text's windows",
+    )
     stage.add_compute(p)
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     stage.run(main, p.parse_args())

@@ -290,15 +290,18 @@ def collect(
     n_ctx: int,
     first: int = 0,
     last: int | None = None,
+    part: tuple[int, int] | None = None,
     output: bool = False,
 ) -> int:
     """Collect from windows `first` to `last` - 1, or as far as the text goes, into a shard (HDF5).
 
     Args:
+        part: instead of `first` and `last`: (k, n) for the k-th, from 1, of n equal parts of the
+            text's windows.
         output: include the output matrix, for which the graph must be computed to its end.
 
     Returns:
-        The number of windows; 0 where the text ends before `first`.
+        The number of windows; 0 where the text ends before `first`, or has too few for a part.
 
     Raises:
         QuernError: the text is too short, the tokens are another model's, or an input is NaN or
@@ -306,7 +309,9 @@ def collect(
     """
     tokens.require_tokenizer(info.tokenizer_sha256)
     available = tokens.n_windows(n_ctx)
-    wanted = range(first, min(available, last or available))
+    if part:
+        first, last = ((number * available) // part[1] for number in (part[0] - 1, part[0]))
+    wanted = range(first, available if last is None else min(available, last))
     collector = Collector()
     if wanted:
         windows = tokens.windows(n_ctx, wanted)

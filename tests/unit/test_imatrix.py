@@ -91,11 +91,11 @@ def test_the_first_tensor_that_differs_is_named(made, tmp_path):
 # --- shards ----------------------------------------------------------------------------------
 
 
-def collect(made, shard, first, last, name="dense", output=False):
+def collect(made, shard, first=0, last=None, name="dense", n_ctx=64, **options):
     info = gguf_files.model_info(made / f"{name}.gguf")
     tokens = windows.read_tokens(made / f"{name}.h5")
     with Model(made / f"{name}.gguf", threads=2) as model:
-        imatrix.collect(model, info, tokens, shard, n_ctx=64, first=first, last=last, output=output)
+        imatrix.collect(model, info, tokens, shard, n_ctx=n_ctx, first=first, last=last, **options)
     return shard
 
 
@@ -138,6 +138,32 @@ def test_a_shard_takes_what_the_pool_still_has(made, tmp_path):
     merged = imatrix.merge(shards, "text/pool", asked=count + 90)
     assert merged.matrix.chunks == count and merged.exhausted
     assert not imatrix.merge(shards[:1], "text/pool", asked=count - 2).exhausted
+
+
+@pytest.mark.parametrize("parts", [3, 30])
+def test_parts_of_the_pool_are_all_of_it(made, tmp_path, parts):
+    count = windows.read_tokens(made / "dense.h5").n_windows(2048)
+    assert 3 < count < 30
+    shards = [
+        collect(made, tmp_path / f"{k}.h5", part=(k, parts), n_ctx=2048)
+        for k in range(1, parts + 1)
+    ]
+    sizes = [imatrix.read_shard(shard)[2]["windows"] for shard in shards]
+    assert max(sizes) - min(sizes) <= 1
+    merged = imatrix.merge(shards, "text/pool").matrix
+    whole = imatrix.merge([collect(made, tmp_path / "whole.h5", n_ctx=2048)], "text/pool").matrix
+    assert merged.chunks == whole.chunks == count
+    for name, sums in whole.sums.items():
+        assert (sums.astype(np.float32) == merged.sums[name].astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("part", ["0/4", "5/4", "3", "a/b"])
+def test_a_part_that_is_none(tmp_path, part):
+    result = command(
+        *("imatrix_shard", "--model", "m", "--info", "i", "--tokens", "t", "--output", "o"),
+        *("--part", part),
+    )
+    assert result.returncode == 2 and "not K/N with K from 1 to N" in result.stderr
 
 
 def test_shards_that_do_not_fit_are_refused(made, tmp_path):

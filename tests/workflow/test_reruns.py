@@ -1,6 +1,7 @@
 """Only stale targets run again, and all of them."""
 
 import copy
+import json
 import os
 import re
 import time
@@ -56,6 +57,22 @@ def test_a_second_run_has_nothing_to_do(house):
 def test_the_same_results_in_a_moved_folder(house):
     """The copy is a move: nothing is stale."""
     assert house.would_run() == {}
+
+
+def test_a_whole_pool_is_collected_in_parts(house):
+    house.configure(changed(imatrix__windows=None))
+    assert house.would_run()["imatrix_shard"] == 16
+    target = "results/tiny/imatrix/topics.gguf"
+    assert house.run(target) == {"imatrix_shard": 16, "imatrix": 1, "imatrix_of_corpus": 1}
+    reader = gguf.GGUFReader(house.folder / target)
+    tokens = json.loads((house.folder / "results/tiny/tokens/topics.pool.json").read_text())
+    windows = tokens["tokens"] // CONFIG["imatrix"]["n_ctx"]
+    assert reader.fields["imatrix.chunk_count"].contents() == windows > 16
+    assert house.would_run(target) == {}
+    (house.folder / "results/tiny/imatrix/topics/shards/3of16.h5").unlink()
+    assert house.would_run(target) == {}  # nobody asks for it again
+    (house.folder / "results/tiny/imatrix/topics/all.gguf").unlink()
+    assert house.would_run("results/tiny/imatrix/topics/all.gguf")["imatrix_shard"] == 1
 
 
 @pytest.mark.parametrize(

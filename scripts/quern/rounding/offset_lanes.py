@@ -26,6 +26,11 @@ TRIAL, MINIMUM, TOTAL, FACTORS = range(4)  # the rows of trials; see `offset_fac
 _FAR = 1e-3  # of s·X: where Σ w·x·q is less, the codes hardly follow the values
 
 
+def _residual(y, low, high):
+    """What rounding to a code adds; `low` and `high` are the ends of the codes, plus MAGIC."""
+    return (y + MAGIC).at_least(low).at_most(high) - MAGIC - y
+
+
 def _fit(builder, x, w, start, count, known, highest, s, o):
     """The line through the values that the codes at s and o have: (error, its s, its o)."""
     power, weight, mean = known
@@ -35,7 +40,7 @@ def _fit(builder, x, w, start, count, known, highest, s, o):
         i = builder.add(start, loop.index)
         value = Vector.spread(builder, x.scalar(i))
         y = value.times_plus(s, o)
-        r = (y + MAGIC).at_least(low).at_most(high) - MAGIC - y
+        r = _residual(y, low, high)
         weighted = Vector.spread(builder, w.scalar(i)) * r
         residual, cross, square = sums
         residual.set(residual.get() + weighted)
@@ -145,7 +150,7 @@ def offset_factors(
             with cgutils.for_range(builder, count) as loop:
                 i = builder.add(start, loop.index)
                 y = Vector.spread(builder, x.scalar(i)).times_plus(s, o)
-                r = (y + MAGIC).at_least(low).at_most(high) - MAGIC - y
+                r = _residual(y, low, high)
                 weighted = Vector.spread(builder, w.scalar(i)) * r
                 error.set(weighted.times_plus(r, error.get()))
             found = error.get() * d * d
