@@ -226,31 +226,33 @@ class Imatrix:
 class Collector:
     """Sums the squared inputs of the products it is shown; inputs shared by several once.
 
+    Even and odd windows may be shown at the same time.
+
+    Args:
+        first: the number of the window whose index is 0.
+
     Attributes:
         halves: what even and odd windows gave.
     """
 
-    def __init__(self):
+    def __init__(self, first: int = 0):
         self.halves = Imatrix(), Imatrix()
-        self._window, self._key, self._squares = 0, None, None
+        self._first, self._shared = first, [(None, None), (None, None)]
 
-    def window(self, number: int) -> None:
-        """Say which window comes next."""
-        self._window = number
-
-    def __call__(self, product: Product) -> None:
+    def __call__(self, index: int, product: Product) -> None:
+        window = self._first + index
+        half = window % 2
         if product.experts:
             sums, counts = _expert_squares(product)
         else:
-            if product.key != self._key:
-                self._key = product.key
-                self._squares = _squares(product.inputs(), product.matrices)
-            sums, counts = self._squares
+            key, squares = self._shared[half]
+            if product.key != key:
+                squares = _squares(product.inputs(), product.matrices)
+                self._shared[half] = product.key, squares
+            sums, counts = squares
         if not np.isfinite(sums).all():
-            raise QuernError(
-                f"the inputs of {product.name} are not finite in window {self._window}."
-            )
-        self.halves[self._window % 2].add(product.name, sums, counts)
+            raise QuernError(f"the inputs of {product.name} are not finite in window {window}.")
+        self.halves[half].add(product.name, sums, counts)
 
 
 def _sums_of_squares(rows: np.ndarray) -> np.ndarray:
@@ -312,7 +314,7 @@ def collect(
     if part:
         first, last = ((number * available) // part[1] for number in (part[0] - 1, part[0]))
     wanted = range(first, available if last is None else min(available, last))
-    collector = Collector()
+    collector = Collector(first)
     if wanted:
         windows = tokens.windows(n_ctx, wanted)
 
@@ -320,9 +322,7 @@ def collect(
             return name.startswith("blk.") or (output and name == OUTPUT)
 
         with tqdm(total=len(windows), unit="window", desc="imatrix", disable=None) as bar:
-            collector.window(wanted[0])
-            for i in model.activations(windows, is_wanted, collector):
-                collector.window(wanted[i] + 1)
+            for _ in model.activations(windows, is_wanted, collector):
                 bar.update()
     attributes = {
         "model_sha256": info.sha256,

@@ -10,6 +10,7 @@ import functools
 import importlib.metadata
 import logging
 import os
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ import numpy as np
 from llama_cpp import _ctypes_extensions
 
 from . import QuernError
+from .streams import END, InTurns
 
 log = logging.getLogger("quern.llama")
 
@@ -33,7 +35,7 @@ TOKENS_PER_UBATCH = 512  # tokens of one graph by default, as in the peer's tool
 LOGITS_BYTES = 96 << 20  # bound on the logits of one decode call
 
 _recent = deque(maxlen=20)  # what llama.cpp said last, for error messages
-_muted = set()  # taps that aborted a graph on purpose, which llama.cpp reports as an error
+_muted = set()  # threads that aborted a graph on purpose, which llama.cpp reports as an error
 _keep = []  # ctypes callbacks must outlive every call that may use them
 
 
@@ -43,7 +45,7 @@ _keep = []  # ctypes callbacks must outlive every call that may use them
 @llama_cpp.llama_log_callback
 def _on_log(level, text, _):
     line = text.decode("utf-8", "replace").rstrip()
-    if line and line.strip(".") and not _muted:
+    if line and line.strip(".") and threading.get_ident() not in _muted:
         _recent.append((level, line))
         log.log({3: logging.WARNING, 4: logging.ERROR}.get(level, logging.INFO), "%s", line)
 
@@ -142,6 +144,7 @@ class Model:
         _start()
         self.path, self.threads, self.gpus = Path(path), threads, gpus
         self.tokens_per_graph = tokens_per_graph or TOKENS_PER_UBATCH
+        self._running = set()
         if not self.path.is_file():
             raise QuernError(f"model {path} does not exist.")
         params = llama_cpp.llama_model_default_params()
@@ -169,6 +172,8 @@ class Model:
         return self
 
     def __exit__(self, *_):
+        for running in self._running:  # contexts must not outlive their model
+            running.close()
         llama_cpp.llama_model_free(self._model)
         self._model = None
 
@@ -219,11 +224,17 @@ class Model:
         """
         n, n_ctx = windows.shape
         together = min(n, self.windows_per_decode(n_ctx, last - first))
-        with _Context(self, n_ctx, together) as context:
-            for start in range(0, n, together):
-                some = windows[start : start + together]
-                for i, position, rows in context.logits(some, first, last):
-                    yield start + i, position, rows
+        whole = (last - first) * self.n_vocab * 4 <= LOGITS_BYTES
+
+        def stream(starts, threads):
+            with _Context(self, n_ctx, together, threads=threads) as context:
+                for start in starts:
+                    some = windows[start : start + together]
+                    for i, position, rows in context.logits(some, first, last):
+                        yield start + i, position, rows
+                    yield END
+
+        return self._in_turns(stream, range(0, n, together), n_ctx, whole)
 
     def hidden_states(
         self, windows: np.ndarray, first: int, last: int, *, with_logits: bool = False
@@ -248,51 +259,81 @@ class Model:
         # One graph per decode call, or one window: then rows come in the order of positions.
         together = max(1, min(n, self.tokens_per_graph // n_ctx))
         together = min(together, self.windows_per_decode(n_ctx, last - first))
-        tap = _OutputTap(logits=with_logits)
-        with _Context(self, n_ctx, together, tap) as context:
-            context.probe(windows[:1][0, 0])
-            tap.learned()
-            for start in range(0, n, together):
-                some = windows[start : start + together]
-                for begin, end in context.parts(some, first, last):
-                    hidden = tap.take()
-                    low, high = max(first, begin), min(last, end)
-                    if low >= high:
-                        continue
-                    rows = [None] * len(some)
-                    if with_logits and end == last:
-                        rows = np.split(context.outputs(len(some) * (high - low)), len(some))
-                    for i, mine in enumerate(np.split(hidden, len(some))):
-                        yield start + i, low, mine, rows[i]
+
+        def stream(starts, threads):
+            tap = _OutputTap(logits=with_logits)
+            with _Context(self, n_ctx, together, tap, threads=threads) as context:
+                context.probe(windows[:1][0, 0])
+                tap.learned()
+                for start in starts:
+                    some = windows[start : start + together]
+                    for begin, end in context.parts(some, first, last):
+                        hidden = tap.take()
+                        low, high = max(first, begin), min(last, end)
+                        if low >= high:
+                            continue
+                        rows = [None] * len(some)
+                        if with_logits and end == last:
+                            rows = np.split(context.outputs(len(some) * (high - low)), len(some))
+                        for i, mine in enumerate(np.split(hidden, len(some))):
+                            yield start + i, low, mine, rows[i]
+                    yield END
+
+        return self._in_turns(stream, range(0, n, together), n_ctx, not with_logits)
 
     def activations(
         self,
         windows: np.ndarray,
         wanted: Callable[[str], bool],
-        collect: Callable[["Product"], None],
+        collect: Callable[[int, "Product"], None],
     ) -> Iterator[int]:
         """Decode windows one by one and show the inputs of matrix products to `collect`.
 
-        The graph stops after the last wanted product, so the output matrix is not computed.
+        The graph stops after the last wanted product, so the output matrix is not computed. Even
+        and odd windows may be at work at the same time, in threads of their own.
 
         Args:
             windows: tokens, int32 [n, n_ctx], BOS already in place.
             wanted: whether the weight of this name is of interest.
-            collect: called with each `Product`, whose arrays are valid only during the call.
+            collect: called with a window's index and each `Product`, whose arrays are valid only
+                during the call.
 
         Yields:
-            The index of each window that is done.
+            The index of each window that is done, in order.
         """
-        tap = _Tap(wanted, collect)
         n_ctx = windows.shape[1]
-        with _Context(self, n_ctx, 1, tap, self.tokens_per_graph) as context:
-            context.probe(windows[:1][0, 0])
-            tap.learned()
-            for i in range(len(windows)):
-                # Every position asks for logits: otherwise the last layer's rows are pruned.
-                for _ in context.parts(windows[i : i + 1], 0, n_ctx):
-                    tap.end_of_graph()
-                yield i
+
+        def stream(numbers, threads):
+            tap = _Tap(wanted, collect)
+            with _Context(self, n_ctx, 1, tap, self.tokens_per_graph, threads) as context:
+                context.probe(windows[:1][0, 0])
+                tap.learned()
+                for i in numbers:
+                    tap.window = i
+                    # Every position asks for logits: otherwise the last layer's rows are pruned.
+                    for _ in context.parts(windows[i : i + 1], 0, n_ctx):
+                        tap.end_of_graph()
+                    yield i
+                    yield END
+
+        return self._in_turns(stream, range(len(windows)), n_ctx, True)
+
+    def _in_turns(self, stream, groups: range, n_ctx: int, fits: bool) -> Iterator:
+        """The items of `stream(groups, threads)`, from two contexts at once where that is faster.
+
+        Two with half of the threads each wait less for each other's threads than one with all. It
+        is not done where logits do not fit (`fits`) or windows are long, for want of memory.
+        """
+        two = fits and n_ctx <= TOKENS_PER_BATCH and len(groups) > 1
+        count = 2 if two and self.threads % 2 == 0 and not self.gpus else 1
+        streams = [stream(groups[k::count], self.threads // count) for k in range(count)]
+        running = InTurns(streams, len(groups))
+        self._running.add(running)
+        try:
+            yield from running
+        finally:
+            running.close()
+            self._running.discard(running)
 
 
 class _Context:
@@ -309,6 +350,7 @@ class _Context:
         n_seq: int,
         tap: "_Tap | _OutputTap | None" = None,
         width: int = TOKENS_PER_BATCH,
+        threads: int = 1,
     ):
         self.model, self.n_ctx, self.n_seq, self._tap = model, n_ctx, n_seq, tap
         self._width = n_ctx if n_seq > 1 else min(n_ctx, width)
@@ -317,7 +359,7 @@ class _Context:
         params.n_seq_max = n_seq
         params.n_batch = self._width * n_seq
         params.n_ubatch = min(model.tokens_per_graph, params.n_batch)
-        params.n_threads = params.n_threads_batch = model.threads
+        params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
         params.offload_kqv = params.op_offload = bool(model.gpus)
         if tap:
@@ -500,13 +542,13 @@ class _Tap:
     kept and raised again outside llama.cpp.
     """
 
-    def __init__(self, wanted: Callable[[str], bool], collect: Callable[[Product], None]):
+    def __init__(self, wanted: Callable[[str], bool], collect: Callable[[int, Product], None]):
         lib = _ggml_base()
         _check_layout()
         self._op_name = functools.cache(lambda op: lib.ggml_op_name(op).decode())
         self._wanted, self._collect = functools.cache(wanted), collect
         self._last = self._seen = self._error = None
-        self._graph = 0
+        self._graph = self.window = 0
         self.discards_logits = self.at_end = self.aborted = False
         self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._on_tensor)
         self.abort = llama_cpp.ggml_abort_callback(lambda _: self.aborted)
@@ -525,7 +567,7 @@ class _Tap:
         if self._seen is None:
             raise QuernError("the model computes no matrix product of the wanted weights.")
         self._seen, self.aborted = None, False
-        _muted.discard(self)
+        _muted.discard(threading.get_ident())
         self._graph += 1
 
     def _name(self, tensor: _Tensor) -> str | None:
@@ -550,11 +592,11 @@ class _Tap:
                 return False
             if ask:
                 return name is not None
-            self._collect(Product(name, self._graph, tensor))
+            self._collect(self.window, Product(name, self._graph, tensor))
             self._seen = name
             if name == self._last and self.at_end:
                 self.aborted = True
-                _muted.add(self)
+                _muted.add(threading.get_ident())
                 return True
             return name != self._last
         except BaseException as error:  # ctypes would print it and go on

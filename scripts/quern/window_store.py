@@ -59,6 +59,7 @@ class WindowStore:
                 h5.create_dataset(f"extra/{name}", data=array)
             for name, (shape, dtype) in (datasets | {"done": ((), np.uint8)}).items():
                 plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                plan.set_obj_track_times(False)  # the same results are the same bytes
                 plan.set_layout(h5py.h5d.CONTIGUOUS)
                 plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
                 if name != "done":  # its zeros are never read, so none are written

@@ -29,7 +29,7 @@ def test_expert_sums_agree_with_a_loop(seed, experts, tokens, shared):
     ids = np.array([rng.permutation(experts)[:used] for _ in range(tokens)])
     inputs = rng.standard_normal((tokens, 1 if shared else used, 8)).astype(np.float32)
     collector = Collector()
-    collector(Product("e", inputs, 0, ids, experts, experts))
+    collector(0, Product("e", inputs, 0, ids, experts, experts))
     sums, counts = np.zeros((experts, 8)), np.zeros(experts)
     for token in range(tokens):
         for slot in range(used):
@@ -45,7 +45,7 @@ def test_ten_million_rows_lose_nothing():
     rows = np.full((1, 100_000, 1), 1.1, np.float32)
     collector = Collector()
     for i in range(100):
-        collector(Product("w", rows, i))
+        collector(0, Product("w", rows, i))
     expected = 1e7 * float(np.float32(1.1)) ** 2
     assert collector.halves[0].sums["w"][0, 0] == pytest.approx(expected, rel=1e-9)
 
@@ -187,13 +187,12 @@ def test_noise_falls_as_the_pool_grows(made, tmp_path):
 
 
 def test_a_nan_stops_the_shard_and_names_tensor_and_window():
-    collector = Collector()
-    collector.window(41)
+    collector = Collector(first=40)
     rows = np.ones((1, 20, 8), np.float32)
-    collector(Product("blk.0.attn_q.weight", rows, 0))
+    collector(1, Product("blk.0.attn_q.weight", rows, 0))
     rows[0, 3, 3] = np.inf
     with pytest.raises(QuernError, match=r"blk\.0\.ffn_up\.weight are not finite in window 41"):
-        collector(Product("blk.0.ffn_up.weight", rows, 1))
+        collector(1, Product("blk.0.ffn_up.weight", rows, 1))
 
 
 # --- other people's files --------------------------------------------------------------------

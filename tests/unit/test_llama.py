@@ -38,6 +38,30 @@ def test_threads_do_not_change_a_bit(made, windows):
     assert (one == all_logits(made / "dense.gguf", windows, 48, 95, threads=2)).all()
 
 
+@pytest.fixture(scope="module")
+def long_windows():
+    """More than one decode takes, so that two contexts share them."""
+    return np.random.default_rng(4).integers(0, 256, (7, 512)).astype(np.int32)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_contexts_side_by_side_do_not_change_a_bit(made, long_windows, threads):
+    one, more = (
+        all_logits(made / "dense.gguf", long_windows, 500, 511, threads=n) for n in (1, threads)
+    )
+    assert (one == more).all()
+    one, more = (collected(made / "moe.gguf", long_windows, threads=n).sums for n in (1, threads))
+    assert all((sums == more[name]).all() for name, sums in one.items())
+
+
+def test_a_model_may_be_closed_in_the_middle(made, long_windows):
+    with llama.Model(made / "dense.gguf", threads=2) as model:
+        taken = [next(model.logits(long_windows, 256, 511))[0] for _ in range(2)]
+        steps = model.hidden_states(long_windows, 256, 511)
+        taken.append(next(steps)[0])
+    assert taken == [0, 0, 0]
+
+
 def test_a_prefix_alone_decides_a_position(made, windows):
     """Causality: what follows a position, and other windows beside it, do not count."""
     changed = windows.copy()
@@ -48,12 +72,13 @@ def test_a_prefix_alone_decides_a_position(made, windows):
     assert abs(before[:, 40:] - after[:, 40:]).max() > 0.5
 
 
-def collected(path, windows, **options):
+def collected(path, windows, threads=2, **options):
     collector = imatrix.Collector()
-    with llama.Model(path, threads=2, **options) as model:
+    with llama.Model(path, threads=threads, **options) as model:
         for _ in model.activations(windows, lambda name: name.startswith("blk."), collector):
             pass
-    return collector.halves[0]
+    even, odd = collector.halves
+    return even + odd
 
 
 def test_the_first_layers_sums_follow_from_the_embeddings(made, windows):

@@ -50,6 +50,17 @@ def test_killed_writers_lose_no_complete_window(tmp_path):
     assert not output.exists()
 
 
+def test_the_same_windows_are_the_same_bytes(tmp_path):
+    for name in "ab":
+        with WindowStore.resume_or_create(tmp_path / name, 3, DATASETS, {"a": 1}) as store:
+            for w in range(3):
+                store.write(w, x=np.full(1000, w))
+                store.commit(w)
+            store.finish(tmp_path / name)
+        time.sleep(1.1)  # HDF5 counts time in seconds
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_a_finished_store_takes_more_windows(tmp_path):
     output = tmp_path / "s.h5"
     for windows in (range(0, 3), range(3, 6)):
