@@ -32,6 +32,7 @@ log = logging.getLogger("quern.llama")
 VERSION = importlib.metadata.version("llama-cpp-python")
 TOKENS_PER_BATCH = 2048  # tokens of one decode call, as in the peer's tools
 TOKENS_PER_UBATCH = 512  # tokens of one graph by default, as in the peer's tools
+SMALL_MODEL = 512 << 20  # bytes of weights up to which two contexts are faster than one
 LOGITS_BYTES = 96 << 20  # bound on the logits of one decode call
 
 _recent = deque(maxlen=20)  # what llama.cpp said last, for error messages
@@ -322,10 +323,12 @@ class Model:
         """The items of `stream(groups, threads)`, from two contexts at once where that is faster.
 
         Two with half of the threads each wait less for each other's threads than one with all. It
-        is not done where logits do not fit (`fits`) or windows are long, for want of memory.
+        is not done where logits do not fit (`fits`) or windows are long, for want of memory, nor
+        for larger models, whose weights would be read twice as often.
         """
-        two = fits and n_ctx <= TOKENS_PER_BATCH and len(groups) > 1
-        count = 2 if two and self.threads % 2 == 0 and not self.gpus else 1
+        small = llama_cpp.llama_model_size(self._model) <= SMALL_MODEL and not self.gpus
+        two = small and fits and n_ctx <= TOKENS_PER_BATCH and len(groups) > 1
+        count = 2 if two and self.threads % 2 == 0 else 1
         streams = [stream(groups[k::count], self.threads // count) for k in range(count)]
         running = InTurns(streams, len(groups))
         self._running.add(running)
