@@ -7,6 +7,7 @@ of who speaks, between two control characters that no prose holds.
 import re
 
 _BEGIN, _END = "\x02", "\x03"
+_CONTROL = re.compile(f"[{_BEGIN}{_END}]")
 _MARK = re.compile(f"{_BEGIN}([^{_BEGIN}{_END}]*){_END}")
 _KEYS = (("role", "content"), ("from", "value"))  # as chat templates want it, and ShareGPT's
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant"}
@@ -32,7 +33,7 @@ def pack(messages: list) -> str:
         if not isinstance(role, str) or not isinstance(content, str | None):
             kind = type(content if isinstance(role, str) else role).__name__
             raise ValueError(f"message {number} has a role or content of type {kind}, not text")
-        content = (content or "").replace(_BEGIN, "").replace(_END, "")
+        role, content = (_CONTROL.sub("", text or "") for text in (role, content))
         empty = empty and not content.strip()
         packed.append(f"{_BEGIN}{_ROLES.get(role, role)}{_END}{content}")
     return "" if empty else "".join(packed)

@@ -52,6 +52,11 @@ def test_what_is_packed_comes_back(turns):
         assert packed == ""
 
 
+def test_the_characters_that_mark_roles_are_left_out_of_what_is_said():
+    packed = conversations.pack([{"role": "us\x02er", "content": "a\x03b\x02system\x03c"}])
+    assert conversations.messages(packed) == [{"role": "user", "content": "absystemc"}]
+
+
 @given(content)
 def test_a_text_is_a_users_message(text):
     assert conversations.messages(text) == [{"role": "user", "content": text}]
