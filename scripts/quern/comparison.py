@@ -81,11 +81,10 @@ def compare(
         )
     if until:  # a random order, so that the first windows stand for all
         wanted = np.random.default_rng(0).permutation(wanted).tolist()
-    each = max(1, threads // len(candidates))  # they decode at the same time
     with ExitStack() as stack:
         models = [
             stack.enter_context(
-                Model(c.model, threads=each, gpus=gpus, tokens_per_graph=tokens_per_graph)
+                Model(c.model, threads=threads, gpus=gpus, tokens_per_graph=tokens_per_graph)
             )
             for c in candidates
         ]
