@@ -36,6 +36,7 @@ def summary(name, sources, settings, read: list[int], duplicates: np.ndarray, wr
         "corpus": name,
         "seed": settings.seed,
         "order": settings.order,
+        "chat_template": settings.chat_template,
         "duplicates_dropped": int(duplicates.sum()),
         "near_duplicates": {
             "similarity": settings.similarity,

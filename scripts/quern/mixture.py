@@ -72,8 +72,14 @@ def plan_of(corpus: dict, part: str, n_ctx: int, template: ChatTemplate | None) 
         n_ctx: tokens per window.
 
     Raises:
-        QuernError: a source with a weight has nothing in the part.
+        QuernError: a source with a weight has nothing in the part, or conversations were kept for a
+            template and there is none.
     """
+    if corpus.get("chat_template") and template is None:
+        raise QuernError(
+            f"corpus {corpus['corpus']} was built with --chat-template, which keeps the roles of "
+            "conversations in the text; give --chat-template here too, or build it without."
+        )
     weights = {}
     for label, source in corpus["sources"].items():
         if source["weight"] is None or source["part"] not in ("", part):

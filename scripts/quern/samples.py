@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import QuernError, plugin_base
-from .sources import Source, packed, text_of
+from .sources import Source, as_text, text_of
 
 log = logging.getLogger("quern.samples")
 
@@ -122,13 +122,7 @@ def _content(source: Source, plugin, record, number: int) -> str:
             text = plugin.get_content(record)
         except LookupError as error:
             raise source.fails(f"{where} has {error}") from None
-    if text is None:
-        return ""
-    if isinstance(text, list):
-        return packed(source, text, f"what get_content gave for {where}")
-    if not isinstance(text, str):
-        raise source.fails(f"get_content gave {type(text).__name__}, not text, for {where}")
-    return text
+    return as_text(source, text, f"what get_content gave for {where}")
 
 
 class _Blamed:

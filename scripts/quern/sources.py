@@ -286,25 +286,23 @@ def text_of(source: Source, record, where: str) -> str:
         value = at_path(record, source.field)
     except LookupError as error:
         raise source.fails(f"{where} has {error}") from None
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return packed(source, value, f"field {source.field} in {where}")
-    if not isinstance(value, str):
-        raise source.fails(f"field {source.field} in {where} is {type(value).__name__}, not text")
-    return value
+    return as_text(source, value, f"field {source.field} in {where}")
 
 
-def packed(source: Source, messages: list, where: str) -> str:
-    """A conversation as one text.
+def as_text(source: Source, value, what: str) -> str:
+    """A text as it is, a list of messages packed, and nothing for null.
 
     Raises:
-        QuernError: the messages are something else.
+        QuernError: the value is something else; the sentence calls it `what`.
     """
-    try:
-        return conversations.pack(messages)
-    except ValueError as error:
-        raise source.fails(f"{where} is a list, but no conversation: {error}") from None
+    if isinstance(value, list):
+        try:
+            return conversations.pack(value)
+        except ValueError as error:
+            raise source.fails(f"{what} is a list, but no conversation: {error}") from None
+    if not isinstance(value, str | None):
+        raise source.fails(f"{what} is {type(value).__name__}, not text")
+    return value or ""
 
 
 def _json_documents(source: Source, path: Path) -> Iterator[str]:

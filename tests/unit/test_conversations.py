@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import command
+from conftest import command, fails_with
 from models import write_model
 from quern import QuernError, conversations, corpora, gguf_files, raw
 from quern.chat import ChatTemplate
@@ -136,13 +136,16 @@ def test_conversations_become_tokens(tmp_path, chat_template):
     corpora.build([Source("s", str(path))], tmp_path / "corpus", settings)
     model = write_model(tmp_path / "m.gguf", chat_template=TEMPLATE)
     (tmp_path / "m.json").write_text(json.dumps(gguf_files.model_info(model).as_dict()))
-    result = command(
+    line = [
         *("tokens", "--model", model, "--info", tmp_path / "m.json"),
         *("--text", tmp_path / "corpus/pool.txt", "--corpus", tmp_path / "corpus/corpus.json"),
         *("--documents", tmp_path / "corpus/documents.csv"),
-        *(["--chat-template"] if chat_template else []),
         *("--output", tmp_path / "t.h5", "--facts", tmp_path / "t.json"),
-    )
+    ]
+    if chat_template:
+        fails_with(command(*line), "corpus corpus was built with --chat-template")
+        line.append("--chat-template")
+    result = command(*line)
     assert result.returncode == 0, result.stderr
     with h5py.File(tmp_path / "t.h5") as file:
         tokens = file["tokens"][:]

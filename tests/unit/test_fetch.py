@@ -234,7 +234,7 @@ def test_a_changed_plugin_is_another_source(tmp_path, plugin):
         ("Raises", {}, "raised ConnectionError: the line is dead"),
         ("Greedy", {}, "gave more than 20 records"),
         ("Nothing", {}, "load_data('en', 20, 0) of .* gave NoneType instead of a list"),
-        ("Numbers", {}, "get_content gave int, not text, for record 0"),
+        ("Numbers", {}, "what get_content gave for record 0 of .* is int, not text"),
         ("Elsewhere", {}, "record 0 of .* has no field letter.text; it has letter"),
         ("Elsewhere", {"options": {"a": 1}}, "Elsewhere() of .* raised TypeError"),
         ("Absent", {}, "no class Absent that inherits .* its plugins are: Letters, Raises"),
