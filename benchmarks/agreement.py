@@ -22,18 +22,14 @@ import pandas as pd
 HOUSE = Path(__file__).parent.parent
 sys.path.insert(0, str(HOUSE / "scripts"))
 
-from quern import (
-    comparison,
-    corpora,
-    gguf_files,
-    imatrix,
-    logits,
-    printout,
-    quantization,
-    sources,
-    windows,
-)
+from quern import gguf_files
+from quern.corpus import build, sources
+from quern.imatrix import formats, shards
 from quern.llama import Model
+from quern.measure import comparison, printout
+from quern.measure.baseline import Baseline, write_baseline
+from quern.quantize import quantization
+from quern.tokens import windows
 
 KINDS = ("Q4_K_M", "Q2_K")
 NUMBER = r"([-+0-9.einf]+)"
@@ -125,11 +121,11 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
 
     info = gguf_files.model_info(arguments.model)
     with Model(arguments.model, threads=threads) as model:
-        windows.tokenize(model, info.tokenizer_sha256, text, folder / "tokens.h5")
+        windows.tokenize_text(model, info.tokenizer_sha256, text, folder / "tokens.h5")
         tokens = windows.read_tokens(folder / "tokens.h5")
-        logits.write_baseline(model, info, tokens, folder / "b.h5", n_ctx=n_ctx, limit=n)
-        imatrix.collect(model, info, tokens, folder / "shard.h5", n_ctx=n_ctx, last=n)
-    imatrix.merge([folder / "shard.h5"], "d").matrix.write(folder / "ours.gguf")
+        write_baseline(model, info, tokens, folder / "b.h5", n_ctx=n_ctx, limit=n)
+        shards.collect(model, info, tokens, folder / "shard.h5", n_ctx=n_ctx, last=n)
+    formats.write(shards.merge([folder / "shard.h5"], "d").matrix, folder / "ours.gguf")
 
     base_ppl = peers.baseline(folder / "base", n)
     peers.run(
@@ -137,7 +133,7 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
         *("-m", arguments.model, *peers.common, "--chunks", n, "-o", folder / "theirs.gguf"),
     )
 
-    theirs, ours = (imatrix.Imatrix.read(folder / f"{w}.gguf") for w in ("theirs", "ours"))
+    theirs, ours = (formats.read(folder / f"{w}.gguf") for w in ("theirs", "ours"))
     names = f"{len(ours.sums)} tensors"
     row(
         "imatrix",
@@ -176,7 +172,7 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
         candidate = comparison.Candidate(
             quantized, gguf_files.model_info(quantized), folder / f"{kind}.h5"
         )
-        with logits.Baseline(folder / "b.h5", arguments.model, info) as baseline:
+        with Baseline(folder / "b.h5", arguments.model, info) as baseline:
             comparison.compare([candidate], baseline, threads=threads)
         result, _ = comparison.summarize(candidate.output)
         if kind == KINDS[0]:
@@ -205,7 +201,7 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
 def demo_text(folder: Path) -> Path:
     """The evaluation part of the demo's text."""
     source = sources.Source("library", str(HOUSE / "resources/demo/text/documents.jsonl"))
-    corpora.build([source], folder, corpora.Settings(evaluation_characters=150_000))
+    build.build([source], folder, build.Settings(evaluation_characters=150_000))
     return folder / "evaluation.txt"
 
 

@@ -22,7 +22,8 @@ HOUSE = Path(__file__).parent.parent
 sys.path[:0] = [str(HOUSE / "scripts"), str(HOUSE / "tests")]
 
 from models import write_model
-from quern import corpora, sources
+from quern.corpus import build, sources
+from quern.corpus.readers import documents
 
 DEMO = HOUSE / "resources/demo/demo-f16.gguf"
 
@@ -88,7 +89,7 @@ class Bench:
             maker.start()
             maker.join()
         library = sources.Source("library", str(DEMO.parent / "text/documents.jsonl"))
-        text = corpora.SEPARATOR.join(sources.documents(library))
+        text = build.SEPARATOR.join(documents(library))
         self.text = folder / "text.txt"
         self.text.write_text(text)
         self.quantized = folder / "Q8_0.gguf"

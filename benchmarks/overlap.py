@@ -14,7 +14,7 @@ from pathlib import Path
 HOUSE = Path(__file__).parent.parent
 sys.path.insert(0, str(HOUSE / "scripts"))
 
-from quern.overlap import Overlap
+from quern.corpus.overlap import Overlap
 
 DEMO = HOUSE / "resources/demo/text/documents.jsonl"
 

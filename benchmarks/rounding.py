@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 
 HOUSE = Path(__file__).parent.parent
-sys.path[:0] = [str(HOUSE / "scripts"), str(HOUSE / "tests/unit"), str(HOUSE / "tests")]
+sys.path[:0] = [str(HOUSE / "scripts"), str(HOUSE / "tests/unit/rounding"), str(HOUSE / "tests")]
 
-from test_rounding import errors_of, free_errors, levels_of, some_values, weights_of
+from test_rows import errors_of, free_errors, levels_of, some_values, weights_of
 
+import references
 from quern import llama, rounding
-from quern.block_layouts import LAYOUTS
-from quern.rounding import reference
+from quern.rounding.layouts import LAYOUTS
 
 DRAWS = ("normal", "laplace", "t4")
 SPEED = {
@@ -54,15 +54,15 @@ def optimum(kind, values, importances):
     x = values.astype(np.float64).reshape(-1, layout.weights)
     w = weights_of(kind, values, importances).reshape(x.shape)
     if not layout.sub_blocks:
-        return reference.least_errors(x, w, levels_of(kind)).sum()
+        return references.least_errors(x, w, levels_of(kind)).sum()
     if layout.minima:
         shape = -1, layout.weights // layout.sub_blocks
-        lines = reference.least_line_errors(x.reshape(shape), w.reshape(shape), layout.levels[-1])
+        lines = references.least_line_errors(x.reshape(shape), w.reshape(shape), layout.levels[-1])
         return lines.sum()
     ends = np.linspace(0.4, 1.3, 240) * layout.factors[1]
     scales = np.abs(x).max(1)[:, None] / np.abs(layout.levels).max() / ends
     size = layout.weights // layout.sub_blocks
-    return reference.least_joint_errors(x, w, levels_of(kind), scales, *layout.factors, size).sum()
+    return references.least_joint_errors(x, w, levels_of(kind), scales, *layout.factors, size).sum()
 
 
 def error(kind, scored, raw):

@@ -3,7 +3,6 @@
 import glob
 import json
 import os
-import platform
 import re
 import shlex
 import sys
@@ -20,8 +19,10 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)])
 )
 
-from quern import QuernError, configuration, fingerprint, raw, recipes, sources
-from quern.gguf_files import shards
+from quern import QuernError, configuration, fingerprint
+from quern.corpus import sources
+from quern.files import shards
+from quern.quantize import recipes
 
 
 def checked_config():
@@ -58,11 +59,11 @@ CALIBRATED = sorted({r["imatrix"] for r in RECIPES.values()} & set(config["corpo
 CONTENT = fingerprint.ContentHashes(Path("results/.content.json"))
 for name, found in SOURCES.items():
     SOURCES[name] = [
-        raw.with_content(s, CONTENT.of) if s.kind in sources.FETCHED else s for s in found
+        sources.with_content(s, CONTENT.of) if s.kind in sources.FETCHED else s for s in found
     ]
 FETCHED = {
     # What a corpus does with its samples does not change them.
-    raw.facts_name(source).removesuffix(".json"): replace(source, weight=None, part="")
+    sources.facts_name(source).removesuffix(".json"): replace(source, weight=None, part="")
     for found in SOURCES.values()
     for source in found
     if source.kind in sources.FETCHED
@@ -127,7 +128,7 @@ def model_content(wildcards):
 
 def local_files(source):
     """What a source to be fetched reads on this machine: a plugin, a data set's files."""
-    return [str(path) for path in raw.local_files(source)]
+    return [str(path) for path in sources.local_files(source)]
 
 
 def fetched_source(wildcards):
@@ -163,20 +164,18 @@ def corpus_files(wildcards):
 def corpus_raw(wildcards):
     """The lists of samples that a corpus is made of."""
     return [
-        f"results/raw/{raw.facts_name(source)}"
+        f"results/raw/{sources.facts_name(source)}"
         for source in SOURCES[wildcards.corpus]
         if source.kind in sources.FETCHED
     ]
 
 
 def corpus_settings(wildcards):
-    """A corpus by its settings, the content of its files, and the Python that documents itself."""
-    kinds = {source.kind for source in SOURCES[wildcards.corpus]}
+    """A corpus by its settings and the content of its files."""
     return {
         "code": code("corpus.py"),
         "settings": config["corpora"][wildcards.corpus],
         "sha256": [CONTENT.of(path) for path in corpus_files(wildcards)],
-        "python": platform.python_version() if "python" in kinds else None,
     }
 
 
@@ -185,7 +184,7 @@ def corpus_sources(wildcards):
     return json.dumps(
         [
             sources.entry_of(
-                replace(source, kind="raw", path=f"results/raw/{raw.facts_name(source)}")
+                replace(source, kind="raw", path=f"results/raw/{sources.facts_name(source)}")
                 if source.kind in sources.FETCHED
                 else source
             )

@@ -2,7 +2,9 @@
 
 from itertools import count, islice, takewhile
 
-from quern import files, growth
+from quern import files
+from quern.growth.decision import decide
+from quern.growth.ladder import ladder, shards as cut_into_shards
 
 GROWTH = config["growth"]
 PARTS = 16  # jobs that share a whole pool, whose length is not known before they run
@@ -31,7 +33,7 @@ wildcard_constraints:
 
 def rungs():
     """Windows of each step of the ladder, perhaps without end."""
-    return growth.ladder(
+    return ladder(
         GROWTH["first_tokens"],
         GROWTH["factor"],
         GROWTH["largest_tokens"],
@@ -59,7 +61,7 @@ def shards_of(wildcards):
         return [f"{folder}/{part}of{PARTS}.h5" for part in range(1, PARTS + 1)]
     windows = int(wildcards.windows)
     below = takewhile(windows.__gt__, rungs()) if GROWTH else []
-    cuts = growth.shards([*below, windows], config["imatrix"]["shard_windows"])
+    cuts = cut_into_shards([*below, windows], config["imatrix"]["shard_windows"])
     return [f"{folder}/{first}-{last}.h5" for first, last in cuts]
 
 
@@ -167,7 +169,7 @@ def steps_made(wildcards):
         paths.append(made.output.facts)
         steps.append(files.read_json(Path(made.output.facts)))
         windows = next(ladder, None)
-        if growth.decide(
+        if decide(
             steps,
             min_gain=GROWTH["min_gain"],
             patience=GROWTH["patience"],
@@ -202,4 +204,4 @@ def levels_without_imatrix(wildcards):
 def stop_options(wildcards):
     """The settings of the stop rule as options of the command."""
     options = f"--min-gain {GROWTH['min_gain']} --patience {GROWTH['patience']}"
-    return f"{options} --eager" if GROWTH["eager"] else options
+    return options

@@ -5,10 +5,11 @@ Run again after an interruption, it goes on at the next window.
 
 from pathlib import Path
 
-from quern import files, logits, stage
+from quern import command, files
 from quern.gguf_files import ModelInfo, require_unquantized
 from quern.llama import Model
-from quern.windows import read_tokens
+from quern.measure import baseline
+from quern.tokens.windows import read_tokens
 
 
 def main(arguments):
@@ -16,7 +17,7 @@ def main(arguments):
     require_unquantized(info, arguments.model)
     tokens = read_tokens(arguments.tokens)
     with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
-        facts = logits.write_baseline(
+        facts = baseline.write_baseline(
             model,
             info,
             tokens,
@@ -34,7 +35,7 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--model", type=Path, required=True, help="unquantized GGUF file")
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     p.add_argument("--tokens", type=Path, required=True, help="HDF5 from tokens.py")
@@ -47,13 +48,13 @@ if __name__ == "__main__":
     )
     p.add_argument(
         "--store",
-        choices=logits.STORES,
+        choices=baseline.STORES,
         default="auto",
         help="keep hidden states, logits, or hidden states where they are proved to be enough",
     )
     p.add_argument(
         "--logits-type",
-        choices=logits.LOGITS_TYPES,
+        choices=baseline.LOGITS_TYPES,
         default="float32",
         help="how logits are kept; float16 halves the store and rounds them",
     )
@@ -63,8 +64,8 @@ if __name__ == "__main__":
         help="keep the output weights too, so that comparing needs no baseline model",
     )
     p.add_argument("--windows", type=int, help="use at most this many windows of the text")
-    stage.add_window_range(p)
-    stage.add_compute(p)
+    command.add_window_range(p)
+    command.add_compute(p)
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

@@ -10,9 +10,10 @@ import argparse
 import csv
 from pathlib import Path
 
-from quern import QuernError, comparison, files, printout, stage, statistics
+from quern import QuernError, command, files
 from quern.gguf_files import ModelInfo
-from quern.logits import Baseline
+from quern.measure import comparison, printout, statistics
+from quern.measure.baseline import Baseline
 
 OUTPUTS = ("output", "windows", "summary", "text")
 
@@ -59,7 +60,7 @@ def figure_and_share(text: str) -> tuple[str, float]:
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--model", type=Path, nargs="+", required=True, help="quantized GGUF files")
     p.add_argument(
         "--info", type=Path, nargs="+", required=True, help="their JSON, from quantize.py"
@@ -79,10 +80,10 @@ if __name__ == "__main__":
         metavar="FIGURE=SHARE",
         help="stop once the 95 %% interval of a figure is within this share of it (kld_mean=0.05)",
     )
-    stage.add_window_range(p)
-    stage.add_compute(p)
+    command.add_window_range(p)
+    command.add_compute(p)
     p.add_argument("--output", type=Path, nargs="+", required=True, help="HDF5 to write")
     p.add_argument("--windows", type=Path, nargs="+", required=True, help="CSV to write")
     p.add_argument("--summary", type=Path, nargs="+", required=True, help="JSON to write")
     p.add_argument("--text", type=Path, nargs="+", required=True, help="text to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

@@ -4,7 +4,8 @@ evaluation.txt, pool.txt, documents.csv, corpus.json, corpus.md in one folder.""
 import json
 from pathlib import Path
 
-from quern import QuernError, corpora, sources, stage
+from quern import QuernError, command
+from quern.corpus import build, sources
 
 
 def main(arguments):
@@ -13,7 +14,7 @@ def main(arguments):
         found = [source for entry in entries for source in sources.expand(entry)]
     except (ValueError, TypeError, AttributeError) as error:
         raise QuernError(f"--sources is not a list of sources ({error}).") from None
-    settings = corpora.Settings(
+    settings = build.Settings(
         evaluation_characters=arguments.evaluation_characters,
         seed=arguments.seed,
         order=arguments.order,
@@ -21,11 +22,11 @@ def main(arguments):
         similarity=arguments.similarity,
         chat_template=arguments.chat_template,
     )
-    corpora.build(found, arguments.output, settings)
+    build.build(found, arguments.output, settings)
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument(
         "--sources",
         required=True,
@@ -37,7 +38,7 @@ if __name__ == "__main__":
     )
     p.add_argument("--seed", type=int, default=0, help="decides the order of documents")
     p.add_argument(
-        "--order", choices=corpora.ORDERS, default="shuffled", help="order within each part"
+        "--order", choices=build.ORDERS, default="shuffled", help="order within each part"
     )
     p.add_argument(
         "--near-duplicates",
@@ -54,4 +55,4 @@ if __name__ == "__main__":
         help="keep who says what in conversations, for tokens.py --chat-template",
     )
     p.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

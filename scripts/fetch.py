@@ -8,20 +8,21 @@ from pathlib import Path
 
 import yaml
 
-from quern import QuernError, raw, sources, stage
+from quern import QuernError, command
+from quern.corpus import sample_store, sources
 
 
 def main(arguments):
-    found = [raw.with_content(source) for source in asked(arguments)]
+    found = [sources.with_content(source) for source in asked(arguments)]
     if not found:
         raise QuernError("no source is to be fetched; all are local files.")
     for source in found:
         if arguments.count_only:
-            there = raw.count(source, arguments.output)
+            there = sample_store.count(source, arguments.output)
             wanted = "all" if source.samples is None else source.samples
             print(f"{source.label}: {there} there, {wanted} asked for")
         else:
-            print(raw.fetch(source, arguments.output))
+            print(sample_store.fetch(source, arguments.output))
 
 
 def asked(arguments) -> list[sources.Source]:
@@ -56,7 +57,7 @@ def entries_of(arguments):
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--config", type=Path, metavar="YAML", help="all sources of a config's corpora")
     p.add_argument("--source", metavar="JSON", help="one source as in the config")
     p.add_argument("--datasource-plugin", type=Path, metavar="FILE", help="a plugin's file")
@@ -70,4 +71,4 @@ if __name__ == "__main__":
         "--output", type=Path, default=Path("results/raw"), metavar="FOLDER", help="where"
     )
     p.set_defaults(name=None)
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

@@ -4,22 +4,20 @@ imatrix, the decision (JSON), the steps as a table (Markdown) and a picture."""
 import shutil
 from pathlib import Path
 
-from quern import files, growth, plots, stage
+from quern import command, files
+from quern.growth.decision import choose
+from quern.growth.table import table
+from quern.report import plots
 
 
 def main(arguments):
-    result = growth.choose(
-        arguments.steps,
-        min_gain=arguments.min_gain,
-        patience=arguments.patience,
-        eager=arguments.eager,
-    )
+    result = choose(arguments.steps, min_gain=arguments.min_gain, patience=arguments.patience)
     none = {
         kind: files.read_json(path)["figures"]
         for kind, path in zip(arguments.types, arguments.without, strict=False)
     }
     with files.replacing(arguments.markdown) as temporary:
-        temporary.write_text(f"# {arguments.title}\n\n{growth.table(result)}")
+        temporary.write_text(f"# {arguments.title}\n\n{table(result)}")
     plots.growth(result, none, arguments.title, arguments.picture)
     files.write_json(arguments.decision, result)
     with files.replacing(arguments.output) as temporary:
@@ -29,7 +27,7 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--steps", type=Path, nargs="+", required=True, help="JSON from grow_step.py")
     p.add_argument("--imatrices", type=Path, nargs="+", required=True, help="GGUF of each step")
     p.add_argument("--reports", type=Path, nargs="+", required=True, help="JSON of each imatrix")
@@ -41,11 +39,10 @@ if __name__ == "__main__":
         "--min-gain", type=float, default=0.01, help="share of the score a step must gain"
     )
     p.add_argument("--patience", type=int, default=2, help="steps in a row that must disappoint")
-    p.add_argument("--eager", action="store_true", help="the steps were made all at once")
     p.add_argument("--title", required=True, help="title of table and picture")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")
     p.add_argument("--report", type=Path, required=True, help="JSON of the chosen imatrix to write")
     p.add_argument("--decision", type=Path, required=True, help="JSON to write")
     p.add_argument("--markdown", type=Path, required=True, help="Markdown to write")
     p.add_argument("--picture", type=Path, required=True, help="PNG or SVG to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

@@ -3,19 +3,20 @@ its imatrix, the steps before. Out: its facts (JSON), what later steps compare w
 
 from pathlib import Path
 
-from quern import files, growth, stage
+from quern import command, files
+from quern.growth.step import measure
 
 
 def main(arguments):
     positions = dict(zip(arguments.types, arguments.positions, strict=True))
-    facts = growth.measure(
+    facts = measure(
         arguments.step, arguments.report, positions, arguments.earlier, arguments.output
     )
     files.write_json(arguments.facts, facts)
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--step", type=int, required=True, help="its number, from 0")
     p.add_argument("--report", type=Path, required=True, help="JSON from imatrix.py")
     p.add_argument("--types", nargs="+", required=True, help="the quantization types")
@@ -27,4 +28,4 @@ if __name__ == "__main__":
     )
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

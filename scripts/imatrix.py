@@ -3,18 +3,19 @@
 
 from pathlib import Path
 
-from quern import files, imatrix, stage
+from quern import command, files
 from quern.gguf_files import ModelInfo
+from quern.imatrix import formats, shards
 
 
 def main(arguments):
-    merged = imatrix.merge(arguments.shards, arguments.dataset, arguments.windows)
-    merged.matrix.write(arguments.output)
-    files.write_json(arguments.report, imatrix.report(merged, ModelInfo.read(arguments.info)))
+    merged = shards.merge(arguments.shards, arguments.dataset, arguments.windows)
+    formats.write(merged.matrix, arguments.output)
+    files.write_json(arguments.report, shards.report(merged, ModelInfo.read(arguments.info)))
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument(
         "--shards", type=Path, nargs="+", required=True, help="HDF5 from imatrix_shard.py"
     )
@@ -23,4 +24,4 @@ if __name__ == "__main__":
     p.add_argument("--dataset", default="calibration", help="recorded as the imatrix's origin")
     p.add_argument("--output", type=Path, required=True, help="GGUF or .dat to write")
     p.add_argument("--report", type=Path, required=True, help="JSON to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

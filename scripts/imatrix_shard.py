@@ -3,17 +3,18 @@
 import argparse
 from pathlib import Path
 
-from quern import QuernError, imatrix, stage
+from quern import QuernError, command
 from quern.gguf_files import ModelInfo
+from quern.imatrix.shards import collect
 from quern.llama import Model
-from quern.windows import read_tokens
+from quern.tokens.windows import read_tokens
 
 
 def main(arguments):
     if arguments.part and (getattr(arguments, "from"), arguments.to) != (None, None):
         raise QuernError("--part stands in place of --from and --to; give one or the other.")
     with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
-        imatrix.collect(
+        collect(
             model,
             ModelInfo.read(arguments.info),
             read_tokens(arguments.tokens),
@@ -39,7 +40,7 @@ def part_of(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--model", type=Path, required=True, help="GGUF file")
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     p.add_argument("--tokens", type=Path, required=True, help="HDF5 from tokens.py")
@@ -49,13 +50,13 @@ if __name__ == "__main__":
         action="store_true",
         help="include the output matrix, for which each graph is computed to its end",
     )
-    stage.add_window_range(p)
+    command.add_window_range(p)
     p.add_argument(
         "--part",
         type=part_of,
         metavar="K/N",
         help="instead: the K-th of N equal parts of the text's windows",
     )
-    stage.add_compute(p)
+    command.add_compute(p)
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

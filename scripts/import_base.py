@@ -7,7 +7,8 @@ so, and so does every comparison with it.
 
 from pathlib import Path
 
-from quern import base_file, files, stage
+from quern import command, files
+from quern.measure import base_file
 
 
 def main(arguments):
@@ -18,9 +19,9 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--base", type=Path, required=True, help="file of llama-perplexity")
-    stage.add_window_range(p)
+    command.add_window_range(p)
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from quern import files, stage
+from quern import command, files
 from quern.gguf_files import model_info
 
 
@@ -12,10 +12,10 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--model", type=Path, required=True, help="GGUF file (first shard of several)")
     p.add_argument(
         "--sha256", nargs="+", help="SHA-256 of its files if known, to spare reading them again"
     )
     p.add_argument("--output", type=Path, required=True, help="JSON to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

@@ -7,9 +7,10 @@ What this finds is no property of a model; differences below it mean nothing.
 import tempfile
 from pathlib import Path
 
-from quern import comparison, files, stage
+from quern import command, files
 from quern.gguf_files import ModelInfo
-from quern.logits import Baseline
+from quern.measure import comparison
+from quern.measure.baseline import Baseline
 
 
 def main(arguments):
@@ -29,11 +30,11 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--model", type=Path, required=True, help="the baseline's GGUF")
     p.add_argument("--info", type=Path, required=True, help="its JSON, from model.py")
     p.add_argument("--baseline", type=Path, required=True, help="HDF5 from baseline.py")
     p.add_argument("--windows", type=int, default=8, help="decode so many windows")
-    stage.add_compute(p)
+    command.add_compute(p)
     p.add_argument("--output", type=Path, required=True, help="JSON to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

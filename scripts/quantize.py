@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from quern import QuernError, files, stage
+from quern import QuernError, command, files
 from quern.gguf_files import ModelInfo, model_info
-from quern.quantization import Recipe, quantize
+from quern.quantize.quantization import Recipe, quantize
 
 
 def main(arguments):
@@ -36,7 +36,7 @@ def _override(text: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--model", type=Path, required=True, help="unquantized GGUF file")
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     p.add_argument("--type", required=True, help="as llama-quantize names it, such as Q4_K_M")
@@ -66,4 +66,4 @@ if __name__ == "__main__":
     p.add_argument("--threads", type=int, default=1, help="CPU threads")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")
     p.add_argument("--output-info", type=Path, required=True, help="JSON to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from quern import QuernError, files, rounding, stage
+from quern import QuernError, command, files, rounding
 from quern.gguf_files import model_info
-from quern.rerounding import reround
+from quern.quantize.rerounding import reround
 
 
 def main(arguments):
@@ -27,7 +27,7 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--baseline", type=Path, required=True, help="unquantized GGUF file")
     p.add_argument("--quantized", type=Path, required=True, help="what llama.cpp made of it")
     p.add_argument("--imatrix", type=Path, help="the imatrix that it was quantized with")
@@ -45,4 +45,4 @@ if __name__ == "__main__":
     p.add_argument("--threads", type=int, default=1, help="CPU threads")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")
     p.add_argument("--output-info", type=Path, help="JSON to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

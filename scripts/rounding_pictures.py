@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from quern import rounding_pictures, stage
+from quern import command
+from quern.rounding import pictures
 
 
 def main(arguments):
-    rounding_pictures.draw(arguments.output, arguments.height)
+    pictures.draw(arguments.output, arguments.height)
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument("--height", type=int, default=1024, help="pixels; spheres are twice as wide")
     p.add_argument("--output", type=Path, required=True, help="PNG to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

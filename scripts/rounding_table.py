@@ -3,7 +3,8 @@ noise. Out: one table (CSV and Markdown)."""
 
 from pathlib import Path
 
-from quern import QuernError, files, rounding_table, stage, summary
+from quern import QuernError, command, files
+from quern.report import rounding_table, summary
 
 
 def main(arguments):
@@ -28,7 +29,7 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument(
         "--recipes", nargs="+", required=True, metavar="NAME:TYPE:IMATRIX", help="what was compared"
     )
@@ -51,4 +52,4 @@ if __name__ == "__main__":
     p.add_argument("--title", required=True, help="title of the table")
     p.add_argument("--csv", type=Path, required=True, help="CSV to write")
     p.add_argument("--markdown", type=Path, required=True, help="Markdown to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

@@ -4,7 +4,8 @@ size)."""
 
 from pathlib import Path
 
-from quern import files, stage, summary
+from quern import command, files
+from quern.report import summary
 
 
 def main(arguments):
@@ -26,7 +27,7 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    p = stage.parser(__doc__)
+    p = command.parser(__doc__)
     p.add_argument(
         "--recipes", nargs="+", required=True, metavar="NAME:TYPE:IMATRIX", help="what was compared"
     )
@@ -48,4 +49,4 @@ if __name__ == "__main__":
     p.add_argument("--pairs", type=Path, required=True, help="CSV of pairs to write")
     p.add_argument("--markdown", type=Path, required=True, help="Markdown to write")
     p.add_argument("--picture", type=Path, required=True, help="PNG or SVG to write")
-    stage.run(main, p.parse_args())
+    command.run(main, p.parse_args())

@@ -9,8 +9,9 @@ from pydoc_data.topics import topics
 import pytest
 
 from models import write_model
-from quern import gguf_files, windows
+from quern import gguf_files
 from quern.llama import Model
+from quern.tokens import windows
 
 HOUSE = Path(__file__).parent.parent
 DEMO = HOUSE / "resources/demo/demo-f16.gguf"
@@ -51,7 +52,7 @@ def made(tmp_path_factory, texts):
         info = gguf_files.model_info(path)
         (folder / f"{name}.json").write_text(json.dumps(info.as_dict()))
         with Model(path, vocab_only=True) as model:
-            windows.tokenize(
+            windows.tokenize_text(
                 model, info.tokenizer_sha256, folder / "text.txt", folder / f"{name}.h5"
             )
     return folder

@@ -1,16 +1,16 @@
-"""Whole files or none: atomic writes, content hashes, JSON with a stable byte order; and arrays in
-files that are read piece by piece."""
+"""Whole files or none: atomic writes, content hashes, JSON with a stable byte order."""
 
 import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from . import QuernError
+
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 @contextlib.contextmanager
@@ -65,19 +65,10 @@ def sha256(path: Path) -> str:
         raise QuernError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-class StoredRows:
-    """Rows of numbers in a file; a slice of them is read into memory, [rows, columns]."""
-
-    def __init__(self, path: Path, offset: int, dtype: type, rows: int, columns: int):
-        self._path, self._offset, self._dtype = path, offset, np.dtype(dtype)
-        self.shape = rows, columns
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        start, stop, _ = rows.indices(len(self))
-        offset = self._offset + start * self.shape[1] * self._dtype.itemsize
-        count = (stop - start) * self.shape[1]
-        found = np.fromfile(self._path, self._dtype, count, offset=offset)
-        return found.reshape(-1, self.shape[1])
+def shards(path: Path) -> list[Path]:
+    """All files of a GGUF model: `path` itself, or every shard where it is the first of several."""
+    match = _SHARD.search(path.name)
+    if not match:
+        return [path]
+    stem, count = path.name[: match.start()], int(match[2])
+    return [path.with_name(f"{stem}-{i:05}-of-{count:05}.gguf") for i in range(1, count + 1)]

@@ -11,43 +11,55 @@ from . import files
 
 
 @functools.cache
-def code(script: Path) -> str:
+def code(script: Path, root: Path | None = None) -> str:
     """A hash of the code a script runs: its own and that of every local module it imports.
 
     Found by following the import statements, so nobody has to list them. Comments, formatting,
     docstrings and the version number do not count. llama-cpp-python counts by its version.
+
+    Args:
+        root: where local modules are imported from; the script's folder where it is None.
     """
     script = Path(script)
+    root = root or script.parent
     seen: dict[Path, str] = {}
     waiting, llama = [script], False
     while waiting:
         path = waiting.pop()
         if path in seen:
             continue
-        tree = ast.parse(path.read_text())
-        seen[path] = ast.dump(_bare(tree))
-        for name in _imports(tree, path, script.parent):
+        seen[path], statements = _parsed(path.read_bytes())
+        for name in _imported(statements, path.parent.relative_to(root).parts):
             llama |= name.split(".")[0] == "llama_cpp"
-            waiting += _files_of(name, script.parent)
+            waiting += _files_of(name, root)
     digest = hashlib.sha256()
     for path in sorted(seen):
-        digest.update(f"{path.relative_to(script.parent)}\n{seen[path]}\n".encode())
+        digest.update(f"{path.relative_to(root)}\n{seen[path]}\n".encode())
     if llama:
         digest.update(importlib.metadata.version("llama-cpp-python").encode())
     return digest.hexdigest()[:16]
 
 
-def _imports(tree: ast.AST, path: Path, root: Path):
-    """Dotted names of everything a module imports, relative imports resolved."""
-    package = path.parent.relative_to(root).parts
+@functools.cache
+def _parsed(source: bytes) -> tuple[str, list[tuple[int, str, list[str]]]]:
+    """What counts of a module, and its import statements: level, module, names."""
+    tree = ast.parse(source)
+    statements = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            statements += [(0, alias.name, []) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) + 1 - node.level] if node.level else ()
-            base = ".".join([*above, *filter(None, [node.module])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            statements.append((node.level, node.module or "", [a.name for a in node.names]))
+    return ast.dump(_bare(tree)), statements
+
+
+def _imported(statements: list[tuple[int, str, list[str]]], package: tuple[str, ...]):
+    """Dotted names of all that a module of a package imports, relative imports resolved."""
+    for level, module, names in statements:
+        above = package[: len(package) + 1 - level] if level else ()
+        base = ".".join([*above, *filter(None, [module])])
+        yield base
+        yield from (f"{base}.{name}" for name in names)
 
 
 def _files_of(name: str, root: Path) -> list[Path]:

@@ -4,16 +4,15 @@ The format is read with the gguf package; this module adds the checks and the se
 """
 
 import hashlib
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gguf import GGUFReader, GGUFValueType
 
 from . import QuernError, files
+from .files import shards
 
 UNQUANTIZED = {"F64", "F32", "F16", "BF16"}
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 @dataclass(frozen=True)
@@ -66,15 +65,6 @@ class ModelInfo:
             raise QuernError(
                 f"{path} does not describe a model; delete it and run again."
             ) from None
-
-
-def shards(path: Path) -> list[Path]:
-    """All files of a model: `path` itself, or every shard where it is the first of several."""
-    match = _SHARD.search(path.name)
-    if not match:
-        return [path]
-    stem, count = path.name[: match.start()], int(match[2])
-    return [path.with_name(f"{stem}-{i:05}-of-{count:05}.gguf") for i in range(1, count + 1)]
 
 
 def open_gguf(path: Path) -> GGUFReader:

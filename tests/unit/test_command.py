@@ -13,13 +13,13 @@ from conftest import HOUSE
 PROGRAM = """
 import os, sys, time; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from quern import QuernError, stage
+from quern import QuernError, command
 def main(arguments):
     {body}
-p = stage.parser("test")
+p = command.parser("test")
 p.add_argument("house", type=Path)
 p.add_argument("--input", type=Path, default=Path(__file__))
-stage.run(main, p.parse_args())
+command.run(main, p.parse_args())
 """
 
 

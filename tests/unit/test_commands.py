@@ -10,8 +10,9 @@ import pytest
 from conftest import HOUSE, command, fails_with
 from models import write_model
 from quern import gguf_files
-from quern.imatrix import Imatrix
-from quern.window_store import WindowStore
+from quern.imatrix import formats
+from quern.imatrix.matrix import Imatrix
+from quern.measure.window_store import WindowStore
 
 
 def baseline(made, output, model="dense", **options):
@@ -329,6 +330,6 @@ def test_an_imatrix_with_nan(made, tmp_path):
 
 def test_an_imatrix_without_counts(made, tmp_path):
     matrix = Imatrix()
-    matrix.write(tmp_path / "i.gguf")
+    formats.write(matrix, tmp_path / "i.gguf")
     result = quantize(made, tmp_path, "Q4_K_M", "--imatrix", tmp_path / "i.gguf")
     fails_with(result, "i.gguf holds no importances")

@@ -7,8 +7,8 @@ import yaml
 
 from conftest import HOUSE
 from quern import QuernError, configuration
-from quern.recipes import carried_out_by_llama, recipes_of
-from quern.sources import expand
+from quern.corpus.sources import expand
+from quern.quantize.recipes import carried_out_by_llama, recipes_of
 
 SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
 TEXT = (HOUSE / "config/config.yaml").read_text()

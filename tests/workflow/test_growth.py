@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from models import write_model
-from quern import growth
+from quern.growth import step
 
 from .conftest import CONFIG, House, build
 
@@ -55,8 +55,8 @@ def decision(house, **settings):
     result = json.loads((path / "decision.json").read_text())
     rule = {"min_gain": settings["min_gain"], "patience": settings["patience"]}
     for n in range(1, len(result["steps"])):
-        assert not growth.decide(result["steps"][:n], **rule).stop
-    expected = growth.decide(result["steps"], **rule, last=True)
+        assert not step.decide(result["steps"][:n], **rule).stop
+    expected = step.decide(result["steps"], **rule, last=True)
     assert result["decision"]["chosen"] == expected.chosen
     return result
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from quern import gguf_files
-from quern.rerounding import KEY
+from quern.quantize.rerounding import KEY
 
 from .test_reruns import changed
 

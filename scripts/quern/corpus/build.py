@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from . import QuernError, conversations, corpus_report, files
+from .. import QuernError, files
+from . import conversations, report
 from .overlap import Match, Overlap
-from .sources import Source, documents
+from .readers import documents
+from .sources import Source
 from .spool import Spool
 
 PARTS = ("evaluation", "pool")
@@ -77,9 +79,9 @@ def build(sources: list[Source], directory: Path, settings: Settings) -> dict:
             chosen = [np.sort(numbers) for numbers in chosen]
         written = _write(spool, entries, chosen, sources, directory, settings)
     duplicates = np.bincount(entries["source"][repeated], minlength=len(sources))
-    summary = corpus_report.summary(directory.name, sources, settings, read, duplicates, written)
+    summary = report.summary(directory.name, sources, settings, read, duplicates, written)
     files.write_json(directory / "corpus.json", summary)
-    corpus_report.write_markdown(directory / "corpus.md", summary)
+    report.write_markdown(directory / "corpus.md", summary)
     return summary
 
 

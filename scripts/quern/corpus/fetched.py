@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import QuernError, plugin_base
-from .sources import Source, as_text, text_of
+from .. import QuernError, plugin_base
+from .readers import as_text, text_of
+from .sources import Source, oscar_files
 
-log = logging.getLogger("quern.samples")
+log = logging.getLogger("quern.fetched")
 
 TOGETHER = 1000  # records that a plugin is asked for at once
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -49,8 +50,8 @@ def _dataset_texts(source: Source, start: int) -> Iterator[tuple[int, str]]:
 
     datasets.disable_progress_bars()
     path, data_files = source.path, source.data_files
-    if source.kind == "oscar":  # JSON lines in one folder a language, as OSCAR 23.01 has them
-        path, data_files = "json", f"{source.path}/{source.language}_meta/*.jsonl*"
+    if source.kind == "oscar":
+        path, data_files = "json", oscar_files(source)
     try:
         data = datasets.load_dataset(
             path,

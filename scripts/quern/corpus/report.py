@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import files
+from .. import files
 
 
 def summary(name, sources, settings, read: list[int], duplicates: np.ndarray, written) -> dict:

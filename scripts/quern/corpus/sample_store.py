@@ -9,56 +9,21 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from glob import glob
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from . import QuernError, files, samples
-from .sources import Source
+from .. import QuernError, files
+from . import fetched
+from .sources import Source, facts_name, folder_name, identity
 
 PART_SAMPLES = 1000
 PART_BYTES = 16 << 20
-_IDENTITY = (
-    "kind", "path", "field", "language", "skip", "configuration", "split", "revision",
-    "data_files", "plugin_class", "options", "content",
-)  # fmt: skip
 _KEY = b"quern"
-
-
-def local_files(source: Source) -> list[Path]:
-    """The files on this machine behind a source that is fetched; none where it is remote."""
-    if source.kind == "oscar":
-        patterns = [f"{source.path}/{source.language}_meta/*.jsonl*"]
-    else:
-        patterns = [source.path, f"{source.path}/**/*", source.data_files or ""]
-    found = {Path(path) for pattern in patterns for path in glob(pattern, recursive=True)}
-    return sorted(path for path in found if path.is_file())
-
-
-def with_content(source: Source, sha256: Callable[[Path], str] = files.sha256) -> Source:
-    """The source, with the hashes of the files on this machine behind it."""
-    return replace(source, content=tuple(sha256(path) for path in local_files(source)))
-
-
-def identity(source: Source) -> dict:
-    """All that decides what a source's samples are."""
-    return {key: getattr(source, key) for key in _IDENTITY}
-
-
-def folder_name(source: Source) -> str:
-    """Where the samples lie: name, language, and a hash of `identity`."""
-    digest = hashlib.sha256(json.dumps(identity(source), sort_keys=True).encode()).hexdigest()
-    return "-".join(filter(None, [source.name, source.language, digest[:12]]))
-
-
-def facts_name(source: Source) -> str:
-    """The file that lists as many samples as the source asks for, beside its parts."""
-    return f"{folder_name(source)}/{'all' if source.samples is None else source.samples}.json"
 
 
 @dataclass(frozen=True)
@@ -132,7 +97,7 @@ def _fetch(source: Source, directory: Path, folder: Path) -> Path:
         writer = _Writer(source, folder, len(parts))
         bar = tqdm(total=asked, initial=have, desc=source.label, unit=" samples", disable=None)
         with bar, writer:
-            for number, text in samples.texts(source, following, wanted):
+            for number, text in fetched.texts(source, following, wanted):
                 if text := text.strip():
                     writer.add(number, text)
                     bar.update()

@@ -1,58 +1,22 @@
-"""Growing an imatrix: when more calibration data no longer pays, and which size to take.
+"""One step of a growing imatrix: its figures, and its gains over the steps before.
 
-Step k quantizes with the imatrix of the first windows of the pool, up to the k-th rung of a ladder,
-and compares with the baseline. A step's facts are measurements only; the decision is a function of
-them and of the settings.
+Step k quantizes with the imatrix of the first windows of the pool, up to the k-th rung of the
+ladder, and compares with the baseline. A step's facts are measurements only.
 
 The measure is ln(score), averaged over the types that growth is judged by. Gains are paired
 differences on the same evaluation windows, with 95 % intervals from the same resampled windows.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 
-from . import QuernError, comparison, files, statistics
-from .window_store import WindowStore
+from .. import QuernError, files
+from ..measure import comparison, statistics
+from ..measure.window_store import WindowStore
 
 SHOWN = ("score", "kld_mean", "kld_median", "kld_p90", "kld_p95", "kld_p99", "ppl_ratio")
-
-
-# --- the ladder ------------------------------------------------------------------------------
-
-
-def ladder(first: int, factor: float, largest: int | None, n_ctx: int) -> Iterator[int]:
-    """Windows of each rung; sizes are given in tokens. Without `largest` there is no end."""
-    size, last = float(first), 0
-    while True:
-        capped = size if largest is None else min(size, largest)
-        windows = max(1, round(capped / n_ctx))
-        if windows > last:
-            yield windows
-            last = windows
-        if capped == largest:
-            return
-        size *= factor
-
-
-def shards(rungs: list[int], most: int) -> list[tuple[int, int]]:
-    """The shards (first window, window after the last) up to the last of `rungs`.
-
-    A shard never reaches over a rung, and holds at most `most` windows.
-    """
-    return [
-        (start, min(start + most, end))
-        for begin, end in pairwise([0, *rungs])
-        for start in range(begin, end, most)
-    ]
-
-
-# --- one step --------------------------------------------------------------------------------
 
 
 def measure(
@@ -141,109 +105,3 @@ def _read(path: Path) -> tuple[statistics.Replicates, np.ndarray]:
             return replicates, windows
     except (OSError, KeyError) as error:
         raise QuernError(f"{path} is no whole step of a growth ({error}); delete it.") from None
-
-
-# --- the decision ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether to stop after the steps so far, why, and which one to take if so.
-
-    Attributes:
-        stop, reason: as said.
-        chosen: the smallest step that is not credibly worse than the best one.
-        best: the step of the lowest score.
-    """
-
-    stop: bool
-    reason: str
-    chosen: int
-    best: int
-
-
-def decide(steps: list[dict], *, min_gain: float, patience: int, last: bool = False) -> Decision:
-    """Decide after some steps.
-
-    Growth stops when the gain was credibly below `min_gain` for `patience` steps in a row (the
-    upper end of its interval lies below), or not credibly above zero for as long (the lower end
-    does not lie above), or when the pool is used up, or at the last step of the ladder.
-
-    Args:
-        steps: facts of steps 0, 1, …, as `measure` makes them.
-        min_gain: share by which a step must lower the score to be worth it.
-        patience: how many steps in a row must disappoint.
-        last: the ladder ends here.
-    """
-    threshold = -np.log1p(-min_gain)
-    recent = [step["gains"][-1] for step in steps[1:]][-patience:]
-    reason = ""
-    if len(recent) == patience:
-        if all(gain["high"] < threshold for gain in recent):
-            reason = f"the gain is credibly below {min_gain:.2%}"
-        elif all(gain["low"] <= 0 for gain in recent):
-            reason = "the gain is not credibly above zero"
-    if not reason and steps[-1]["exhausted"]:
-        reason = "the pool is used up"
-    if not reason and last:
-        reason = "the largest size is reached"
-    best = min(range(len(steps)), key=lambda k: steps[k]["ln_score"])
-    chosen = next(k for k in range(best + 1) if k == best or not _worse(steps, k, best))
-    return Decision(bool(reason), reason, chosen, best)
-
-
-def _worse(steps: list[dict], k: int, best: int) -> bool:
-    """Whether step `k` is credibly worse than the later step `best`."""
-    return steps[best]["gains"][k]["low"] > 0
-
-
-def choose(facts: list[Path], *, min_gain: float, patience: int, eager: bool = False) -> dict:
-    """The decision over steps, with the numbers behind it.
-
-    Args:
-        facts: the JSON of each step, in order.
-        eager: all steps were made whatever the earlier ones said; the reason says so.
-
-    Returns:
-        `decision`, `settings`, `steps`.
-    """
-    steps = [files.read_json(path) for path in facts]
-    found = decide(steps, min_gain=min_gain, patience=patience, last=True)
-    if eager:
-        found = Decision(True, "all steps were made", found.chosen, found.best)
-    return {
-        "decision": asdict(found),
-        "settings": {"min_gain": min_gain, "patience": patience, "eager": eager},
-        "steps": steps,
-    }
-
-
-def table(result: dict) -> str:
-    """The steps as Markdown."""
-    rows = []
-    for step in result["steps"]:
-        gain = step["gains"][-1] if step["gains"] else None
-        row = {"step": step["step"], "windows": step["windows"], "tokens": f"{step['tokens']:,}"}
-        for kind, figures in step["figures"].items():
-            f = figures["score"]
-            row[f"{kind} score"] = f"{f['value']:.5f} [{f['low']:.5f}, {f['high']:.5f}]"
-            row[f"{kind} KLD"] = f"{figures['kld_mean']['value']:.6f}"
-        row["gain"] = "" if gain is None else _percent(gain)
-        noise = step["noise_median"]
-        row["imatrix noise"] = "" if noise is None else f"{noise:.2%}"
-        row[""] = "chosen" if step["step"] == result["decision"]["chosen"] else ""
-        rows.append(row)
-    body = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
-    chosen = result["steps"][result["decision"]["chosen"]]
-    return (
-        f"{body}\n\nStopped: {result['decision']['reason']}. Chosen: step "
-        f"{result['decision']['chosen']}, {chosen['tokens']:,} tokens, the smallest that is not "
-        f"credibly worse than the best (step {result['decision']['best']}).\n"
-        f"Scores over {chosen['evaluation_windows']} evaluation windows; gain: by how much the "
-        "step lowers the score of the one before. All intervals are 95 %.\n"
-    )
-
-
-def _percent(gain: dict) -> str:
-    value, low, high = (-np.expm1(-gain[key]) for key in ("value", "low", "high"))
-    return f"{value:.2%} [{low:.2%}, {high:.2%}]"

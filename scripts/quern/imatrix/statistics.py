@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from .imatrix import Imatrix
+from .matrix import Imatrix
 
 INACTIVE = 1e-5  # importances up to this count as inactive
 _LAYER = re.compile(r"blk\.(\d+)\.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from . import QuernError
+from .. import QuernError
 from .window_store import WindowStore, window_range
 
 _HEADER = 8 + 3 * 4

@@ -15,13 +15,13 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from . import QuernError
+from .. import QuernError
+from ..gguf_files import ModelInfo
+from ..llama import VERSION, Model
+from ..tokens.windows import Tokens
 from .divergence import position_figures
-from .gguf_files import ModelInfo
-from .llama import VERSION, Model
 from .output_matrix import OutputMatrix, Transform, to_hidden_type
 from .window_store import WindowStore, partial_path, window_range
-from .windows import Tokens
 
 log = logging.getLogger("quern.logits")
 

@@ -11,11 +11,12 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from . import QuernError, statistics
+from .. import QuernError
+from ..gguf_files import ModelInfo
+from ..llama import VERSION, Model
+from . import statistics
+from .baseline import Baseline
 from .divergence import FIGURES, position_figures
-from .gguf_files import ModelInfo
-from .llama import VERSION, Model
-from .logits import Baseline
 from .window_store import WindowStore, window_range
 
 NOISE_TOKENS_PER_GRAPH = 96  # unlike any usual batch, and no power of two

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from . import QuernError, kernels
-from .files import StoredRows
-from .gguf_files import ModelInfo, shards
+from .. import QuernError, half_types
+from ..gguf_files import ModelInfo, shards
+from ..stored_rows import StoredRows
 
 BLOCK_BYTES = 8 << 20  # of float32 weights multiplied at a time: they stay in the cache
 LEAST_BLOCKS = 8  # so that threads have something to share where the vocabulary is small
@@ -111,7 +111,7 @@ class OutputMatrix:
         Returns:
             The first k rows of `out`.
         """
-        states, out = kernels.to_float32(np.ascontiguousarray(hidden)), out[: len(hidden)]
+        states, out = half_types.to_float32(np.ascontiguousarray(hidden)), out[: len(hidden)]
         n_vocab, n_embd = self.weights.shape
         step = max(64, min(BLOCK_BYTES // (4 * n_embd), -(-n_vocab // LEAST_BLOCKS)))
         scratch = threading.local()
@@ -122,7 +122,7 @@ class OutputMatrix:
             if not hasattr(scratch, "weights"):
                 scratch.weights = np.empty((step, n_embd), np.float32)
             weights = self.weights[columns]
-            weights = kernels.to_float32(weights, scratch.weights[: len(weights)])
+            weights = half_types.to_float32(weights, scratch.weights[: len(weights)])
             np.matmul(states, weights.T, out=block)
             if self.bias is not None:
                 block += self.bias[columns]
@@ -141,4 +141,4 @@ def _threadpools() -> ThreadpoolController:
 
 def to_hidden_type(hidden: np.ndarray, dtype: type) -> np.ndarray:
     """float32 hidden states as they are stored; uint16 holds the bits of bfloat16."""
-    return kernels.to_bfloat16(hidden) if dtype == np.uint16 else hidden.astype(dtype)
+    return half_types.to_bfloat16(hidden) if dtype == np.uint16 else hidden.astype(dtype)

@@ -12,8 +12,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from . import QuernError
-from .files import StoredRows
+from .. import QuernError
+from ..stored_rows import StoredRows
 
 log = logging.getLogger("quern.store")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import QuernError, files, llama
-from .gguf_files import ModelInfo, require_unquantized
-from .imatrix import Imatrix
+from .. import QuernError, files, llama
+from ..gguf_files import ModelInfo, require_unquantized
+from ..imatrix import formats
 
 log = logging.getLogger("quern.quantization")
 
@@ -66,7 +66,7 @@ def quantize(
         _require_type(name, llama.tensor_types(), "tensor type")
     importances, metadata, overrides = None, None, list(recipe.tensor_types)
     if imatrix is not None:
-        matrix = Imatrix.read(imatrix)
+        matrix = formats.read(imatrix)
         matrix.require_fit(info, imatrix)
         importances = matrix.importances(prior)
         metadata = {

@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from . import QuernError
+from .. import QuernError
 
 GGML = "ggml"  # llama.cpp's own rounding
 OPTIONS = ("pure", "output_type", "token_embedding_type", "tensor_types")

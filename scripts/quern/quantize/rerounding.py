@@ -14,8 +14,9 @@ import numpy as np
 from gguf import GGUFReader, ReaderTensor
 from tqdm import tqdm
 
-from . import QuernError, files, gguf_files, kernels, rounding
-from .imatrix import Imatrix
+from .. import QuernError, files, gguf_files, half_types, rounding
+from ..imatrix import formats
+from ..stored_rows import StoredRows
 
 log = logging.getLogger("quern.rerounding")
 
@@ -32,9 +33,9 @@ class _Source:
     path: Path
     tensor: ReaderTensor
 
-    def rows(self) -> files.StoredRows:
+    def rows(self) -> StoredRows:
         columns = int(self.tensor.shape[0])
-        return files.StoredRows(
+        return StoredRows(
             self.path,
             int(self.tensor.data_offset),
             _DTYPES[self.tensor.tensor_type.name],
@@ -80,7 +81,7 @@ def reround(
     sources = _sources(baseline)
     importances = None
     if imatrix is not None:
-        importances = Imatrix.read(imatrix).importances(prior)
+        importances = formats.read(imatrix).importances(prior)
     plan = _plan(reader, sources, importances, quantized, name)
     with files.replacing(output) as temporary, open(temporary, "wb") as out:
         header = _header(reader, quantized, name)
@@ -208,7 +209,7 @@ def _finite_float32(values: np.ndarray) -> np.ndarray:
     """As float32; what is infinite or NaN in a half type stays so."""
     if values.dtype == np.float16 and not np.isfinite(values).all():
         return values.astype(np.float32)
-    return kernels.to_float32(values)
+    return half_types.to_float32(values)
 
 
 def _header(reader: GGUFReader, path: Path, name: str) -> bytes:

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from . import files
+from .. import files
 
 
 def divergence_against_size(frame: pd.DataFrame, title: str, path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import files, summary
+from .. import files
+from . import summary
 
 # How Markdown shows the figures, and whether low is good.
 FIGURES = {

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import QuernError, comparison, files, plots, statistics
-from .gguf_files import ModelInfo
-from .window_store import WindowStore
+from .. import QuernError, files
+from ..gguf_files import ModelInfo
+from ..measure import comparison, statistics
+from ..measure.window_store import WindowStore
+from . import plots
 
 # Columns of the table and how Markdown shows them.
 COLUMNS = {

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import QuernError
+from .. import QuernError
 
 
 class Blocks(NamedTuple):

@@ -12,12 +12,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from numba import njit
 
-from . import files
-from .block_layouts import LAYOUTS
-from .rounding import cumulative, exact, gradient
-from .rounding.lanes import LANES, cells_of
+from .. import files
+from .kernels import similarity
+from .kernels.lanes import LANES, cells_of
+from .layouts import LAYOUTS
 
 ROUNDINGS = ("ggml", "gradient", "cumulative", "exact")
 UNSIGNED = np.arange(16, dtype=np.float32)
@@ -36,46 +35,6 @@ def cube_face(size: int) -> np.ndarray:
     """Vectors (x, y, 1) for x and y from 0 to 1, float64 [size, size, 3]."""
     x = np.linspace(0, 1, size)
     return np.stack([*np.meshgrid(x, x), np.ones((size, size))], axis=-1)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _similarities(vectors, rounding, levels, bounds, both_signs, grid, found):
-    """Fill `found`, float32 [n], for vectors, float64 [n, 3]."""
-    lowest, highest, cells = bounds
-    table = cells.size > 0
-    points, inner, waiting = exact.workspace(grid)
-    counts = grid[0].size, grid[1].size, grid[2]
-    x, w = np.zeros(2 * LANES, np.float32), np.full(2 * LANES, 1e-12, np.float32)
-    steps = (
-        np.empty(LANES * levels.size, np.float32),
-        np.empty(LANES * levels.size, np.float32),
-        np.empty(LANES * levels.size, np.float32),
-    )
-    codes = np.empty((2, LANES), np.int64)
-    signs = (1, 1) if lowest == 0 else (-1, -1)
-    short_x, short_w = np.empty(6, np.float32), np.ones(6, np.float32)
-    w[:3], w[LANES : LANES + 3] = 1, 1
-    for pixel in range(vectors.shape[0]):
-        v = vectors[pixel]
-        peak = np.argmax(np.abs(v))
-        power = np.float32(0)
-        for i in range(3):
-            value = np.float32(v[i] / abs(v[peak]))
-            x[i], x[LANES + i] = value, -value
-            short_x[i], short_x[3 + i] = value, -value
-            power += value * value
-        if rounding == 3:
-            _, _, error = exact.best_scale(
-                x, w, LANES, power, lowest, highest, cells, counts, points, inner, waiting
-            )
-            best = np.float64(power - error)
-        elif rounding == 2:
-            _, best = cumulative.best_scale(short_x, short_w, 3, levels, table, both_signs, steps)
-        elif rounding == 1:
-            _, best = gradient.best_scale(short_x, short_w, 3, levels, table, codes)
-        else:
-            best, _, _ = gradient.grid(short_x, short_w, 3, levels, table, signs, codes)
-        found[pixel] = np.sqrt(best / power)
 
 
 def similarities(vectors: np.ndarray, rounding: str, levels: np.ndarray) -> np.ndarray:
@@ -97,7 +56,7 @@ def similarities(vectors: np.ndarray, rounding: str, levels: np.ndarray) -> np.n
     own = np.linspace(begin * float(highest), end, 2 * LANES, dtype=_F)
     grid = np.zeros(0, _F), own, bool(lowest < 0)
     found = np.empty(vectors.shape[:-1], _F)
-    _similarities(
+    similarity.similarities(
         vectors.reshape(-1, 3), ROUNDINGS.index(rounding), levels.astype(_F),
         (lowest, highest, cells), True, grid, found.ravel(),
     )  # fmt: skip

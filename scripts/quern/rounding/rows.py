@@ -1,131 +1,19 @@
-"""Rounding: codes and scales for the weights of a tensor, its type being decided.
+"""Rounding of whole rows: the weights of a tensor become the bytes of its type."""
 
-`round_rows` is what the rest of Quern calls; `RULES` has a line for each type. The kernels lie
-beside: `exact` (the best scale of a block), `single`, `joint` and `offset` (types with one scale,
-with factors for sub-blocks, and with minima too), `cumulative` and `gradient` (two proposals from
-the field, carried out by `proposals`), `blocks` (what they share). Vector instructions are written
-by hand in `lanes` and `offset_lanes`, by means of `vectors`.
-"""
-
-import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
 from .. import QuernError
-from ..block_layouts import LAYOUTS, Blocks
+from .kernels import joint, offset, proposals, single
+from .kernels.lanes import cells_of, codes_of
+from .kernels.vectors import LANES
+from .layouts import LAYOUTS, Blocks
+from .rules import NONE, PROPOSALS, ROUNDINGS, RULES, bounds, covers, first_grid, is_table
 
-
-def _drop_stale_kernels() -> None:
-    """Delete compiled kernels that are older than any source they may be made of.
-
-    numba looks at the file of the compiled function alone, not at what that calls.
-    """
-    folder = Path(__file__).parent
-    sources = [*folder.glob("*.py"), folder.parent / "kernels.py"]
-    newest = max(path.stat().st_mtime for path in sources)
-    for index in (folder / "__pycache__").glob("*.nbi"):
-        with contextlib.suppress(OSError):
-            if index.stat().st_mtime < newest:
-                index.unlink()
-
-
-_drop_stale_kernels()
-
-from . import joint, offset, proposals, single
-from .lanes import cells_of, codes_of
-from .vectors import LANES
-
-PROPOSALS = ("cumulative", "gradient")
-ROUNDINGS = (*PROPOSALS, "exact", "importance")
-ROW = -1
 _F = np.float32
-_NONE = np.zeros(0, np.float32), np.zeros(0, np.int64)
-_ALMOST = 1 - 1e-4  # a scale at which nothing is clamped yet
 _TOGETHER = 1 << 20  # weights that one thread takes at once
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How a type's blocks are weighed and searched.
-
-    With an imatrix, a squared error's weight is importance · √(σ² + x²), where σ² is `share` times
-    the mean square of `span` weights (`ROW` for the row), or the plain importance where `span` is
-    0. Without, it is a power of |x| plus a multiple of the root mean square of 32 weights, `bare`
-    being (multiple, power). That is llama.cpp's choice for the types that it searches
-    (ggml/src/ggml-quants.c); Q8_0 and the ternary types follow Q4_0. The rounding `importance`
-    leaves the values out of it: the weight is the importance, or 1 without an imatrix.
-
-    The rest is for `exact` and `cumulative`; types with minima need none of it.
-
-    Attributes:
-        shared: how many scales are tried first where nothing is clamped.
-        clamped: how many above, and how far up, in levels. For tables, which are not searched
-            below `begin`, all.
-        reach, ends: for types with factors: how many factors are tried for each of the 32 scales
-            of the block, and what factor the largest sub-block has for the first of these scales,
-            and by how much more for each that follows. (Whole factors, so that it gets what it
-            wants: where it is far larger than the others, little else counts.)
-        both_signs: whether `cumulative` tries scales of both signs.
-    """
-
-    span: int = ROW
-    share: float = 1.0
-    bare: tuple[float, int] = (0, 0)
-    shared: int = 0
-    clamped: tuple[int, float] = (16, 0.0)
-    begin: float = 0.0
-    reach: int = 2
-    ends: tuple[float, float] = (16.5, 0.5)
-    both_signs: bool = False
-
-
-RULES = {
-    "Q4_0": Rule(shared=16, clamped=(16, 11)),
-    "Q5_0": Rule(shared=16, clamped=(16, 19)),
-    "Q8_0": Rule(shared=160, clamped=(16, 150)),
-    "Q2_K": Rule(256, 1, (0, 1)),
-    "Q3_K": Rule(256, 2, (0, 2), shared=16, clamped=(16, 9), both_signs=True),
-    "Q4_K": Rule(256, 2, (1, 1)),
-    "Q5_K": Rule(256, 2, (1, 1)),
-    "Q6_K": Rule(0, 0, (0, 2), shared=32, clamped=(16, 40), reach=3, ends=(100, 1)),
-    "IQ4_NL": Rule(32, 2, (0, 2), begin=4, clamped=(48, 180), both_signs=True),
-    "IQ4_XS": Rule(256, 2, (0, 2), begin=56, clamped=(32, 180), both_signs=True),
-    "TQ1_0": Rule(clamped=(32, 6)),
-    "TQ2_0": Rule(clamped=(32, 6)),
-}
-
-
-def covers(rounding: str, kind: str) -> bool:
-    """Whether a type can be rounded so; the proposals say nothing of types with minima."""
-    return kind in RULES and not (rounding in PROPOSALS and LAYOUTS[kind].minima)
-
-
-def _is_table(levels: np.ndarray) -> bool:
-    return bool((np.diff(levels) != 1).any())
-
-
-def _bounds(kind: str) -> tuple[np.float32, np.float32]:
-    """The lowest and the highest level that are used; of Q8_0, as in ggml, not -128."""
-    levels = LAYOUTS[kind].levels
-    return _F(max(levels[0], -127)), _F(levels[-1])
-
-
-def _first_grid(kind: str) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Scales to begin with, for values whose largest is 1; see `exact.workspace`."""
-    lowest, highest = map(float, _bounds(kind))
-    rule = RULES[kind]
-    count, end = rule.clamped
-    if _is_table(LAYOUTS[kind].levels):
-        return _NONE[0], np.linspace(rule.begin, end, count, dtype=_F), True
-    mirrored = lowest != -highest
-    half = max((highest + mirrored) / 2 - 0.5, 0.5 / _ALMOST)
-    free = highest + 0.5 if rule.shared else half
-    shared = np.linspace(half, free * _ALMOST, rule.shared, dtype=_F)
-    own = np.linspace(free, end, count + 1, dtype=_F)
-    return shared, own[1:] if rule.shared else own[:-1], mirrored
 
 
 def round_rows(
@@ -159,7 +47,7 @@ def round_rows(
     values = np.ascontiguousarray(values, _F)
     if values.ndim != 2 or values.size == 0 or values.shape[1] % layout.weights:
         raise QuernError(f"rows of shape {values.shape} are no whole blocks of {kind}.")
-    importances = _NONE[0] if importances is None else np.ascontiguousarray(importances, _F)
+    importances = NONE[0] if importances is None else np.ascontiguousarray(importances, _F)
     if importances.size and importances.shape != values.shape[1:]:
         raise QuernError(
             f"{importances.size} importances do not fit rows of {values.shape[1]} weights."
@@ -195,9 +83,9 @@ def _round(kind, rounding, values, importances) -> np.ndarray:
         rule = replace(rule, span=0, bare=(0, 0))
     rows, columns = values.shape
     blocks = columns // layout.weights
-    lowest, highest = _bounds(kind)
-    table = _is_table(layout.levels)
-    cells, below = (cells_of(layout.levels), codes_of(layout.levels)) if table else _NONE
+    lowest, highest = bounds(kind)
+    table = is_table(layout.levels)
+    cells, below = (cells_of(layout.levels), codes_of(layout.levels)) if table else NONE
     levels = lowest, highest, cells
     weighing = importances, rule.span, _F(rule.share), (_F(rule.bare[0]), rule.bare[1])
     scales = np.empty((rows, blocks), _F)
@@ -220,11 +108,11 @@ def _round(kind, rounding, values, importances) -> np.ndarray:
     elif layout.sub_blocks:
         ends = (rule.ends[0] + rule.ends[1] * np.arange(2 * LANES)).astype(_F)
         joint.round_rows(
-            values, *weighing, size, levels, below, _first_grid(kind),
+            values, *weighing, size, levels, below, first_grid(kind),
             ends, rule.reach, layout.factors, *outputs,
         )  # fmt: skip
     else:
-        single.round_rows(values, *weighing, size, levels, below, _first_grid(kind), scales, codes)
+        single.round_rows(values, *weighing, size, levels, below, first_grid(kind), scales, codes)
     codes += np.uint8(lowest - layout.levels[0])
 
     def of_blocks(scales, factors):

@@ -9,7 +9,8 @@ from pathlib import Path
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from . import QuernError, conversations, gguf_files
+from .. import QuernError, gguf_files
+from ..corpus import conversations
 
 KEY = "tokenizer.chat_template"
 

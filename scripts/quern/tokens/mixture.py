@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from . import QuernError, files
+from .. import QuernError, files
+from ..gguf_files import ModelInfo
+from ..llama import VERSION, Model
+from . import windows
 from .chat import ChatTemplate
-from .llama import Model
-from .mixing import interleave, shuffled
+from .order import interleave, shuffled
 from .windows import TokenWriter
 
 if TYPE_CHECKING:
@@ -101,7 +103,64 @@ def plan_of(corpus: dict, part: str, n_ctx: int, template: ChatTemplate | None) 
     )
 
 
-def tokenize(
+def write_tokens(
+    model: Path,
+    info: ModelInfo,
+    text: Path,
+    output: Path,
+    *,
+    documents: Path | None = None,
+    corpus: Path | None = None,
+    n_ctx: int = 512,
+    special: bool = False,
+    chat_template: bool = False,
+) -> dict:
+    """Tokenize a part of a corpus, or any text, into `output` (HDF5); what is said of the tokens.
+
+    Args:
+        documents: the corpus's table, to know each token's source.
+        corpus: the corpus's `corpus.json`, to mix its sources as it says.
+        n_ctx: tokens per window that is mixed.
+        special: parse special tokens in the text, instead of taking them as text.
+        chat_template: render each document through the model's own, and parse special tokens.
+
+    Raises:
+        QuernError: as for `plan_of`, `windows.tokenize_text` and `tokenize_documents`.
+    """
+    table = windows.read_documents(documents, text)
+    template = ChatTemplate.read(model) if chat_template else None
+    if corpus is None:
+        plan = Plan(special=special or chat_template, template=template)
+    else:
+        plan = plan_of(files.read_json(corpus), text.stem, n_ctx, template)
+        plan = replace(plan, special=plan.special or special)
+    left = {}
+    with Model(model, vocab_only=True) as tokenizer:
+        made_by = tokenizer, info.tokenizer_sha256
+        if plan.is_plain:
+            windows.tokenize_text(*made_by, text, output, table, special=plan.special)
+        elif table is None:
+            raise QuernError("mixing and chat templates need --documents.")
+        else:
+            left = tokenize_documents(*made_by, text, output, table, plan)
+    tokens = windows.read_tokens(output)
+    return {
+        "tokens": tokens.count,
+        "bos": tokens.bos,
+        "text_sha256": tokens.text_sha256,
+        "tokenizer_sha256": tokens.tokenizer_sha256,
+        "special": plan.special,
+        "llama_cpp_python": VERSION,
+        "mixed_windows": plan.window,
+        "chat_template": {"sha256": template.sha256, "text": template.source} if template else None,
+        "sources": {
+            name: {"tokens": count, "weight": plan.weights.get(name), "left": left.get(name, 0)}
+            for name, count in tokens.by_source().items()
+        },
+    }
+
+
+def tokenize_documents(
     model: Model,
     tokenizer_sha256: str,
     text: Path,

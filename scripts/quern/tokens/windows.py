@@ -14,13 +14,13 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from . import QuernError, files
-from .llama import VERSION, Model
+from .. import QuernError, files
+from ..llama import VERSION, Model
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PIECE_BYTES = 8 << 20  # a text up to this size is tokenized whole, as the peer's tools do
+PIECE_BYTES = 8 << 20  # a text up to this size is tokenized whole, as llama.cpp's tools do
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Windows:
         return rows
 
 
-def tokenize(
+def tokenize_text(
     model: Model,
     tokenizer_sha256: str,
     text: Path,

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from conftest import command, fails_with
 from models import write_model
-from quern import QuernError, conversations, corpora, gguf_files, raw
-from quern.chat import ChatTemplate
-from quern.sources import Source, documents
+from quern import QuernError, gguf_files
+from quern.corpus import build, conversations, sample_store, sources
+from quern.corpus.readers import documents
+from quern.corpus.sources import Source
+from quern.tokens.chat import ChatTemplate
 
 PLUGIN = """
 from quern.plugin_base import DataSourcePluginBase
@@ -88,7 +90,7 @@ def test_messages_that_are_fetched(tmp_path, monkeypatch, kind):
         path.mkdir()
         (path / "train.jsonl").write_text(json.dumps({"turns": turns}))
     source = Source("s", str(path), kind=kind, field="turns", plugin_class="Talks", language="en")
-    facts = raw.fetch(raw.with_content(source), tmp_path / "raw")
+    facts = sample_store.fetch(sources.with_content(source), tmp_path / "raw")
     (text,) = documents(Source("s", str(facts), kind="raw"))
     expected = [{"role": "user", "content": "en?"}, {"role": "assistant", "content": "!"}]
     assert conversations.messages(text) == expected
@@ -132,8 +134,8 @@ def test_an_answer_that_is_given_is_not_asked_for():
 def test_conversations_become_tokens(tmp_path, chat_template):
     path = tmp_path / "talks.jsonl"
     path.write_text("\n".join(json.dumps({"text": talk(i)}) for i in range(60)))
-    settings = corpora.Settings(3000, chat_template=chat_template)
-    corpora.build([Source("s", str(path))], tmp_path / "corpus", settings)
+    settings = build.Settings(3000, chat_template=chat_template)
+    build.build([Source("s", str(path))], tmp_path / "corpus", settings)
     model = write_model(tmp_path / "m.gguf", chat_template=TEMPLATE)
     (tmp_path / "m.json").write_text(json.dumps(gguf_files.model_info(model).as_dict()))
     line = [

@@ -11,8 +11,10 @@ import pytest
 import zstandard
 
 from conftest import HOUSE, command, fails_with
-from quern import QuernError, raw, samples
-from quern.sources import Source, documents, expand
+from quern import QuernError
+from quern.corpus import fetched, sample_store, sources
+from quern.corpus.readers import documents
+from quern.corpus.sources import Source, expand
 
 PLUGIN = """
 from pathlib import Path
@@ -87,22 +89,22 @@ def data(request, tmp_path, texts):
 
 def dataset(path, **options):
     options = {"field": "conversation.0.text"} | options
-    return raw.with_content(Source("set", str(path), kind="dataset", **options))
+    return sources.with_content(Source("set", str(path), kind="dataset", **options))
 
 
-def fetched(source, folder):
+def kept(source, folder):
     """Fetch, and read as a corpus would."""
-    facts = raw.fetch(source, folder)
+    facts = sample_store.fetch(source, folder)
     return list(documents(Source(source.name, str(facts), kind="raw")))
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_data_set(tmp_path, data, texts, streaming):
     read = {"streaming": streaming}
-    assert fetched(dataset(data, **read), tmp_path / "raw") == texts[:40]
-    assert fetched(dataset(data, split="test", **read), tmp_path / "raw") == texts[40:50]
+    assert kept(dataset(data, **read), tmp_path / "raw") == texts[:40]
+    assert kept(dataset(data, split="test", **read), tmp_path / "raw") == texts[40:50]
     some = dataset(data, samples=5, skip=7, **read)
-    assert fetched(some, tmp_path / "raw") == texts[7:12]
+    assert kept(some, tmp_path / "raw") == texts[7:12]
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -119,7 +121,7 @@ def test_a_data_set(tmp_path, data, texts, streaming):
 )
 def test_a_data_set_that_is_not_as_asked(tmp_path, data, streaming, options, words):
     with pytest.raises(QuernError) as error:
-        raw.fetch(dataset(data, streaming=streaming, **options), tmp_path / "raw")
+        sample_store.fetch(dataset(data, streaming=streaming, **options), tmp_path / "raw")
     for word in words:
         assert word in str(error.value)
     assert not list((tmp_path / "raw").rglob("*.json"))
@@ -127,7 +129,7 @@ def test_a_data_set_that_is_not_as_asked(tmp_path, data, streaming, options, wor
 
 def test_a_data_set_that_is_not_there(tmp_path):
     with pytest.raises(QuernError, match=r"source set: datasets cannot load .*nowhere"):
-        raw.fetch(dataset(tmp_path / "nowhere"), tmp_path / "raw")
+        sample_store.fetch(dataset(tmp_path / "nowhere"), tmp_path / "raw")
 
 
 def test_oscar(tmp_path, texts):
@@ -139,17 +141,17 @@ def test_oscar(tmp_path, texts):
         path.write_bytes(zstandard.compress(lines.encode()))
     entry = {"name": "oscar", "kind": "oscar", "path": str(tmp_path / "oscar"), "samples": 3}
     english, german = expand(entry | {"languages": ["en", "de"]})
-    assert fetched(english, tmp_path / "raw") == texts[:3]
-    assert fetched(german, tmp_path / "raw") == texts[10:13]
+    assert kept(english, tmp_path / "raw") == texts[:3]
+    assert kept(german, tmp_path / "raw") == texts[10:13]
     (missing,) = expand(entry | {"languages": ["xx"]})
     with pytest.raises(QuernError, match="source oscar/xx: datasets cannot load"):
-        raw.fetch(missing, tmp_path / "raw")
+        sample_store.fetch(missing, tmp_path / "raw")
 
 
 def letters(plugin, name="Letters", **options):
     entry = {"name": "mail", "kind": "plugin", "path": str(plugin), "class": name, "samples": 20}
     (source,) = expand(entry | {"languages": ["en"]} | options)
-    return raw.with_content(source)
+    return sources.with_content(source)
 
 
 EXPECTED = [f"en {i}" for i in range(2500) if i % 10]
@@ -157,16 +159,16 @@ EXPECTED = [f"en {i}" for i in range(2500) if i % 10]
 
 def test_a_plugin_and_asking_for_more(tmp_path, plugin):
     calls = tmp_path / "calls"
-    assert fetched(letters(plugin), tmp_path) == EXPECTED[:20]
+    assert kept(letters(plugin), tmp_path) == EXPECTED[:20]
     assert calls.read_text() == "en 20 0\nen 2 20\nen 1 22\n"
     calls.unlink()
-    assert fetched(letters(plugin, samples=1500), tmp_path) == EXPECTED[:1500]
+    assert kept(letters(plugin, samples=1500), tmp_path) == EXPECTED[:1500]
     first = calls.read_text().split()
     assert int(first[2]) == 23  # what was there is passed over
     calls.unlink()
-    assert fetched(letters(plugin, samples=700), tmp_path) == EXPECTED[:700]
+    assert kept(letters(plugin, samples=700), tmp_path) == EXPECTED[:700]
     assert not calls.exists()
-    parts = raw.stored(tmp_path / raw.folder_name(letters(plugin)))
+    parts = sample_store.stored(tmp_path / sources.folder_name(letters(plugin)))
     assert sum(part.samples for part in parts) == 1500
     table = pq.read_table(parts[0].path)
     assert table.column("record").to_pylist()[:10] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
@@ -189,7 +191,7 @@ def test_two_at_once_do_not_disturb_each_other(tmp_path, plugin):
 
 
 def test_a_part_with_fewer_samples_than_listed(tmp_path, plugin):
-    facts = raw.fetch(letters(plugin), tmp_path)
+    facts = sample_store.fetch(letters(plugin), tmp_path)
     part = facts.parent / "part-00000.parquet"
     pq.write_table(pq.read_table(part)[:5], part)
     with pytest.raises(QuernError, match=r"part-00000.parquet has 5 samples, not what"):
@@ -198,12 +200,12 @@ def test_a_part_with_fewer_samples_than_listed(tmp_path, plugin):
 
 def test_everything_a_plugin_has_with_its_options(tmp_path, plugin):
     source = letters(plugin, samples=None, skip=5, options={"letters": 1200})
-    assert fetched(source, tmp_path) == [f"en {i}" for i in range(5, 1200) if i % 10]
-    assert raw.folder_name(source) != raw.folder_name(letters(plugin))
+    assert kept(source, tmp_path) == [f"en {i}" for i in range(5, 1200) if i % 10]
+    assert sources.folder_name(source) != sources.folder_name(letters(plugin))
 
 
 def test_fetching_goes_on_after_an_interruption(tmp_path, plugin, monkeypatch):
-    real = samples.texts
+    real = fetched.texts
 
     def interrupted(source, start, wanted):
         for number, text in real(source, start, wanted):
@@ -211,21 +213,21 @@ def test_fetching_goes_on_after_an_interruption(tmp_path, plugin, monkeypatch):
                 raise KeyboardInterrupt
             yield number, text
 
-    monkeypatch.setattr(samples, "texts", interrupted)
+    monkeypatch.setattr(fetched, "texts", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        raw.fetch(letters(plugin, samples=2000), tmp_path)
-    assert raw.count(letters(plugin), tmp_path) == len([i for i in range(1234) if i % 10])
+        sample_store.fetch(letters(plugin, samples=2000), tmp_path)
+    assert sample_store.count(letters(plugin), tmp_path) == len([i for i in range(1234) if i % 10])
     (tmp_path / "calls").unlink()
-    monkeypatch.setattr(samples, "texts", real)
-    assert fetched(letters(plugin, samples=2000), tmp_path) == EXPECTED[:2000]
+    monkeypatch.setattr(fetched, "texts", real)
+    assert kept(letters(plugin, samples=2000), tmp_path) == EXPECTED[:2000]
     assert (tmp_path / "calls").read_text().startswith("en 890 1234\n")
 
 
 def test_a_changed_plugin_is_another_source(tmp_path, plugin):
-    before = raw.folder_name(letters(plugin))
-    assert raw.folder_name(letters(plugin, samples=3)) == before
+    before = sources.folder_name(letters(plugin))
+    assert sources.folder_name(letters(plugin, samples=3)) == before
     plugin.write_text(PLUGIN + "\n")
-    assert raw.folder_name(letters(plugin)) != before
+    assert sources.folder_name(letters(plugin)) != before
 
 
 @pytest.mark.parametrize(
@@ -246,20 +248,20 @@ def test_a_changed_plugin_is_another_source(tmp_path, plugin):
 def test_a_plugin_that_is_not_as_asked(tmp_path, plugin, name, options, words):
     words = words.replace("(", r"\(").replace(")", r"\)")
     with pytest.raises(QuernError, match=f"source mail/en: .*{words}"):
-        raw.fetch(letters(plugin, name, **options), tmp_path)
+        sample_store.fetch(letters(plugin, name, **options), tmp_path)
     assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_plugin_that_cannot_be_imported(tmp_path):
     (tmp_path / "p.py").write_text("import nothing_of_this_name")
     with pytest.raises(QuernError, match=r"importing the class of .* raised ModuleNotFoundError"):
-        raw.fetch(letters(tmp_path / "p.py"), tmp_path)
+        sample_store.fetch(letters(tmp_path / "p.py"), tmp_path)
 
 
 def test_what_was_fetched_before_a_plugin_failed_is_kept(tmp_path, plugin):
     with pytest.raises(QuernError, match="the line is dead"):
-        raw.fetch(letters(plugin, "Raises"), tmp_path)
-    assert raw.count(letters(plugin, "Raises"), tmp_path) == 18
+        sample_store.fetch(letters(plugin, "Raises"), tmp_path)
+    assert sample_store.count(letters(plugin, "Raises"), tmp_path) == 18
 
 
 def test_a_token_is_never_repeated(tmp_path):
@@ -267,23 +269,23 @@ def test_a_token_is_never_repeated(tmp_path):
         "import os\nraise RuntimeError('with ' + os.environ['HF_TOKEN'])"
     )
     with pytest.raises(QuernError, match=r"RuntimeError: with \*\*\*") as error:
-        raw.fetch(letters(tmp_path / "p.py"), tmp_path)
+        sample_store.fetch(letters(tmp_path / "p.py"), tmp_path)
     assert "hf_secret" not in str(error.value)
 
 
 def test_damaged_and_missing_parts(tmp_path, plugin):
     source = letters(plugin, samples=2000)
-    facts = raw.fetch(source, tmp_path)
+    facts = sample_store.fetch(source, tmp_path)
     second = facts.parent / "part-00001.parquet"
     second.rename(tmp_path / "kept")
     with pytest.raises(QuernError, match=r"part-00001.parquet, which .* is gone"):
         list(documents(Source("s", str(facts), kind="raw")))
     with pytest.raises(QuernError, match=r"lacks part-00001.parquet"):
         (tmp_path / "kept").rename(facts.parent / "part-00002.parquet")
-        raw.fetch(source, tmp_path)
+        sample_store.fetch(source, tmp_path)
     os.truncate(facts.parent / "part-00000.parquet", 100)
     with pytest.raises(QuernError, match=r"part-00000.parquet is damaged"):
-        raw.fetch(source, tmp_path)
+        sample_store.fetch(source, tmp_path)
 
 
 def test_the_command(tmp_path, plugin):
@@ -309,7 +311,7 @@ def test_the_example_plugin(tmp_path):
     (tmp_path / "en.jsonl").write_text("\n".join(records))
     options = {"folder": str(tmp_path)}
     example = letters(HOUSE / "config/examples/letters.py", samples=4, skip=3, options=options)
-    assert fetched(example, tmp_path) == [f"Letter {i}." for i in range(3, 7)]
+    assert kept(example, tmp_path) == [f"Letter {i}." for i in range(3, 7)]
 
 
 def test_all_of_a_config(tmp_path, plugin):

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 import zstandard
 
-from quern import QuernError, sources
-from quern.sources import Source, documents, expand
+from quern import QuernError
+from quern.corpus import readers
+from quern.corpus.readers import documents
+from quern.corpus.sources import Source, expand
 
 
 def write_text(path, texts):
@@ -62,7 +64,7 @@ def test_every_format(tmp_path, texts, name, how):
 
 
 def test_characters_and_separators_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "BLOCK", 7)
+    monkeypatch.setattr(readers, "BLOCK", 7)
     some = ["ä€🙂" * n for n in range(1, 20)]
     (tmp_path / "f.txt").write_text("\ufeff" + "\r\n\r\n".join(some), newline="")
     (tmp_path / "f.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in some))
@@ -73,7 +75,7 @@ def test_characters_and_separators_across_blocks(tmp_path, monkeypatch):
 def test_a_file_is_one_document_unless_it_is_very_long(tmp_path, texts, monkeypatch):
     (tmp_path / "f.txt").write_text("\n\n".join(texts[:40]))
     assert list(documents(Source("s", str(tmp_path / "f.txt")))) == ["\n\n".join(texts[:40])]
-    monkeypatch.setattr(sources, "LONGEST", 20_000)
+    monkeypatch.setattr(readers, "LONGEST", 20_000)
     pieces = list(documents(Source("s", str(tmp_path / "f.txt"))))
     assert all(len(piece) <= 20_000 for piece in pieces)
     assert "".join("".join(pieces).split()) == "".join("".join(texts[:40]).split())
@@ -85,12 +87,6 @@ def test_files_of_a_pattern_in_order_each_by_its_ending(tmp_path):
     (tmp_path / "c").mkdir()
     (tmp_path / "c/d.md").write_text("three")
     assert list(documents(Source("s", f"{tmp_path}/**/*"))) == ["one", "two", "three"]
-
-
-def test_pythons_own_documentation():
-    found = list(documents(Source("python", kind="python")))
-    assert len(found) > 300
-    assert any("list comprehension" in text for text in found)
 
 
 @pytest.mark.parametrize(

@@ -7,28 +7,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quern import growth, statistics
-from quern.growth import decide
+from quern.growth.decision import choose, decide
+from quern.growth.ladder import ladder, shards
+from quern.growth.step import SHOWN, _mean_log_score
+from quern.growth.table import table
+from quern.measure import statistics
 
 
 def test_the_ladder_doubles_up_to_the_largest():
-    assert list(growth.ladder(1024, 2, 10_000, 512)) == [2, 4, 8, 16, 20]
-    assert list(growth.ladder(100, 1.5, 1000, 512)) == [1, 2]
-    endless = growth.ladder(512, 10, None, 512)
+    assert list(ladder(1024, 2, 10_000, 512)) == [2, 4, 8, 16, 20]
+    assert list(ladder(100, 1.5, 1000, 512)) == [1, 2]
+    endless = ladder(512, 10, None, 512)
     assert [next(endless) for _ in range(4)] == [1, 10, 100, 1000]
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 30))
 def test_shards_cover_every_window_once_and_never_reach_over_a_rung(sizes, most):
     rungs = np.cumsum(sizes).tolist()
-    shards = growth.shards(rungs, most)
-    windows = [w for first, last in shards for w in range(first, last)]
+    cuts = shards(rungs, most)
+    windows = [w for first, last in cuts for w in range(first, last)]
     assert windows == list(range(rungs[-1]))
-    for first, last in shards:
+    for first, last in cuts:
         assert last - first <= most
         assert not any(first < rung < last for rung in rungs)
     # A longer ladder collects nothing again.
-    assert growth.shards([*rungs, rungs[-1] + 7], most)[: len(shards)] == shards
+    assert shards([*rungs, rungs[-1] + 7], most)[: len(cuts)] == cuts
 
 
 def step(number, ln_score, *gains, exhausted=False):
@@ -100,7 +103,7 @@ def grown(rng, gains, windows, noise):
         kld = common * np.exp(-total) * wobble
         others = dict.fromkeys(("nll", "nll_base", "dp", "same_top"), np.zeros_like(kld))
         replicates = statistics.Sample({"kld": kld} | others).replicates
-        made.append(growth._mean_log_score([replicates]))
+        made.append(_mean_log_score([replicates]))
         found = []
         for over, before in enumerate(made[:-1]):
             value, low, high = before.difference(made[-1], "ln_score")
@@ -162,7 +165,7 @@ def test_gains_that_fade_stop_it_where_they_have_faded(fewer_resamples):
 
 
 def test_a_choice_keeps_its_numbers(tmp_path):
-    figures = {"Q2_K": {n: {"value": 1.0, "low": 0.9, "high": 1.1} for n in growth.SHOWN}}
+    figures = {"Q2_K": {n: {"value": 1.0, "low": 0.9, "high": 1.1} for n in SHOWN}}
     extra = {
         "windows": 2, "tokens": 1024, "noise_median": None, "evaluation_windows": 9,
         "figures": figures,
@@ -171,8 +174,8 @@ def test_a_choice_keeps_its_numbers(tmp_path):
     for i, facts in enumerate([step(0, 0.0), step(1, -0.2, LARGE), step(2, -0.21, LARGE, SMALL)]):
         paths.append(tmp_path / f"{i}.json")
         paths[-1].write_text(json.dumps(facts | extra))
-    result = growth.choose(paths, min_gain=0.01, patience=2)
+    result = choose(paths, min_gain=0.01, patience=2)
     assert result["decision"]["reason"] == "the largest size is reached"
     assert result["decision"]["chosen"] == 2
-    table = growth.table(result)
-    assert "18.13% [13.93%, 22.12%]" in table and "chosen" in table
+    text = table(result)
+    assert "18.13% [13.93%, 22.12%]" in text and "chosen" in text

@@ -9,9 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import command, fails_with
-from quern import QuernError, gguf_files, imatrix, imatrix_statistics, quantization, windows
-from quern.imatrix import Collector, Imatrix
+from quern import QuernError, gguf_files
+from quern.imatrix import formats, statistics
+from quern.imatrix.matrix import Imatrix
+from quern.imatrix.shards import OUTPUT, Collector, merge, noise, read_shard, report
+from quern.imatrix.shards import collect as collect_shard
 from quern.llama import Model
+from quern.quantize import quantization
+from quern.tokens import windows
 
 
 class Product:
@@ -54,8 +59,8 @@ def test_write_and_read_back(tmp_path):
     matrix = Imatrix(datasets=["wiki/pool"], chunks=3, chunk_size=512)
     matrix.add("blk.0.a.weight", np.array([[1.5, 2.5]]), np.array([7]))
     matrix.add("blk.0.e.weight", np.array([[1.0, 2.0], [0, 0]]), np.array([4, 0]))
-    matrix.write(tmp_path / "i.gguf")
-    found = Imatrix.read(tmp_path / "i.gguf")
+    formats.write(matrix, tmp_path / "i.gguf")
+    found = formats.read(tmp_path / "i.gguf")
     assert (found.datasets, found.chunks, found.chunk_size) == (["wiki/pool"], 3, 512)
     for name in matrix.sums:
         assert (found.sums[name] == matrix.sums[name]).all()
@@ -63,21 +68,21 @@ def test_write_and_read_back(tmp_path):
     importances = found.importances()
     assert importances["blk.0.e.weight"].tolist() == [0.25, 0.5, 1, 1]
     first = (tmp_path / "i.gguf").read_bytes()
-    found.write(tmp_path / "j.gguf")
+    formats.write(found, tmp_path / "j.gguf")
     assert (tmp_path / "j.gguf").read_bytes() == first
 
 
 def test_nan_in_a_file_is_found_at_once(tmp_path):
     matrix = Imatrix()
     matrix.add("blk.0.a.weight", np.array([[1, np.nan]]), np.array([7]))
-    matrix.write(tmp_path / "i.gguf")
+    formats.write(matrix, tmp_path / "i.gguf")
     with pytest.raises(QuernError, match=r"not finite for blk\.0\.a\.weight"):
-        Imatrix.read(tmp_path / "i.gguf")
+        formats.read(tmp_path / "i.gguf")
 
 
 def test_a_model_is_no_imatrix(made):
     with pytest.raises(QuernError, match="not an imatrix"):
-        Imatrix.read(made / "dense.gguf")
+        formats.read(made / "dense.gguf")
 
 
 def test_the_first_tensor_that_differs_is_named(made, tmp_path):
@@ -95,7 +100,7 @@ def collect(made, shard, first=0, last=None, name="dense", n_ctx=64, **options):
     info = gguf_files.model_info(made / f"{name}.gguf")
     tokens = windows.read_tokens(made / f"{name}.h5")
     with Model(made / f"{name}.gguf", threads=2) as model:
-        imatrix.collect(model, info, tokens, shard, n_ctx=n_ctx, first=first, last=last, **options)
+        collect_shard(model, info, tokens, shard, n_ctx=n_ctx, first=first, last=last, **options)
     return shard
 
 
@@ -105,7 +110,7 @@ def test_shards_in_any_order_and_grouping_equal_one_long_run(made, tmp_path, nam
     merged = {}
     for kind, ranges in cuts.items():
         shards = [collect(made, tmp_path / f"{kind}{a}.h5", a, b, name) for a, b in ranges]
-        merged[kind] = imatrix.merge(shards[::-1], "text/pool")
+        merged[kind] = merge(shards[::-1], "text/pool")
     whole = merged.pop("whole")
     assert whole.matrix.chunks == 12 and not whole.exhausted
     for other in merged.values():
@@ -114,16 +119,16 @@ def test_shards_in_any_order_and_grouping_equal_one_long_run(made, tmp_path, nam
                 sums.astype(np.float32), other.matrix.sums[name].astype(np.float32)
             )
             assert (whole.matrix.counts[name] == other.matrix.counts[name]).all()
-        assert imatrix.noise(other.halves) == pytest.approx(imatrix.noise(whole.halves))
+        assert noise(other.halves) == pytest.approx(noise(whole.halves))
 
 
 def test_the_output_matrix_is_included_when_asked_for(made, tmp_path):
     without, both = (
-        imatrix.merge([collect(made, tmp_path / f"{output}.h5", 0, 3, output=output)], "d").matrix
+        merge([collect(made, tmp_path / f"{output}.h5", 0, 3, output=output)], "d").matrix
         for output in (False, True)
     )
-    assert set(both.sums) - set(without.sums) == {imatrix.OUTPUT}
-    assert both.counts[imatrix.OUTPUT].tolist() == [3 * 64]
+    assert set(both.sums) - set(without.sums) == {OUTPUT}
+    assert both.counts[OUTPUT].tolist() == [3 * 64]
     for name, sums in without.sums.items():
         assert (sums == both.sums[name]).all()
 
@@ -135,9 +140,9 @@ def test_a_shard_takes_what_the_pool_still_has(made, tmp_path):
         collect(made, tmp_path / "b.h5", count - 2, count + 50),
         collect(made, tmp_path / "c.h5", count + 50, count + 90),
     ]
-    merged = imatrix.merge(shards, "text/pool", asked=count + 90)
+    merged = merge(shards, "text/pool", asked=count + 90)
     assert merged.matrix.chunks == count and merged.exhausted
-    assert not imatrix.merge(shards[:1], "text/pool", asked=count - 2).exhausted
+    assert not merge(shards[:1], "text/pool", asked=count - 2).exhausted
 
 
 @pytest.mark.parametrize("parts", [3, 30])
@@ -148,10 +153,10 @@ def test_parts_of_the_pool_are_all_of_it(made, tmp_path, parts):
         collect(made, tmp_path / f"{k}.h5", part=(k, parts), n_ctx=2048)
         for k in range(1, parts + 1)
     ]
-    sizes = [imatrix.read_shard(shard)[2]["windows"] for shard in shards]
+    sizes = [read_shard(shard)[2]["windows"] for shard in shards]
     assert max(sizes) - min(sizes) <= 1
-    merged = imatrix.merge(shards, "text/pool").matrix
-    whole = imatrix.merge([collect(made, tmp_path / "whole.h5", n_ctx=2048)], "text/pool").matrix
+    merged = merge(shards, "text/pool").matrix
+    whole = merge([collect(made, tmp_path / "whole.h5", n_ctx=2048)], "text/pool").matrix
     assert merged.chunks == whole.chunks == count
     for name, sums in whole.sums.items():
         assert (sums.astype(np.float32) == merged.sums[name].astype(np.float32)).all()
@@ -169,20 +174,20 @@ def test_a_part_that_is_none(tmp_path, part):
 def test_shards_that_do_not_fit_are_refused(made, tmp_path):
     a, b = (collect(made, tmp_path / f"{first}.h5", first, first + 2) for first in (0, 3))
     with pytest.raises(QuernError, match="begins at window 3, not at 2"):
-        imatrix.merge([a, b], "d")
+        merge([a, b], "d")
     with h5py.File(b, "r+") as h5:
         h5.attrs["text_sha256"] = "another"
     with pytest.raises(QuernError, match="is of another text than the other shards"):
-        imatrix.merge([a, b], "d")
+        merge([a, b], "d")
     b.write_bytes(b.read_bytes()[:1000])
     with pytest.raises(QuernError, match="no whole shard"):
-        imatrix.merge([a, b], "d")
+        merge([a, b], "d")
 
 
 def test_noise_falls_as_the_pool_grows(made, tmp_path):
-    few = imatrix.merge([collect(made, tmp_path / "few.h5", 0, 4)], "d")
-    many = imatrix.merge([collect(made, tmp_path / "many.h5", 0, 64)], "d")
-    small, large = (np.median(list(imatrix.noise(m.halves).values())) for m in (many, few))
+    few = merge([collect(made, tmp_path / "few.h5", 0, 4)], "d")
+    many = merge([collect(made, tmp_path / "many.h5", 0, 64)], "d")
+    small, large = (np.median(list(noise(m.halves).values())) for m in (many, few))
     assert 0 < small < large / 2
 
 
@@ -201,15 +206,15 @@ def test_a_nan_stops_the_shard_and_names_tensor_and_window():
 def test_the_old_format_there_and_back(tmp_path):
     matrix = Imatrix(datasets=["wiki.txt"], chunks=7, chunk_size=64)
     matrix.add("blk.0.a.weight", np.array([[448.0, 896.0]]), np.array([448]))
-    matrix.write(tmp_path / "i.dat")
-    found = Imatrix.read(tmp_path / "i.dat")
+    formats.write(matrix, tmp_path / "i.dat")
+    found = formats.read(tmp_path / "i.dat")
     assert (found.datasets, found.chunks) == (["wiki.txt"], 7)
     np.testing.assert_allclose(found.importances()["blk.0.a.weight"], [1, 2], rtol=1e-6)
     whole = (tmp_path / "i.dat").read_bytes()
     for size in (2, 20, len(whole) - 12):
         (tmp_path / "cut.dat").write_bytes(whole[:size])
         with pytest.raises(QuernError, match=r"is no imatrix of llama\.cpp, or is cut short"):
-            Imatrix.read(tmp_path / "cut.dat")
+            formats.read(tmp_path / "cut.dat")
 
 
 # --- what is done with importances -----------------------------------------------------------
@@ -228,16 +233,16 @@ def test_a_prior_draws_importances_towards_their_mean():
 @pytest.fixture
 def with_dead_expert(made, tmp_path):
     """An imatrix of the mixture of experts, one of which no token reaches, without layer 1."""
-    merged = imatrix.merge([collect(made, tmp_path / "s.h5", 0, 8, "moe")], "text/pool")
+    merged = merge([collect(made, tmp_path / "s.h5", 0, 8, "moe")], "text/pool")
     for name in [n for n in merged.matrix.sums if n.startswith("blk.1.attn")]:
         del merged.matrix.sums[name], merged.matrix.counts[name]
-    merged.matrix.write(tmp_path / "i.gguf")
+    formats.write(merged.matrix, tmp_path / "i.gguf")
     return merged, gguf_files.model_info(made / "moe.gguf"), tmp_path / "i.gguf"
 
 
 def test_what_calibration_never_reached_is_listed(with_dead_expert):
     merged, info, _ = with_dead_expert
-    lacking = imatrix.report(merged, info)["unreached"]
+    lacking = report(merged, info)["unreached"]
     experts = {f"blk.{i}.ffn_{kind}_exps.weight" for i in (0, 1) for kind in ("gate", "up", "down")}
     missing = {f"blk.1.attn_{x}.weight" for x in ("q", "k", "v", "output")}
     assert set(lacking) == experts | missing
@@ -276,7 +281,7 @@ def test_statistics_by_their_definitions():
     matrix = Imatrix()
     matrix.add("blk.0.ffn_up.weight", np.array([[4.0, 4, 4, 4, 4, 4, 4, 36]]), np.array([4]))
     matrix.add("blk.1.ffn_up.weight", np.array([[0.0, 0, 0, 0, 0, 0, 0, 8]]), np.array([4]))
-    frame = imatrix_statistics.table(matrix, {"blk.0.ffn_up.weight": 0.25}).set_index("tensor")
+    frame = statistics.table(matrix, {"blk.0.ffn_up.weight": 0.25}).set_index("tensor")
     row = frame.loc["blk.0.ffn_up.weight"]
     assert (row.layer, row.kind, row.elements) == (0, "ffn_up", 8)
     assert (row.total, row["mean"], row["min"], row["max"]) == (16, 2, 1, 9)
@@ -288,12 +293,13 @@ def test_statistics_by_their_definitions():
     assert other.active == 1 / 8
     assert other.entropy == 0
     assert other.similarity == pytest.approx(36 / np.sqrt(7 * 16 + 36**2))
-    layers = imatrix_statistics.layers(frame.reset_index())
+    layers = statistics.layers(frame.reset_index())
     assert layers.total.tolist() == [16, 2]
 
 
 def test_statistics_as_files(made, tmp_path):
-    imatrix.merge([collect(made, tmp_path / "s.h5", 0, 4)], "d").matrix.write(tmp_path / "i.gguf")
+    merged = merge([collect(made, tmp_path / "s.h5", 0, 4)], "d")
+    formats.write(merged.matrix, tmp_path / "i.gguf")
     arguments = [
         *("--imatrix", tmp_path / "i.gguf", "--csv", tmp_path / "t.csv"),
         *("--layers", tmp_path / "l.csv", "--picture", tmp_path / "p.png"),

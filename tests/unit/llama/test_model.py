@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from models import write_model
-from quern import QuernError, gguf_files, imatrix, llama
-from quern.windows import read_tokens
+from quern import QuernError, gguf_files, llama
+from quern.imatrix import shards
+from quern.tokens.windows import read_tokens
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,9 @@ def all_logits(path, windows, first, last, threads=2):
 
 def test_windows_together_alone_or_in_parts_give_the_same_logits(made, windows, monkeypatch):
     together = all_logits(made / "dense.gguf", windows, 48, 95)
-    monkeypatch.setattr(llama, "TOKENS_PER_BATCH", 96)
+    monkeypatch.setattr("quern.llama.model.TOKENS_PER_BATCH", 96)
     alone = all_logits(made / "dense.gguf", windows, 48, 95)
-    monkeypatch.setattr(llama, "LOGITS_BYTES", 300 * 4 * 20)
+    monkeypatch.setattr("quern.llama.model.LOGITS_BYTES", 300 * 4 * 20)
     in_parts = all_logits(made / "dense.gguf", windows, 48, 95)
     np.testing.assert_allclose(alone, together, atol=2e-2)
     np.testing.assert_allclose(in_parts, together, atol=2e-2)
@@ -73,7 +74,7 @@ def test_a_prefix_alone_decides_a_position(made, windows):
 
 
 def collected(path, windows, threads=2, **options):
-    collector = imatrix.Collector()
+    collector = shards.Collector()
     with llama.Model(path, threads=threads, **options) as model:
         for _ in model.activations(windows, lambda name: name.startswith("blk."), collector):
             pass

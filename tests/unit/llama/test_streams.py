@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from quern.streams import END, InTurns
+from quern.llama.streams import END, InTurns
 
 
 def counting(groups, log, buffer=None):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from models import write_model
-from quern import QuernError, gguf_files, logits, windows
+from quern import QuernError, gguf_files
 from quern.llama import Model
-from quern.logits import Baseline
-from quern.window_store import WindowStore
+from quern.measure import baseline
+from quern.measure.baseline import Baseline
+from quern.measure.window_store import WindowStore
+from quern.tokens import windows
 
 N_CTX = 64
 MODELS = {
@@ -34,13 +36,13 @@ class Made:
         self.path = write_model(folder / "m.gguf", **options)
         self.info = gguf_files.model_info(self.path)
         with Model(self.path, vocab_only=True) as model:
-            windows.tokenize(model, self.info.tokenizer_sha256, text, folder / "t.h5")
+            windows.tokenize_text(model, self.info.tokenizer_sha256, text, folder / "t.h5")
         self.tokens = windows.read_tokens(folder / "t.h5")
 
     def write(self, output, **options):
         with Model(self.path, threads=2) as model:
             settings = {"n_ctx": N_CTX, "limit": 5} | options
-            return logits.write_baseline(model, self.info, self.tokens, output, **settings)
+            return baseline.write_baseline(model, self.info, self.tokens, output, **settings)
 
     def read(self, store, window, *, by_itself=False):
         model = () if by_itself else (self.path, self.info)
@@ -125,8 +127,8 @@ def test_a_store_grows_and_shrinks_with_the_windows_asked_for(dense, tmp_path):
 def test_long_windows_go_in_parts(dense, tmp_path, monkeypatch):
     """Small bounds force many decode calls; the logits stay what they were."""
     dense.write(tmp_path / "a.h5", n_ctx=512, limit=2, store="logits")
-    monkeypatch.setattr("quern.llama.LOGITS_BYTES", 300 * 4 * 50)
-    monkeypatch.setattr("quern.llama.TOKENS_PER_BATCH", 100)
+    monkeypatch.setattr("quern.llama.model.LOGITS_BYTES", 300 * 4 * 50)
+    monkeypatch.setattr("quern.llama.model.TOKENS_PER_BATCH", 100)
     for store in ("logits", "hidden"):
         dense.write(tmp_path / f"{store}.h5", n_ctx=512, limit=2, store=store)
         again, whole = (dense.read(tmp_path / f, 1) for f in (f"{store}.h5", "a.h5"))

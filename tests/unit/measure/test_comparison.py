@@ -13,11 +13,14 @@ import pandas as pd
 import pytest
 
 from conftest import HOUSE, command, fails_with
-from quern import base_file, comparison, gguf_files, logits, quantization, windows
-from quern.comparison import Candidate, Until
+from quern import gguf_files
 from quern.llama import Model
-from quern.logits import Baseline
-from quern.window_store import StoreInUse, WindowStore, partial_path
+from quern.measure import base_file, baseline, comparison
+from quern.measure.baseline import Baseline
+from quern.measure.comparison import Candidate, Until
+from quern.measure.window_store import StoreInUse, WindowStore, partial_path
+from quern.quantize import quantization
+from quern.tokens import windows
 
 N_CTX, WINDOWS = 64, 30
 
@@ -33,11 +36,11 @@ def ready(made, tmp_path_factory):
     pd.DataFrame(table).to_csv(folder / "documents.csv", index=False)
     documents = windows.read_documents(folder / "documents.csv", made / "text.txt")
     with Model(made / "dense.gguf", threads=2) as model:
-        windows.tokenize(
+        windows.tokenize_text(
             model, info.tokenizer_sha256, made / "text.txt", folder / "t.h5", documents
         )
         tokens = windows.read_tokens(folder / "t.h5")
-        logits.write_baseline(model, info, tokens, folder / "b.h5", n_ctx=N_CTX, limit=WINDOWS)
+        baseline.write_baseline(model, info, tokens, folder / "b.h5", n_ctx=N_CTX, limit=WINDOWS)
     for kind in ("Q4_0", "Q8_0"):
         recipe, path = quantization.Recipe(kind), folder / f"{kind}.gguf"
         quantization.quantize(made / "dense.gguf", info, recipe, path)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quern import divergence
+from quern.measure import divergence
 
 POOL = ThreadPoolExecutor(2)
 

@@ -6,24 +6,26 @@ import gguf
 import numpy as np
 import pytest
 
-from quern import kernels
-from quern.output_matrix import OutputMatrix, Transform, to_hidden_type
+from quern import half_types
+from quern.measure.output_matrix import OutputMatrix, Transform, to_hidden_type
 
 
 def test_every_finite_float16_widens():
     bits = np.arange(65536, dtype=np.uint16)
     halves = bits[np.isfinite(bits.view(np.float16))].view(np.float16)
-    assert (kernels.to_float32(halves) == halves.astype(np.float32)).all()
-    assert np.signbit(kernels.to_float32(np.array([-0.0], np.float16))).all()
+    assert (half_types.to_float32(halves) == halves.astype(np.float32)).all()
+    assert np.signbit(half_types.to_float32(np.array([-0.0], np.float16))).all()
 
 
 def test_bfloat16_both_ways_as_the_gguf_package_has_it():
     rng = np.random.default_rng(0)
     values = (rng.standard_normal(4096) * 10.0 ** rng.integers(-30, 30, 4096)).astype(np.float32)
     expected = gguf.quants.quantize(values, gguf.GGMLQuantizationType.BF16).view(np.uint16)
-    found = kernels.to_bfloat16(values)
+    found = half_types.to_bfloat16(values)
     assert (found == expected).all()
-    assert (kernels.to_float32(found) == (expected.astype(np.uint32) << 16).view(np.float32)).all()
+    assert (
+        half_types.to_float32(found) == (expected.astype(np.uint32) << 16).view(np.float32)
+    ).all()
 
 
 @pytest.mark.parametrize("transform", [Transform(), Transform(0.25), Transform(1.0, 30.0)])
@@ -35,7 +37,7 @@ def test_product_with_transform_and_bias(kind, transform):
     hidden = to_hidden_type(rng.standard_normal((21, 64), np.float32), dtype)
     bias = rng.standard_normal(9001, np.float32)
     matrix = OutputMatrix(weights, kind, bias, transform=transform)
-    wide = [kernels.to_float32(x).astype(np.float64) for x in (hidden, weights)]
+    wide = [half_types.to_float32(x).astype(np.float64) for x in (hidden, weights)]
     expected = (wide[0] @ wide[1].T + bias) * transform.scale
     if transform.cap:
         expected = transform.cap * np.tanh(expected / transform.cap)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quern import statistics
-from quern.statistics import Sample, composite_score
+from quern.measure import statistics
+from quern.measure.statistics import Sample, composite_score
 
 
 def figures(kld, seed=0):

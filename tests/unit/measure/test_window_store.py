@@ -11,14 +11,14 @@ import pytest
 
 from conftest import HOUSE
 from quern import QuernError
-from quern.window_store import StoreInUse, WindowStore, partial_path, window_range
+from quern.measure.window_store import StoreInUse, WindowStore, partial_path, window_range
 
 DATASETS = {"x": ((1000,), np.float32)}
 WRITER = """
 import sys; sys.path.insert(0, sys.argv[2])
 import numpy as np
 from pathlib import Path
-from quern.window_store import WindowStore
+from quern.measure.window_store import WindowStore
 sets = {"x": ((1000,), np.float32)}
 with WindowStore.resume_or_create(Path(sys.argv[1]), 5000, sets, {"a": 1}) as s:
     for w in np.flatnonzero(~s.done):

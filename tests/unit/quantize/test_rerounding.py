@@ -7,9 +7,10 @@ import pytest
 from conftest import command, fails_with
 from models import write_model
 from quern import gguf_files, rounding
-from quern.imatrix import Imatrix
+from quern.imatrix import formats
+from quern.imatrix.matrix import Imatrix
 from quern.llama import Model
-from quern.rerounding import KEY
+from quern.quantize.rerounding import KEY
 
 
 def ok(result):
@@ -25,7 +26,7 @@ def importances(made, tmp_path_factory):
     for name, (columns, _) in info.matrices.items():
         matrix.add(name, rng.exponential(size=(1, columns)) * 100, np.array([100]))
     path = tmp_path_factory.mktemp("imatrix") / "i.gguf"
-    matrix.write(path)
+    formats.write(matrix, path)
     return path
 
 
@@ -63,7 +64,7 @@ def test_a_mix_is_rounded_where_it_can_be(made, importances, tmp_path, kind):
     )  # fmt: skip
     before, after = tensors(source), tensors(tmp_path / "r.gguf")
     original = tensors(made / "dense.gguf")
-    weights = Imatrix.read(importances).importances()
+    weights = formats.read(importances).importances()
     assert list(before) == list(after)
     for name, tensor in after.items():
         type_name = tensor.tensor_type.name
@@ -96,7 +97,7 @@ def test_experts_have_importances_of_their_own(made, tmp_path):
     for name, (columns, matrices) in info.matrices.items():
         sums = rng.exponential(size=(matrices, columns)) * 100
         matrix.add(name, sums, np.full(matrices, 100))
-    matrix.write(tmp_path / "i.gguf")
+    formats.write(matrix, tmp_path / "i.gguf")
     options = ("--imatrix", tmp_path / "i.gguf")
     source = quantized(made, tmp_path, "Q4_0", "--pure", *options, model="moe")
     ok(reround(made, source, tmp_path / "r.gguf", *options, model="moe"))

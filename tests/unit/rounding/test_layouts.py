@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quern import QuernError, llama
-from quern.block_layouts import LAYOUTS, Blocks
+from quern.rounding.layouts import LAYOUTS, Blocks
 
 KINDS = sorted(LAYOUTS)
 

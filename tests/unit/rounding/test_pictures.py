@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from conftest import command
-from quern.block_layouts import LAYOUTS
-from quern.rounding_pictures import ROUNDINGS, UNSIGNED, cube_face, similarities, sphere
+from quern.rounding.layouts import LAYOUTS
+from quern.rounding.pictures import ROUNDINGS, UNSIGNED, cube_face, similarities, sphere
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+import references
 from quern import QuernError, llama, rounding
-from quern.block_layouts import LAYOUTS
-from quern.rounding import RULES, reference
+from quern.rounding import RULES
+from quern.rounding.layouts import LAYOUTS
 
 KINDS = sorted(RULES)
 SINGLE = [kind for kind in KINDS if not LAYOUTS[kind].sub_blocks]
@@ -68,7 +69,7 @@ def some_values(shape, kind="normal", seed=0):
 def least(kind, values, importances):
     size = LAYOUTS[kind].weights
     w = weights_of(kind, values, importances).reshape(-1, size)
-    return reference.least_errors(values.astype(np.float64).reshape(-1, size), w, levels_of(kind))
+    return references.least_errors(values.astype(np.float64).reshape(-1, size), w, levels_of(kind))
 
 
 @pytest.mark.parametrize("draw", ["normal", "laplace", "t4"])
@@ -116,7 +117,7 @@ def test_the_reference_is_brute_force_over_all_codes(x, w):
     q = np.array(list(itertools.product(levels, repeat=4)))
     b = (w * q * q).sum(1)
     f = np.divide((w * q * x).sum(1) ** 2, b, out=np.zeros(len(q)), where=b > 0)
-    found = reference.least_errors(x[None], w[None], levels)[0]
+    found = references.least_errors(x[None], w[None], levels)[0]
     assert found == pytest.approx((w * x * x).sum() - f.max(), abs=1e-12)
 
 
@@ -130,7 +131,7 @@ def test_joint_search_comes_near_the_joint_optimum(kind, limit, draw):
     w = weights_of(kind, values, importances).reshape(-1, 256)
     ends = np.linspace(0.4, 1.3, 120) * layout.factors[1]
     scales = np.abs(x).max(1)[:, None] / np.abs(layout.levels).max() / ends
-    best = reference.least_joint_errors(
+    best = references.least_joint_errors(
         x, w, levels_of(kind), scales, *layout.factors, 256 // layout.sub_blocks
     )
     assert errors_of(kind, values, importances, raw).sum() <= best.sum() * (1 + limit)
@@ -152,7 +153,7 @@ def test_types_with_minima_are_rounded_better_than_by_ggml(kind, draw):
     size = layout.weights // layout.sub_blocks
     w = weights_of(kind, values, importances).reshape(-1, size)
     x = values.astype(np.float64).reshape(-1, size)
-    free = reference.least_line_errors(x, w, layout.levels[-1]).sum()
+    free = references.least_line_errors(x, w, layout.levels[-1]).sum()
     assert found <= over_ggml * theirs
     assert free * 0.999 <= found <= over_free * free
 
@@ -197,7 +198,7 @@ def test_importance_alone_is_the_weight_of_importance(kind, with_importances):
     if kind in SINGLE and kind != "Q8_0":  # whose float16 scale costs more than that
         w = weights_of(kind, values, importances, "importance").reshape(-1, LAYOUTS[kind].weights)
         x = values.astype(np.float64).reshape(w.shape)
-        best = reference.least_errors(x, w, levels_of(kind))
+        best = references.least_errors(x, w, levels_of(kind))
         assert found["importance"].sum() <= best.sum() * (1 + 1e-4)
 
 

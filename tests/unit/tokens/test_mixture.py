@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from conftest import command, fails_with
 from models import write_model
-from quern import QuernError, corpora, gguf_files
-from quern.chat import ChatTemplate
+from quern import QuernError, gguf_files
+from quern.corpus import build
+from quern.corpus.sources import Source
 from quern.llama import Model
-from quern.mixing import interleave, shuffled
-from quern.sources import Source
-from quern.windows import read_tokens
+from quern.tokens.chat import ChatTemplate
+from quern.tokens.order import interleave, shuffled
+from quern.tokens.windows import read_tokens
 
 
 @given(
@@ -65,7 +66,7 @@ def mix(folder, texts, **settings):
         sources.append(
             Source(name, str(folder / f"{name}.txt"), separator="\n%%\n", weight=float(weight))
         )
-    corpora.build(sources, folder / "corpus", corpora.Settings(20_000, **settings))
+    build.build(sources, folder / "corpus", build.Settings(20_000, **settings))
 
 
 def tokenize(model, folder, part="pool", *options, name="t"):
@@ -150,8 +151,8 @@ def test_random_windows_without_weights(model, tmp_path, texts):
     source = Source("a", str(tmp_path / "a.txt"), separator="\n%%\n")
     found = {}
     for seed in (1, 2):
-        settings = corpora.Settings(9000, seed=seed, order="random-windows")
-        corpora.build([source], tmp_path / "corpus", settings)
+        settings = build.Settings(9000, seed=seed, order="random-windows")
+        build.build([source], tmp_path / "corpus", settings)
         tokens, _, file = tokenize(model, tmp_path, "pool", "--n-ctx", 64)
         found[seed] = file.text_sha256, tokens
     assert found[1][0] != found[2][0]
@@ -178,7 +179,7 @@ def test_a_source_without_text_in_the_pool(model, tmp_path, texts):
 def test_a_chat_template_renders_each_document(model, tmp_path, texts):
     (tmp_path / "a.txt").write_text("\n%%\n".join(texts[:30]))
     source = Source("a", str(tmp_path / "a.txt"), separator="\n%%\n")
-    corpora.build([source], tmp_path / "corpus", corpora.Settings(9000))
+    build.build([source], tmp_path / "corpus", build.Settings(9000))
     plain, _, before = tokenize(model, tmp_path)
     tokens, _, file = tokenize(model, tmp_path, "pool", "--chat-template")
     facts = json.loads((tmp_path / "corpus/corpus.json").read_text())

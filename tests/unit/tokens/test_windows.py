@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from models import write_model
-from quern import QuernError, gguf_files, windows
+from quern import QuernError, gguf_files
 from quern.llama import Model
-from quern.windows import read_tokens
+from quern.tokens import windows
+from quern.tokens.windows import read_tokens
 
 
 def test_windows_are_contiguous_and_begin_with_bos(made):
@@ -25,7 +26,7 @@ def test_windows_are_contiguous_and_begin_with_bos(made):
 def test_a_model_without_bos_keeps_every_token(made, tmp_path):
     path = write_model(tmp_path / "m.gguf", add_bos=False)
     with Model(path, vocab_only=True) as model:
-        windows.tokenize(model, "hash", made / "text.txt", tmp_path / "t.h5")
+        windows.tokenize_text(model, "hash", made / "text.txt", tmp_path / "t.h5")
         stream = model.tokenize((made / "text.txt").read_bytes())
     found = read_tokens(tmp_path / "t.h5").windows(64, range(3))[:]
     assert (found.ravel() == stream[: 3 * 64]).all()
@@ -35,7 +36,7 @@ def test_a_long_text_gives_the_same_tokens_piece_by_piece(made, tmp_path, monkey
     info = gguf_files.model_info(made / "dense.gguf")
     monkeypatch.setattr(windows, "PIECE_BYTES", 5000)
     with Model(made / "dense.gguf", vocab_only=True) as model:
-        windows.tokenize(model, info.tokenizer_sha256, made / "text.txt", tmp_path / "t.h5")
+        windows.tokenize_text(model, info.tokenizer_sha256, made / "text.txt", tmp_path / "t.h5")
     pieces, whole = read_tokens(tmp_path / "t.h5"), read_tokens(made / "dense.h5")
     assert pieces.count == whole.count
     n = whole.n_windows(64)

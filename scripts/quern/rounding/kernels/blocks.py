@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from ..kernels import bits_to_float, float_to_bits
+from ...compiled import FAST, STRICT, bits_to_float, float_to_bits
 from .lanes import CELL, copy_block, integer_codes
 
 F = np.float32
@@ -14,9 +14,6 @@ RMS = 32  # values whose root mean square is taken; rows are whole multiples of 
 SMALLEST = F(2**-40)  # where no weight is larger, the scale would be 0 as float16
 NO_WEIGHT = F(1e-30)  # a block whose largest weight is no more is taken to have none
 LEAST_WEIGHT = F(1e-12)  # of the block's largest; so a value without weight has a code all the same
-
-STRICT = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-ANY_ORDER = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": True}
 
 
 @njit(**STRICT)
@@ -32,7 +29,7 @@ def as_half(x):
     return rounded if x >= _ZERO else -rounded
 
 
-@njit(**ANY_ORDER)
+@njit(**FAST)
 def largest(values, first, size):
     """The largest magnitude among `size` values from `first` on."""
     found = _ZERO
@@ -41,7 +38,7 @@ def largest(values, first, size):
     return found
 
 
-@njit(**ANY_ORDER)
+@njit(**FAST)
 def weigh(values, importances, span, share, bare, out):
     """Weights of the squared errors in a row.
 
@@ -87,7 +84,7 @@ def weigh(values, importances, span, share, bare, out):
                 out[i] = importances[i] * np.sqrt(variance + x * x)
 
 
-@njit(**ANY_ORDER)
+@njit(**FAST)
 def load(values, weights, first, size, unit, top, x, w, at):
     """Copy values over `unit` to x and, negated, behind them; weights to w, twice.
 

@@ -9,7 +9,8 @@ gives the largest value the lowest level. For tables it takes both signs and the
 import numpy as np
 from numba import njit
 
-from .blocks import STRICT, nearest
+from ...compiled import STRICT
+from .blocks import nearest
 
 F = np.float32
 _ZERO, _HALF, _ONE, _TWO = F(0), F(0.5), F(1), F(2)

@@ -22,6 +22,7 @@ signs have the same states; above, the negative ones are tried with the values n
 import numpy as np
 from numba import njit
 
+from ...compiled import FAST, STRICT
 from .lanes import (
     BOUND,
     CROSS,
@@ -45,10 +46,8 @@ MIRROR = 1024  # column of `points` where those of the mirrored side begin
 ROOM = 1024  # intervals that can wait
 SIDE, LIMIT = 6, 7  # rows of `waiting`
 
-COMPILE = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
-
-@njit(**COMPILE)
+@njit(**STRICT)
 def workspace(grid):
     """Arrays that a search works in, one set for each thread.
 
@@ -73,7 +72,7 @@ def workspace(grid):
     return points, inner, waiting
 
 
-@njit(**COMPILE, inline="always")
+@njit(**STRICT, inline="always")
 def _try_scales(x, w, start, size, power, lowest, highest, cells, points, at):
     """Try the 16 scales from `at` on; return the least error."""
     if cells.size:
@@ -83,19 +82,19 @@ def _try_scales(x, w, start, size, power, lowest, highest, cells, points, at):
     return error
 
 
-@njit(**COMPILE, inline="always")
+@njit(**STRICT, inline="always")
 def _known(points, column):
     """The scale in a column and its two sums."""
     return points[SCALE, column], points[CROSS, column], points[SQUARE, column]
 
 
-@njit(**COMPILE)
+@njit(**STRICT)
 def _fitted(s, cross, square, power):
     """The best scale d for the codes at s."""
     return (s * power + cross) / ((s * power + _TWO * cross) * s + square)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+@njit(**FAST)
 def _clipped(x, w, start, size, lowest, highest, s):
     """Error of the values beyond the outermost levels at scale s.
 
@@ -109,7 +108,7 @@ def _clipped(x, w, start, size, lowest, highest, s):
     return total / (s * s)
 
 
-@njit(**COMPILE, inline="always")
+@njit(**STRICT, inline="always")
 def _wait(points, at, bits, side, waiting, count):
     """Let the intervals wait that `bits` marks; return how many wait now."""
     while bits and count < ROOM:
@@ -124,7 +123,7 @@ def _wait(points, at, bits, side, waiting, count):
     return count
 
 
-@njit(**COMPILE, inline="always")
+@njit(**STRICT, inline="always")
 def _fill(interval, power, waiting, inner):
     """Lay 16 scales inside an interval; columns 0 and 17 of `inner` become its ends.
 
@@ -151,7 +150,7 @@ def _fill(interval, power, waiting, inner):
     return narrower0 | (narrower1 << LANES)
 
 
-@njit(**COMPILE, inline="always")
+@njit(**STRICT, inline="always")
 def best_scale(x, w, size, power, lowest, highest, cells, grid, points, inner, waiting):
     """The scale whose codes, at their own best scale, have the least weighted squared error.
 

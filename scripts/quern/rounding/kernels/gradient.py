@@ -8,7 +8,8 @@ B = Σ w·q²). In a table, where levels lie unevenly, slopes count relative to 
 import numpy as np
 from numba import njit
 
-from .blocks import STRICT, nearest
+from ...compiled import STRICT
+from .blocks import nearest
 
 F = np.float32
 _ZERO = F(0)

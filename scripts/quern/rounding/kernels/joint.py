@@ -9,7 +9,8 @@ codes, and 16 float16 values around it are tried in the same way.
 import numpy as np
 from numba import njit
 
-from .blocks import SMALLEST, STRICT, as_half, code, largest, load, weigh
+from ...compiled import STRICT
+from .blocks import SMALLEST, as_half, code, largest, load, weigh
 from .exact import best_scale, workspace
 from .lanes import FACTORS, LANES, TOTAL, TRIAL, integer_factors, table_factors
 

@@ -10,7 +10,8 @@ float16 values that are stored; each trial rounds every sub-block with the facto
 import numpy as np
 from numba import njit
 
-from .blocks import SMALLEST, STRICT, as_half, largest, load, weigh
+from ...compiled import STRICT
+from .blocks import SMALLEST, as_half, largest, load, weigh
 from .offset_lanes import (
     ERROR,
     FACTORS,

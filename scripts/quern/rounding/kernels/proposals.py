@@ -9,8 +9,9 @@ the block. Codes are rounded again at the scale that is stored.
 import numpy as np
 from numba import njit
 
+from ...compiled import STRICT
 from . import cumulative, gradient
-from .blocks import SMALLEST, STRICT, as_half, code, largest, load, nearest, weigh
+from .blocks import SMALLEST, as_half, code, largest, load, nearest, weigh
 from .lanes import LANES
 
 F = np.float32

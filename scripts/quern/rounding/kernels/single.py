@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from .blocks import SMALLEST, STRICT, as_half, code, largest, load, weigh
+from ...compiled import STRICT
+from .blocks import SMALLEST, as_half, code, largest, load, weigh
 from .exact import best_scale, workspace
 
 F = np.float32

@@ -1,0 +1,72 @@
+"""What compiled loops share: numba's options, bit casts, and when a compiled loop is stale.
+
+numba keeps a compiled loop beside its source file and judges it by that file alone, not by what the
+loop calls in other files. Here it is judged by all local sources that it can reach.
+"""
+
+from pathlib import Path
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import caching
+from numba.extending import intrinsic
+
+from . import fingerprint
+
+# Options of `njit`, by what the compiler may do: nothing; fuse a product and a sum; take it besides
+# that there is no NaN; or that sums may be reordered; all of it.
+EXACT = {"cache": True, "nogil": True, "error_model": "numpy"}
+STRICT = EXACT | {"fastmath": {"contract"}}
+NO_NAN = EXACT | {"fastmath": {"contract", "nnan"}}
+REORDERED = EXACT | {"fastmath": {"contract", "reassoc"}}
+FAST = EXACT | {"fastmath": True}
+
+_SCRIPTS = Path(__file__).parent.parent
+
+
+class _ByReach:
+    """Judges a loop by the sources that its file imports, and those that they import."""
+
+    def get_source_stamp(self):
+        path = Path(self._py_file)
+        if _SCRIPTS in path.parents:
+            return fingerprint.code(path, _SCRIPTS)
+        return super().get_source_stamp()
+
+
+class Provided(_ByReach, caching.UserProvidedCacheLocator):
+    """In the folder NUMBA_CACHE_DIR, where it is set."""
+
+
+class InTree(_ByReach, caching.InTreeCacheLocator):
+    """Beside the source."""
+
+
+class UserWide(_ByReach, caching.UserWideCacheLocator):
+    """In the user's folder, where the source's cannot be written."""
+
+
+numba.config.CACHE_LOCATOR_CLASSES = ",".join(
+    f"{__name__}.{kind.__name__}" for kind in (Provided, InTree, UserWide)
+)
+
+
+@intrinsic
+def bits_to_float(typing, x):
+    """The float32 that has these bits, int32."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@intrinsic
+def float_to_bits(typing, x):
+    """The bits of a float32, int32."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate

@@ -1,0 +1,1 @@
+"""Corpora: sources of documents, samples that are kept, documents split in two parts."""

@@ -1,0 +1,1 @@
+"""Importance matrices: collected in shards, merged, read and written, described."""

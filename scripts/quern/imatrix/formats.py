@@ -1,0 +1,123 @@
+"""Imatrix files, as llama.cpp writes and reads them (tools/imatrix/imatrix.cpp).
+
+A GGUF imatrix has, for each weight, `NAME.in_sum2`, float32 [experts or 1, columns], and
+`NAME.counts`, float32 [experts or 1, 1], in tokens. The older `.dat` has means times a number of
+windows.
+"""
+
+import struct
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from .. import QuernError, files, gguf_files
+from .matrix import Imatrix
+
+
+def write(matrix: Imatrix, path: Path) -> None:
+    """Write llama.cpp's GGUF imatrix, tensors in order of their names; or `.dat` by ending."""
+    with files.replacing(path) as temporary:
+        if path.suffix == ".dat":
+            _write_dat(matrix, temporary)
+        else:
+            _write_gguf(matrix, temporary)
+
+
+def _write_gguf(matrix, path):
+    writer = gguf.GGUFWriter(path, arch="")
+    writer.add_string("general.type", "imatrix")
+    writer.add_array("imatrix.datasets", matrix.datasets)
+    writer.add_uint32("imatrix.chunk_count", matrix.chunks)
+    writer.add_uint32("imatrix.chunk_size", matrix.chunk_size)
+    for key, value in matrix.extra.items():
+        writer.add_string(key, value)
+    for name in sorted(matrix.sums):
+        counts = matrix.counts[name].astype(np.float32)[:, None]
+        writer.add_tensor(f"{name}.in_sum2", matrix.sums[name].astype(np.float32))
+        writer.add_tensor(f"{name}.counts", counts)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _write_dat(matrix, path):
+    # Counts are windows there, one for all experts; values are means times that count.
+    with open(path, "wb") as file:
+        file.write(struct.pack("<i", len(matrix.sums)))
+        for name in sorted(matrix.sums):
+            calls = max(1, int(matrix.counts[name].max()) // max(1, matrix.chunk_size))
+            counts = np.maximum(matrix.counts[name], 1)[:, None]
+            values = (matrix.sums[name] / counts * calls).astype("<f4").ravel()
+            raw = name.encode()
+            file.write(struct.pack("<i", len(raw)) + raw)
+            file.write(struct.pack("<ii", calls, values.size) + values.tobytes())
+        dataset = (matrix.datasets[0] if matrix.datasets else "").encode()
+        file.write(struct.pack("<ii", matrix.chunks, len(dataset)) + dataset)
+
+
+def read(path: Path) -> Imatrix:
+    """Read llama.cpp's GGUF imatrix, or its older `.dat`.
+
+    Raises:
+        QuernError: it is missing, damaged, no imatrix, or holds values that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise QuernError(f"{path} does not exist.")
+    with open(path, "rb") as file:
+        is_gguf = file.read(4) == b"GGUF"
+    result = _read_gguf(path) if is_gguf else _read_dat(path)
+    for name, sums in result.sums.items():
+        if not np.isfinite(sums).all():
+            raise QuernError(f"{path} holds values that are not finite for {name}.")
+    if not result.sums:
+        raise QuernError(f"{path} holds no importances.")
+    return result
+
+
+def _read_gguf(path):
+    reader = gguf_files.open_gguf(path)
+    if gguf_files.field(reader, "general.type") != "imatrix":
+        raise QuernError(f"{path} is a GGUF file, but not an imatrix.")
+    tensors = {t.name: np.array(t.data) for t in reader.tensors}
+    result = Imatrix(
+        datasets=list(gguf_files.field(reader, "imatrix.datasets", [])),
+        chunks=int(gguf_files.field(reader, "imatrix.chunk_count", 0)),
+        chunk_size=int(gguf_files.field(reader, "imatrix.chunk_size", 0)),
+    )
+    for key, sums in tensors.items():
+        if not key.endswith(".in_sum2"):
+            continue
+        name = key.removesuffix(".in_sum2")
+        counts = tensors.get(f"{name}.counts")
+        if counts is None:
+            raise QuernError(f"{path} has sums but no counts for {name}.")
+        counts = counts.ravel().astype(np.int64)
+        result.add(name, sums.astype(np.float64).reshape(len(counts), -1), counts)
+    return result
+
+
+def _read_dat(path):
+    result, data, at = Imatrix(), path.read_bytes(), 0
+
+    def take(n):
+        nonlocal at
+        at += n
+        if n < 0 or at > len(data):
+            raise QuernError(f"{path} is no imatrix of llama.cpp, or is cut short.")
+        return data[at - n : at]
+
+    def number():
+        return struct.unpack("<i", take(4))[0]
+
+    for _ in range(number()):
+        name = take(number()).decode("utf-8", "replace")
+        calls = number()
+        values = np.frombuffer(take(4 * number()), "<f4").astype(np.float64)
+        result.add(name, values[None], np.array([max(calls, 1)]))
+    if at < len(data):  # files of before 2024 end here
+        result.chunks = number()
+        result.datasets = [take(number()).decode("utf-8", "replace")]
+    return result

@@ -1,0 +1,141 @@
+"""llama.cpp itself: its log, its start, the functions of ggml that are used.
+
+Sources: include/llama.h and ggml/include/ggml.h of the llama.cpp in llama-cpp-python 0.3.36.
+"""
+
+import ctypes
+import functools
+import importlib.metadata
+import logging
+import os
+import threading
+from collections import deque
+from pathlib import Path
+
+# Threads that wait spin by default; with anything else running, that made a decode 8 times slower.
+# Some 10 µs of it save 7 % where the cores are free and cost as much where they are not.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
+import llama_cpp
+from llama_cpp import _ctypes_extensions
+
+from .. import QuernError
+
+log = logging.getLogger("quern.llama")
+
+VERSION = importlib.metadata.version("llama-cpp-python")
+
+recent = deque(maxlen=20)  # what llama.cpp said last, for error messages
+muted = set()  # threads that aborted a graph on purpose, which llama.cpp reports as an error
+
+
+@llama_cpp.llama_log_callback
+def _on_log(level, text, _):
+    line = text.decode("utf-8", "replace").rstrip()
+    if line and line.strip(".") and threading.get_ident() not in muted:
+        recent.append((level, line))
+        log.log({3: logging.WARNING, 4: logging.ERROR}.get(level, logging.INFO), "%s", line)
+
+
+@functools.cache
+def start() -> None:
+    """Take llama.cpp's log and let it set itself up; once a process."""
+    llama_cpp.llama_log_set(_on_log, None)
+    llama_cpp.llama_backend_init()
+
+
+def complaint() -> str:
+    """llama.cpp's own last error, or its last line."""
+    errors = [line for level, line in recent if level == 4]
+    last = errors or [line for _, line in recent]
+    return last[-1].strip() if last else "no reason given"
+
+
+class TypeTraits(ctypes.Structure):
+    """struct ggml_type_traits of ggml.h; its sizes are checked against ggml's own before use."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
+        ("from_float_ref", ctypes.c_void_p),
+    )
+
+
+@functools.cache
+def ggml_base() -> ctypes.CDLL:
+    """libggml-base, with the signatures used here."""
+    lib = _ctypes_extensions.load_shared_library(
+        "ggml-base", Path(llama_cpp.__file__).parent / "lib"
+    )
+    for name, result, arguments in (
+        ("ggml_op_name", ctypes.c_char_p, [ctypes.c_int]),
+        ("ggml_type_name", ctypes.c_char_p, [ctypes.c_int]),
+        ("ggml_tensor_overhead", ctypes.c_size_t, []),
+        ("ggml_nbytes", ctypes.c_size_t, [ctypes.c_void_p]),
+        ("ggml_blck_size", ctypes.c_int64, [ctypes.c_int]),
+        ("ggml_type_size", ctypes.c_size_t, [ctypes.c_int]),
+        ("ggml_get_type_traits", ctypes.POINTER(TypeTraits), [ctypes.c_int]),
+        ("ggml_quantize_requires_imatrix", ctypes.c_bool, [ctypes.c_int]),
+        (
+            "ggml_quantize_chunk",
+            ctypes.c_size_t,
+            [ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3, ctypes.c_void_p],
+        ),
+        ("ggml_backend_buffer_is_host", ctypes.c_bool, [ctypes.c_void_p]),
+        (
+            "ggml_backend_tensor_get",
+            None,
+            [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t],
+        ),
+    ):
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+def cpu_reports_amx() -> bool:
+    """Whether ggml would use AMX, whose matrix product crashes on quantized models in 0.3.36."""
+    return b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info()
+
+
+# --- types ------------------------------------------------------------------------------------
+
+
+def _enum(prefix: str) -> dict[str, int]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in vars(llama_cpp).items()
+        if name.startswith(prefix) and isinstance(value, int)
+    }
+
+
+@functools.cache
+def quantization_types() -> dict[str, int]:
+    """llama_ftype by the name `llama-quantize` gives it (`Q4_K_M`)."""
+    types = {"F32": llama_cpp.LLAMA_FTYPE_ALL_F32} | _enum("LLAMA_FTYPE_MOSTLY_")
+    return types | {alias: types[f"{alias}_M"] for alias in ("Q3_K", "Q4_K", "Q5_K")}
+
+
+@functools.cache
+def tensor_types() -> dict[str, int]:
+    """ggml_type by its name in capitals (`Q6_K`)."""
+    lib = ggml_base()
+    names = {i: lib.ggml_type_name(i) for i in range(_enum("GGML_TYPE_")["COUNT"])}
+    return {name.decode().upper(): i for i, name in names.items() if name}
+
+
+def block_size(kind: str) -> tuple[int, int]:
+    """Weights and bytes of a block of a tensor type.
+
+    Raises:
+        QuernError: ggml knows no such type.
+    """
+    if kind not in tensor_types():
+        raise QuernError(f"ggml knows no tensor type {kind}.")
+    lib, number = ggml_base(), tensor_types()[kind]
+    return int(lib.ggml_blck_size(number)), int(lib.ggml_type_size(number))

@@ -1,0 +1,1 @@
+"""Quantizing: recipes, and how each is carried out."""
