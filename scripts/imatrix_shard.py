@@ -23,7 +23,7 @@ def main(arguments):
             first=getattr(arguments, "from") or 0,
             last=arguments.to,
             part=arguments.part,
-            output=arguments.output_weight,
+            output_weight=arguments.output_weight,
         )
 
 

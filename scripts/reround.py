@@ -4,6 +4,7 @@ from pathlib import Path
 
 from quern import QuernError, command, files, rounding
 from quern.gguf_files import model_info
+from quern.quantize.recipes import Recipe
 from quern.quantize.rerounding import reround
 
 
@@ -31,12 +32,7 @@ if __name__ == "__main__":
     p.add_argument("--baseline", type=Path, required=True, help="unquantized GGUF file")
     p.add_argument("--quantized", type=Path, required=True, help="what llama.cpp made of it")
     p.add_argument("--imatrix", type=Path, help="the imatrix that it was quantized with")
-    p.add_argument(
-        "--prior",
-        type=float,
-        default=0.0,
-        help="tokens' worth of belief that all columns matter alike",
-    )
+    command.add_options(p, Recipe, ["prior"])
     p.add_argument(
         "--rounding",
         choices=rounding.ROUNDINGS,

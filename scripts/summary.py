@@ -9,13 +9,10 @@ from quern.report import summary
 
 
 def main(arguments):
-    recipes = summary.read(
-        arguments.recipes, arguments.info, arguments.compare, arguments.positions
-    )
     noise = files.read_json(arguments.noise)["figures"]
     imatrices = {path.stem: files.read_json(path) for path in arguments.imatrices}
     summary.write(
-        recipes,
+        summary.read(arguments.recipes),
         noise,
         imatrices,
         arguments.title,
@@ -28,14 +25,7 @@ def main(arguments):
 
 if __name__ == "__main__":
     p = command.parser(__doc__)
-    p.add_argument(
-        "--recipes", nargs="+", required=True, metavar="NAME:TYPE:IMATRIX", help="what was compared"
-    )
-    p.add_argument("--info", type=Path, nargs="+", required=True, help="JSON of each model")
-    p.add_argument("--compare", type=Path, nargs="+", required=True, help="JSON of each comparison")
-    p.add_argument(
-        "--positions", type=Path, nargs="+", required=True, help="HDF5 of each comparison"
-    )
+    command.add_recipes(p)
     p.add_argument("--noise", type=Path, required=True, help="JSON from noise.py")
     p.add_argument(
         "--imatrices",

@@ -1,15 +1,18 @@
-"""How every command starts and ends: logging, progress, and failures that end in a sentence.
+"""How every command starts and ends: options, logging, and failures that end in a sentence.
 
 A command runs in a forked child. If native code kills the child, the parent still lives to say so.
 """
 
 import argparse
+import dataclasses
+import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from . import QuernError, __version__
@@ -19,15 +22,73 @@ log = logging.getLogger("quern")
 
 def parser(description: str) -> argparse.ArgumentParser:
     """An argument parser with the options that every command shares."""
-    p = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = argparse.ArgumentParser(description=description, formatter_class=_Help)
     p.add_argument("--version", action="version", version=f"Quern {__version__}")
     p.add_argument(
         "--log", type=Path, metavar="FILE", default=argparse.SUPPRESS,
         help="write what llama.cpp and Quern report to this file (default: standard error)",
     )  # fmt: skip
     return p
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action):
+        says_nothing = action.default in (None, False, [])
+        return action.help if says_nothing else super()._get_help_string(action)
+
+
+def option(help: str, default=dataclasses.MISSING, **argparse_options):
+    """A field of a dataclass that is an option of a command as well, see `add_options`."""
+    metadata = {"help": help, "argparse": argparse_options}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def add_options(p: argparse.ArgumentParser, kind: type, names: Collection[str] = ()) -> None:
+    """Add the options that are fields of a dataclass, with its defaults; all, or those `names`.
+
+    A field without a default is required, one that is false by default is a switch, and one that is
+    a tuple takes several values.
+    """
+    for field in dataclasses.fields(kind):
+        if "argparse" not in field.metadata or (names and field.name not in names):
+            continue
+        found = {"help": field.metadata["help"]} | field.metadata["argparse"]
+        if field.default is dataclasses.MISSING:
+            found["required"] = True
+        elif field.default is False:
+            found["action"] = "store_true"
+        elif isinstance(field.default, tuple):
+            found |= {"default": [], "nargs": "+", "action": "extend"}
+        else:
+            found["default"] = field.default
+            found.setdefault("type", str if field.default is None else type(field.default))
+        p.add_argument(f"--{field.name.replace('_', '-')}", **found)
+
+
+def options_of(arguments: argparse.Namespace, kind: type) -> dict:
+    """The values of those fields of a dataclass that are among a command's arguments."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in vars(arguments).items() if name in known}
+
+
+def flags(options: Mapping) -> str:
+    """Options as a shell takes them, such as `--n-ctx=512 --special`: the inverse of a parser.
+
+    Args:
+        options: values by name. None, False and an empty list give nothing, True gives the name
+            alone, and a list gives the option once for each of its values.
+    """
+    words = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [f"{flag}={item}" for item in values]
+    return shlex.join(words)
 
 
 def add_window_range(p: argparse.ArgumentParser) -> None:
@@ -41,6 +102,18 @@ def add_compute(p: argparse.ArgumentParser) -> None:
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     p.add_argument(
         "--gpus", type=int, default=0, help="0 runs on the CPU; more puts all layers on GPUs"
+    )
+
+
+def add_recipes(p: argparse.ArgumentParser, *more: str) -> None:
+    """Add the recipes that a table is made of, as one list."""
+    keys = ", ".join(["name, type, imatrix, info, compare, positions", *more])
+    p.add_argument(
+        "--recipes",
+        type=json.loads,
+        required=True,
+        metavar="JSON",
+        help=f"what was compared: a list of objects with {keys}",
     )
 
 

@@ -16,6 +16,26 @@ UNQUANTIZED = {"F64", "F32", "F16", "BF16"}
 
 
 @dataclass(frozen=True)
+class OutputWeights:
+    """Where the output weights lie, and their bias where there is one.
+
+    Attributes:
+        type: ggml's name of the weights' type.
+        columns, rows: the shape.
+        shard, offset: which file of the model, and at which byte of it.
+        bias_shard, bias_offset: the same of the bias; None where there is none.
+    """
+
+    type: str
+    columns: int
+    rows: int
+    shard: int
+    offset: int
+    bias_shard: int | None = None
+    bias_offset: int | None = None
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """The facts of a model that the other stages need.
 
@@ -27,8 +47,8 @@ class ModelInfo:
         file_bytes: bytes on disk.
         tensor_types: tensors per ggml type.
         matrices: columns and number of matrices (experts) of each weight in the blocks.
-        output: where the output weights (and bias) lie, their type and shape; the embedding's
-            where the two are tied.
+        output: the output weights, which are the embedding's where the two are tied; None where
+            there are none.
         logit_scale, logit_softcap: what the metadata says of the logits; 0 where nothing.
     """
 
@@ -42,7 +62,7 @@ class ModelInfo:
     file_bytes: int
     tensor_types: dict[str, int]
     matrices: dict[str, tuple[int, int]]
-    output: dict[str, int | str | None]
+    output: OutputWeights | None
     logit_scale: float
     logit_softcap: float
 
@@ -60,6 +80,7 @@ class ModelInfo:
         try:
             content.pop("bits_per_weight")
             content["matrices"] = {n: tuple(s) for n, s in content["matrices"].items()}
+            content["output"] = OutputWeights(**content["output"]) if content["output"] else None
             return cls(**content)
         except (KeyError, TypeError):
             raise QuernError(
@@ -137,22 +158,22 @@ def model_info(path: Path, hashes: list[str] | None = None) -> ModelInfo:
     )
 
 
-def _output(readers: list[GGUFReader]) -> dict[str, int | str | None]:
+def _output(readers: list[GGUFReader]) -> OutputWeights | None:
     places = {t.name: (shard, t) for shard, r in enumerate(readers) for t in r.tensors}
     found = places.get("output.weight") or places.get("token_embd.weight")
     if found is None:
-        return {}
+        return None
     shard, tensor = found
     bias_shard, bias = places.get("output.bias", (None, None))
-    return {
-        "type": tensor.tensor_type.name,
-        "columns": int(tensor.shape[0]),
-        "rows": int(tensor.shape[1]),
-        "shard": shard,
-        "offset": int(tensor.data_offset),
-        "bias_shard": bias_shard,
-        "bias_offset": None if bias is None else int(bias.data_offset),
-    }
+    return OutputWeights(
+        type=tensor.tensor_type.name,
+        columns=int(tensor.shape[0]),
+        rows=int(tensor.shape[1]),
+        shard=shard,
+        offset=int(tensor.data_offset),
+        bias_shard=bias_shard,
+        bias_offset=None if bias is None else int(bias.data_offset),
+    )
 
 
 def _model_sha256(hashes: list[str]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import QuernError, files
+from ..command import option
 from . import conversations, report
 from .overlap import Match, Overlap
 from .readers import documents
@@ -32,25 +33,31 @@ _EVALUATION, _POOL = range(2)
 
 @dataclass(frozen=True)
 class Settings:
-    """How a corpus is split.
+    """How a corpus is split."""
 
-    Attributes:
-        evaluation_characters: documents up to this many characters are for evaluation.
-        seed: decides the order of the documents, and so which ones are for evaluation.
-        order: `structured` keeps the documents of a part in the order of their sources; otherwise
-            they are shuffled. (Random windows are cut later, from tokens.)
-        near_duplicates: `report` or `remove` those documents of the pool.
-        similarity: the share of n-grams from which on two documents are near-duplicates.
-        chat_template: whether documents will be rendered through one; then conversations stay
-            packed, and otherwise their messages are put one after the other.
-    """
-
-    evaluation_characters: int = 300_000
-    seed: int = 0
-    order: str = "shuffled"
-    near_duplicates: str = "report"
-    similarity: float = 0.7
-    chat_template: bool = False
+    evaluation_characters: int = option(
+        "documents up to this many characters are for evaluation; the rest is the pool", 300_000
+    )
+    seed: int = option("decides the order of documents, and so which are for evaluation", 0)
+    # Random windows are cut later, from tokens.
+    order: str = option(
+        "order of documents within each part; structured keeps that of their sources",
+        "shuffled",
+        choices=ORDERS,
+    )
+    near_duplicates: str = option(
+        "what to do with documents of the pool that nearly repeat one for evaluation",
+        "report",
+        choices=("report", "remove"),
+    )
+    similarity: float = option(
+        "share of common n-grams from which on two documents are near-duplicates", 0.7
+    )
+    chat_template: bool = option(
+        "keep who says what in conversations, for tokens.py --chat-template; otherwise their "
+        "messages are put one after the other",
+        False,
+    )
 
 
 def build(sources: list[Source], directory: Path, settings: Settings) -> dict:

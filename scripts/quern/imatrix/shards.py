@@ -88,14 +88,14 @@ def collect(
     first: int = 0,
     last: int | None = None,
     part: tuple[int, int] | None = None,
-    output: bool = False,
+    output_weight: bool = False,
 ) -> int:
     """Collect from windows `first` to `last` - 1, or as far as the text goes, into a shard (HDF5).
 
     Args:
         part: instead of `first` and `last`: (k, n) for the k-th, from 1, of n equal parts of the
             text's windows.
-        output: include the output matrix, for which the graph must be computed to its end.
+        output_weight: include the output matrix, for which the graph must be computed to its end.
 
     Returns:
         The number of windows; 0 where the text ends before `first`, or has too few for a part.
@@ -114,7 +114,7 @@ def collect(
         windows = tokens.windows(n_ctx, wanted)
 
         def is_wanted(name):
-            return name.startswith("blk.") or (output and name == OUTPUT)
+            return name.startswith("blk.") or (output_weight and name == OUTPUT)
 
         with tqdm(total=len(windows), unit="window", desc="imatrix", disable=None) as bar:
             for _ in model.activations(windows, is_wanted, collector):

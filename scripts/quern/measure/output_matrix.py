@@ -67,19 +67,18 @@ class OutputMatrix:
             QuernError: it has none of a type that can be multiplied here.
         """
         found, files = info.output, shards(Path(path))
-        kind = found.get("type", "no output weights")
+        kind = found.type if found else "no output weights"
         if kind not in HIDDEN_TYPES:
             raise QuernError(f"{path} has {kind}; F16, BF16 or F32 output weights are needed.")
-        rows, columns = found["rows"], found["columns"]
-
         # Not mapped: what is mapped counts as memory once it was touched.
         weights = StoredRows(
-            files[found["shard"]], found["offset"], HIDDEN_TYPES[kind], rows, columns
+            files[found.shard], found.offset, HIDDEN_TYPES[kind], found.rows, found.columns
         )
         bias = None
-        if found["bias_offset"] is not None:
-            path, offset = files[found["bias_shard"]], found["bias_offset"]
-            bias = np.fromfile(path, np.float32, rows, offset=offset)
+        if found.bias_offset is not None:
+            bias = np.fromfile(
+                files[found.bias_shard], np.float32, found.rows, offset=found.bias_offset
+            )
         scales = [info.logit_scale, 1 / info.logit_scale] if info.logit_scale else []
         caps = [info.logit_softcap] if info.logit_softcap else []
         candidates = itertools.product([*scales, 1.0], [*caps, 0.0])

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,26 +10,9 @@ import numpy as np
 from .. import QuernError, files, llama
 from ..gguf_files import ModelInfo, require_unquantized
 from ..imatrix import formats
+from .recipes import Recipe
 
 log = logging.getLogger("quern.quantization")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is quantized.
-
-    Attributes:
-        type: a type as llama-quantize names it (`Q4_K_M`).
-        pure: the same type for all tensors.
-        output_type, token_embedding_type: tensor types of the output and embedding matrices.
-        tensor_types: (regular expression on the tensor's name, tensor type), first match wins.
-    """
-
-    type: str
-    pure: bool = False
-    output_type: str | None = None
-    token_embedding_type: str | None = None
-    tensor_types: tuple[tuple[str, str], ...] = ()
 
 
 def quantize(
@@ -40,7 +22,6 @@ def quantize(
     output: Path,
     *,
     imatrix: Path | None = None,
-    prior: float = 0.0,
     unreached: str = "neutral",
     threads: int = 1,
 ) -> None:
@@ -50,7 +31,7 @@ def quantize(
     folder.
 
     Args:
-        prior: draws the importances towards uniform, see `Imatrix.importances`.
+        recipe: its name of an imatrix and its rounding do not count here.
         unreached: what to do with weights that calibration did not reach, or not in all experts:
             `neutral` weights them evenly where it did not, `refuse` raises, and the name of a
             tensor type gives the whole weight that type.
@@ -68,15 +49,15 @@ def quantize(
     if imatrix is not None:
         matrix = formats.read(imatrix)
         matrix.require_fit(info, imatrix)
-        importances = matrix.importances(prior)
+        importances = matrix.importances(recipe.prior)
         metadata = {
             "quantize.imatrix.file": os.path.relpath(imatrix, output.parent),
             **({"quantize.imatrix.dataset": matrix.datasets[0]} if matrix.datasets else {}),
             "quantize.imatrix.entries_count": len(importances),
             "quantize.imatrix.chunks_count": matrix.chunks,
         }
-        if prior:
-            metadata["quern.imatrix.prior"] = str(prior)
+        if recipe.prior:
+            metadata["quern.imatrix.prior"] = str(recipe.prior)
         lacking = matrix.unreached(info)
         overrides += _treat(lacking, unreached, importances, info, imatrix)
     with files.replacing(output) as temporary:

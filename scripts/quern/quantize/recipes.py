@@ -1,11 +1,14 @@
-"""Recipes: what a sweep in the configuration amounts to, by name."""
+"""Recipes: how a model is quantized, and what a sweep in the configuration amounts to."""
 
+from argparse import Namespace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 
 from .. import QuernError
+from ..command import option, options_of
 
 GGML = "ggml"  # llama.cpp's own rounding
-OPTIONS = ("pure", "output_type", "token_embedding_type", "tensor_types")
 
 
 def needs_imatrix(kind: str) -> bool:
@@ -13,63 +16,125 @@ def needs_imatrix(kind: str) -> bool:
     return kind.startswith(("IQ1", "IQ2", "IQ3_X")) or kind == "Q2_K_S"
 
 
-def recipes_of(config: dict) -> dict[str, dict]:
-    """All recipes of a configuration, by name.
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is quantized.
 
-    A name reads `TYPE[.variant][~rounding][+imatrix[^prior]]`: `Q4_K_M`, `Q4_K_M+wiki`,
-    `Q4_0.pure~exact+wiki^1000`. A recipe has the keys `type`, `imatrix` (a corpus, an imatrix
-    file, or None), `rounding` where it is not ggml's own, `prior` where it is not 0, and those of
-    `OPTIONS` that are set.
+    A new option is a key of the schema, a line of config/README.md, a field here, and what carries
+    it out: an argument of `llama.quantize`, or a rounding.
+
+    Attributes:
+        variant: names the options in the recipe's name.
+        imatrix: a corpus, or an imatrix file of the configuration, by name; None for none.
+    """
+
+    type: str = option("as llama-quantize names it, such as Q4_K_M")
+    variant: str = ""
+    imatrix: str | None = None
+    rounding: str = option("how weights become codes", GGML)
+    prior: float = option("tokens' worth of belief that all columns matter alike", 0.0)
+    pure: bool = option("the same type for all tensors", False)
+    output_type: str | None = option("tensor type of the output matrix", None)
+    token_embedding_type: str | None = option("tensor type of the token embeddings", None)
+    tensor_types: tuple[tuple[str, str], ...] = option(
+        "tensor type where the name matches the regular expression; the first match counts",
+        (),
+        metavar="PATTERN=TYPE",
+    )
+
+    @classmethod
+    def of_sweep(cls, sweep: Mapping) -> Iterator["Recipe"]:
+        """The recipes of an entry of `quantize` in the configuration, defaults filled in."""
+        lists = {"type": "types", "rounding": "rounding", "imatrix": "imatrix", "prior": "prior"}
+        known = {field.name for field in fields(cls)}
+        options = {key: sweep[key] for key in sweep.keys() & known - lists.keys()}
+        options["tensor_types"] = tuple(options.get("tensor_types", {}).items())
+        for values in product(*(sweep[key] for key in lists.values())):
+            recipe = cls(**options, **dict(zip(lists, values, strict=True)))
+            yield recipe if recipe.imatrix != "none" else replace(recipe, imatrix=None, prior=0)
+
+    @property
+    def name(self) -> str:
+        """`TYPE[.variant][~rounding][+imatrix[^prior]]`, such as `Q4_0.pure~exact+wiki^1000`."""
+        name = f"{self.type}.{self.variant}" if self.variant else self.type
+        name += f"~{self.rounding}" if self.rounding != GGML else ""
+        name += f"+{self.imatrix}" if self.imatrix else ""
+        return name + (f"^{self.prior:g}" if self.prior else "")
+
+    @property
+    def unrounded(self) -> "Recipe":
+        """What its rounding starts from: the same with ggml's own."""
+        return replace(self, rounding=GGML)
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether its rounding is another than ggml's own."""
+        return self.rounding != GGML
+
+    @classmethod
+    def of_arguments(cls, arguments: Namespace) -> "Recipe":
+        """The recipe that a command was given.
+
+        Raises:
+            QuernError: a tensor type has no pattern.
+        """
+        found = options_of(arguments, cls) | {"imatrix": None}
+        pairs = tuple(text.rpartition("=") for text in found["tensor_types"])
+        for pair in pairs:
+            if not all(pair):
+                raise QuernError(f"--tensor-types {''.join(pair)} is not of the form PATTERN=TYPE.")
+        return cls(**found | {"tensor_types": tuple((pattern, kind) for pattern, _, kind in pairs)})
+
+    def options(self, names: Collection[str]) -> dict:
+        """Options of a command by name, for `command.flags`; `of_arguments` reads them back."""
+        found = {name: getattr(self, name) for name in names}
+        if "tensor_types" in found:
+            found["tensor_types"] = [f"{pattern}={kind}" for pattern, kind in self.tensor_types]
+        return found
+
+    def as_dict(self) -> dict:
+        """All that decides its result, and not its name."""
+        return asdict(replace(self, variant=""))
+
+
+# What llama.cpp carries out of a recipe, and what a rounding after it.
+BY_LLAMA = tuple(f.name for f in fields(Recipe) if f.metadata and f.name != "rounding")
+BY_ROUNDING = ("rounding", "prior")
+
+
+def recipes_of(config: Mapping) -> dict[str, Recipe]:
+    """All recipes of a configuration, by name.
 
     Raises:
         QuernError: an imatrix names neither a corpus nor a file, or two entries give the same name.
     """
     known = [*config["corpora"], *config["imatrix"]["files"]]
-    recipes: dict[str, dict] = {}
+    found: dict[str, Recipe] = {}
     for i, sweep in enumerate(config["quantize"]):
-        options = {key: sweep[key] for key in OPTIONS if sweep.get(key)}
-        axes = (sweep[axis] for axis in ("types", "rounding", "imatrix", "prior"))
-        for kind, rounding, imatrix, prior in product(*axes):
-            if imatrix != "none" and imatrix not in known:
+        for recipe in Recipe.of_sweep(sweep):
+            if recipe.imatrix not in (None, *known):
                 raise QuernError(
-                    f"quantize.{i}.imatrix: {imatrix} is no corpus or file; known are none, "
+                    f"quantize.{i}.imatrix: {recipe.imatrix} is no corpus or file; known are none, "
                     f"{', '.join(known)}."
                 )
-            prior = prior if imatrix != "none" else 0
-            name = kind
-            name += f".{sweep['variant']}" if "variant" in sweep else ""
-            name += f"~{rounding}" if rounding != GGML else ""
-            name += f"+{imatrix}" if imatrix != "none" else ""
-            name += f"^{prior:g}" if prior else ""
-            recipe = {"type": kind, "imatrix": None if imatrix == "none" else imatrix, **options}
-            recipe |= {"prior": prior} if prior else {}
-            recipe |= {"rounding": rounding} if rounding != GGML else {}
-            if recipes.setdefault(name, recipe) != recipe:
+            if found.setdefault(recipe.name, recipe) != recipe:
                 raise QuernError(
-                    f"quantize.{i}: there is another recipe {name} with other options; give this "
-                    "entry a variant, which becomes part of the name."
+                    f"quantize.{i}: there is another recipe {recipe.name} with other options; give "
+                    "this entry a variant, which becomes part of the name."
                 )
-    return recipes
-
-
-def unrounded(name: str, recipe: dict) -> str:
-    """The name of what a recipe's rounding starts from: the same recipe with ggml's own."""
-    return name.replace(f"~{recipe['rounding']}", "", 1)
-
-
-def carried_out_by_llama(recipes: dict[str, dict]) -> dict[str, dict]:
-    """The recipes with ggml's rounding, and those that the other ones start from."""
-    found = {}
-    for name, recipe in recipes.items():
-        plain = {key: value for key, value in recipe.items() if key != "rounding"}
-        found[name if plain == recipe else unrounded(name, recipe)] = plain
     return found
 
 
-def has_rounded(recipes: dict[str, dict], name: str) -> bool:
-    """Whether a recipe is there both with ggml's rounding and with another."""
-    own = recipes[name]
-    plain = unrounded(name, own) if "rounding" in own else name
-    return plain in recipes and any(
-        "rounding" in other and unrounded(key, other) == plain for key, other in recipes.items()
-    )
+def carried_out_by_llama(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """The recipes with ggml's rounding, and those that the other ones start from."""
+    return {recipe.unrounded.name: recipe.unrounded for recipe in recipes.values()}
+
+
+def with_roundings(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """The recipes that are there both with ggml's rounding and with another."""
+    rounded = {recipe.unrounded.name for recipe in recipes.values() if recipe.is_rounded}
+    return {
+        name: recipe
+        for name, recipe in recipes.items()
+        if recipe.unrounded.name in rounded & recipes.keys()
+    }

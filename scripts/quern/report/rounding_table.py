@@ -1,6 +1,5 @@
 """What each rounding does to a model, beside ggml's own: KLD, perplexity, time."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -18,51 +17,39 @@ FIGURES = {
 }
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A recipe in the table.
-
-    Attributes:
-        name: the recipe.
-        rounding: how it was rounded; `ggml` for llama.cpp's own.
-        plain: the recipe that differs by ggml's rounding alone.
-        seconds: what llama.cpp or the rounding took, start-up included.
-    """
-
-    name: str
-    rounding: str
-    plain: str
-    seconds: float
-
-
-def seconds_of(benchmark: Path) -> float:
-    """The time of a job, from Snakemake's benchmark (TSV)."""
-    return float(pd.read_csv(benchmark, sep="\t")["s"].iloc[0])
-
-
-def table(
-    entries: list[Entry], recipes: list[summary.Recipe], noise: dict[str, float]
-) -> pd.DataFrame:
+def table(entries: list[dict], noise: dict[str, float]) -> pd.DataFrame:
     """A row for each recipe: its figures with `_low`, `_high` and, but for ggml's, `_verdict`.
 
     The verdict is of the paired difference from the recipe with ggml's rounding: `better`, `worse`,
     `tied` or `cannot tell`.
+
+    Args:
+        entries: as for `summary.read`, and of each its `rounding`, `plain` (the name of the recipe
+            that differs by ggml's rounding alone) and `benchmark` (Snakemake's, of the job that
+            made it).
     """
-    which = [(e.name, e.plain) for e in entries if e.name != e.plain]
+    recipes = {recipe.name: recipe for recipe in summary.read(entries)}
+    which = [(e["name"], e["plain"]) for e in entries if e["name"] != e["plain"]]
     signs = {name: sign for name, (_, sign) in FIGURES.items()}
-    said = summary.pairs(recipes, noise, which, signs).set_index(["recipe", "figure"]).verdict
-    known = {r.name: r for r in recipes}
+    compared = summary.pairs(list(recipes.values()), noise, which, signs)
+    said = compared.set_index(["recipe", "figure"]).verdict
     rows = []
     for e in entries:
-        recipe = known[e.name]
-        row = {"type": recipe.type, "imatrix": recipe.imatrix, "rounding": e.rounding}
+        recipe = recipes[e["name"]]
+        row = {"type": recipe.type, "imatrix": recipe.imatrix, "rounding": e["rounding"]}
         for name in FIGURES:
             figure = recipe.result["figures"][name]
             row |= {name: figure["value"], f"{name}_low": figure["low"]}
             row |= {f"{name}_high": figure["high"]}
-            row[f"{name}_verdict"] = "" if e.name == e.plain else said[e.name, name]
-        rows.append(row | {"seconds": e.seconds, "windows": recipe.result["windows"]})
+            row[f"{name}_verdict"] = "" if e["name"] == e["plain"] else said[e["name"], name]
+        seconds = _seconds_of(Path(e["benchmark"]))
+        rows.append(row | {"seconds": seconds, "windows": recipe.result["windows"]})
     return pd.DataFrame(rows)
+
+
+def _seconds_of(benchmark: Path) -> float:
+    """The time of a job, from Snakemake's benchmark (TSV)."""
+    return float(pd.read_csv(benchmark, sep="\t")["s"].iloc[0])
 
 
 def markdown(frame: pd.DataFrame, title: str) -> str:

@@ -37,8 +37,13 @@ PAIRED = {"kld_mean": 1, "kld_median": 1, "kld_p99": 1, "score": 1, "same_top": 
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One row: a recipe, its quantized model, its comparison."""
+class Compared:
+    """One row: a recipe, its quantized model, its comparison.
+
+    Attributes:
+        imatrix: its name, or `none`.
+        result, positions: the comparison's summary, and its figures per position (HDF5).
+    """
 
     name: str
     type: str
@@ -48,24 +53,35 @@ class Recipe:
     positions: Path
 
 
-def read(
-    labels: list[str], infos: list[Path], results: list[Path], positions: list[Path]
-) -> list[Recipe]:
-    """The recipes, by falling size.
+def read(entries: list[dict]) -> list[Compared]:
+    """The recipes that were compared, by falling size.
 
     Args:
-        labels: `name:type:imatrix` of each recipe.
-        infos, results, positions: the JSON of each quantized model, the JSON and the HDF5 of its
-            comparison.
+        entries: of each its `name`, `type` and `imatrix` (a name or `none`), and the paths `info`
+            (JSON of the quantized model), `compare` and `positions` (JSON and HDF5 of its
+            comparison).
+
+    Raises:
+        QuernError: an entry lacks one of them, or a file is missing.
     """
-    recipes = [
-        Recipe(*label.split(":"), ModelInfo.read(info), files.read_json(result), path)
-        for label, info, result, path in zip(labels, infos, results, positions, strict=True)
-    ]
+    try:
+        recipes = [
+            Compared(
+                entry["name"],
+                entry["type"],
+                entry["imatrix"],
+                ModelInfo.read(entry["info"]),
+                files.read_json(entry["compare"]),
+                Path(entry["positions"]),
+            )
+            for entry in entries
+        ]
+    except (KeyError, TypeError) as error:
+        raise QuernError(f"--recipes is not a list of compared recipes ({error!r}).") from None
     return sorted(recipes, key=lambda r: (-r.info.tensor_bytes, r.name))
 
 
-def table(recipes: list[Recipe]) -> pd.DataFrame:
+def table(recipes: list[Compared]) -> pd.DataFrame:
     """One row a recipe: `COLUMNS`, and `_low` and `_high` of each figure."""
     rows = []
     for r in recipes:
@@ -80,7 +96,7 @@ def table(recipes: list[Recipe]) -> pd.DataFrame:
 
 
 def pairs(
-    recipes: list[Recipe],
+    recipes: list[Compared],
     noise: dict[str, float],
     which: Iterable[tuple[str, str]] | None = None,
     figures: dict[str, int] = PAIRED,
@@ -122,7 +138,7 @@ def pairs(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _windows_and_figures(recipe: Recipe) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _windows_and_figures(recipe: Compared) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     with WindowStore.open(recipe.positions) as store:
         return np.flatnonzero(store.done), comparison.read_figures(store)
 
@@ -132,7 +148,7 @@ def _floor(name: str, noise: dict[str, float]) -> float:
     return abs(noise[name] - without)
 
 
-def beaten_by(recipes: list[Recipe], compared: pd.DataFrame, figure: str = "score") -> list[str]:
+def beaten_by(recipes: list[Compared], compared: pd.DataFrame, figure: str = "score") -> list[str]:
     """For each recipe, the best one that is credibly better and no larger; empty where none is."""
     said = compared[compared.figure == figure].set_index(["recipe", "other"]).verdict
     score = {r.name: r.result["figures"][figure]["value"] for r in recipes}
@@ -189,7 +205,7 @@ def markdown(
 
 
 def write(
-    recipes: list[Recipe],
+    recipes: list[Compared],
     noise: dict[str, float],
     imatrices: dict[str, dict],
     title: str,

@@ -124,7 +124,7 @@ def test_shards_in_any_order_and_grouping_equal_one_long_run(made, tmp_path, nam
 
 def test_the_output_matrix_is_included_when_asked_for(made, tmp_path):
     without, both = (
-        merge([collect(made, tmp_path / f"{output}.h5", 0, 3, output=output)], "d").matrix
+        merge([collect(made, tmp_path / f"{output}.h5", 0, 3, output_weight=output)], "d").matrix
         for output in (False, True)
     )
     assert set(both.sums) - set(without.sums) == {OUTPUT}
