@@ -1,9 +1,12 @@
 """The baseline: what the unquantized model says at every scored position."""
 
-BASELINE = {"code": code("baseline.py")} | {
+BASELINE = {
     key: config["evaluation"][key]
     for key in ("n_ctx", "windows", "scored", "store", "logits_type", "embed_output")
 }
+with sentences():
+    for name in config["evaluation"]["corpora"]:
+        require_corpus("evaluation.corpora", name)
 
 
 rule baseline:
@@ -29,20 +32,14 @@ rule baseline:
         runtime=minutes,
         gpu=0,
     params:
-        settings=BASELINE,
-        windows=f"--windows {BASELINE['windows']}" if BASELINE["windows"] else "",
-        embed="--embed-output" if BASELINE["embed_output"] else "",
+        settings={"code": code("baseline.py")} | BASELINE,
+        options=flags(BASELINE),
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --tokens {input.tokens:q}"
-        " --n-ctx {params.settings[n_ctx]}"
-        " --scored {params.settings[scored]}"
-        " --store {params.settings[store]}"
-        " --logits-type {params.settings[logits_type]}"
-        " {params.embed}"
-        " {params.windows}"
+        " {params.options}"
         " --threads {threads}"
         " --gpus {resources.gpu}"
         " --output {output.store:q}"
@@ -82,3 +79,13 @@ rule noise:
         " --gpus {resources.gpu}"
         " --output {output.noise:q}"
         " --log {log:q}"
+
+
+rule baselines:
+    """Only the baseline stores."""
+    input:
+        expand(
+            "results/{model}/baseline/{corpus}.h5",
+            model=config["models"],
+            corpus=config["evaluation"]["corpora"],
+        ),

@@ -1,5 +1,7 @@
 """Comparison of each quantized model with its baseline."""
 
+UNTIL = config["evaluation"]["until"]
+
 
 rule compare:
     """Measure how far a recipe strays from the baseline, per position, window and over all."""
@@ -28,8 +30,8 @@ rule compare:
         runtime=minutes,
         gpu=0,
     params:
-        settings={"code": code("compare.py"), "until": config["evaluation"]["until"]},
-        until=comparison_until,
+        settings={"code": code("compare.py"), "until": UNTIL},
+        until=flags({"until": f"{UNTIL['figure']}={UNTIL['within']}" if UNTIL else None}),
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"

@@ -1,5 +1,55 @@
 """Corpora: samples that are fetched, documents split in two, and their tokens."""
 
+import glob
+import json
+from dataclasses import replace
+
+from quern.corpus import sources
+
+with sentences():
+    SOURCES = {
+        name: [source for entry in corpus["sources"] for source in sources.expand(entry)]
+        for name, corpus in config["corpora"].items()
+    }
+for name, found in SOURCES.items():
+    SOURCES[name] = [
+        sources.with_content(s, CONTENT.of) if s.kind in sources.FETCHED else s for s in found
+    ]
+FETCHED = {
+    # What a corpus does with its samples does not change them.
+    sources.facts_name(source).removesuffix(".json"): replace(source, weight=None, part="")
+    for found in SOURCES.values()
+    for source in found
+    if source.kind in sources.FETCHED
+}
+
+
+wildcard_constraints:
+    part="evaluation|pool",
+    raw=one_of({os.path.dirname(key) for key in FETCHED}),
+    samples=r"\d+|all",
+
+
+def fetched_source(
+    wildcards,
+):
+    """The source of some samples."""
+    return FETCHED[f"{wildcards.raw}/{wildcards.samples}"]
+
+
+def fetched_files(
+    wildcards,
+):
+    """What it reads on this machine: a plugin, a data set's files."""
+    return [str(path) for path in sources.local_files(fetched_source(wildcards))]
+
+
+def fetched_entry(
+    wildcards,
+):
+    """The source as the command takes it."""
+    return json.dumps(sources.entry_of(fetched_source(wildcards)))
+
 
 rule fetch:
     """Fetch samples of one source and language; what is there is never fetched again."""
@@ -19,14 +69,76 @@ rule fetch:
         mem_mb=4000,
         runtime=600,
     params:
-        settings=fetch_settings,
-        source=fetch_entry,
+        settings={"code": code("fetch.py")},  # the rest is in the path
+        source=fetched_entry,
         folder=subpath(output.facts, ancestor=2),
     shell:
         "python {input.script:q}"
         " --source {params.source:q}"
         " --output {params.folder:q}"
         " --log {log:q}"
+
+
+def raw_path(
+    source,
+):
+    """The list of a fetched source's samples."""
+    return f"results/raw/{sources.facts_name(source)}"
+
+
+def corpus_files(
+    wildcards,
+):
+    """The files of a corpus's sources; a pattern that matches none stands for itself."""
+    return [
+        path
+        for source in SOURCES[wildcards.corpus]
+        if source.path and source.kind not in sources.FETCHED
+        for path in sorted(glob.glob(source.path, recursive=True)) or [source.path]
+    ]
+
+
+def corpus_raw(
+    wildcards,
+):
+    """The lists of samples that a corpus is made of."""
+    found = SOURCES[wildcards.corpus]
+    return [raw_path(source) for source in found if source.kind in sources.FETCHED]
+
+
+def corpus_settings(
+    wildcards,
+):
+    """A corpus by its settings and the content of its files."""
+    return {
+        "code": code("corpus.py"),
+        "settings": config["corpora"][wildcards.corpus],
+        "sha256": [CONTENT.of(path) for path in corpus_files(wildcards)],
+    }
+
+
+def corpus_sources(
+    wildcards,
+):
+    """The sources as the command takes them, one a language; samples by their lists."""
+    return json.dumps(
+        [
+            sources.entry_of(
+                replace(source, kind="raw", path=raw_path(source))
+                if source.kind in sources.FETCHED
+                else source
+            )
+            for source in SOURCES[wildcards.corpus]
+        ]
+    )
+
+
+def corpus_options(
+    wildcards,
+):
+    """How the corpus is split."""
+    corpus = config["corpora"][wildcards.corpus]
+    return flags({key: value for key, value in corpus.items() if key != "sources"})
 
 
 rule corpus:
@@ -54,19 +166,38 @@ rule corpus:
     params:
         settings=corpus_settings,
         sources=corpus_sources,
-        chat_template=corpus_chat_template,
+        options=corpus_options,
         folder=subpath(output.facts, parent=True),
     shell:
         "python {input.script:q}"
         " --sources {params.sources:q}"
-        " --evaluation-characters {params.settings[settings][evaluation_characters]}"
-        " --seed {params.settings[settings][seed]}"
-        " --order {params.settings[settings][order]}"
-        " --near-duplicates {params.settings[settings][near_duplicates]}"
-        " --similarity {params.settings[settings][similarity]}"
-        " {params.chat_template}"
+        " {params.options}"
         " --output {params.folder:q}"
         " --log {log:q}"
+
+
+def token_options(
+    wildcards,
+):
+    """Options for special tokens, the chat template, and windows that are mixed."""
+    corpus, is_pool = config["corpora"][wildcards.corpus], wildcards.part == "pool"
+    weighted = any("weight" in source for source in corpus["sources"])
+    mixed = weighted or (is_pool and corpus["order"] == "random-windows")
+    user = config["imatrix" if is_pool else "evaluation"]
+    return flags(
+        {
+            "special": is_pool and config["imatrix"]["special_tokens"],
+            "n_ctx": user["n_ctx"] if mixed else None,
+            "chat_template": corpus["chat_template"],
+        }
+    )
+
+
+def token_settings(
+    wildcards,
+):
+    """How a part is tokenized, besides what its corpus says."""
+    return {"code": code("tokens.py"), "options": token_options(wildcards)}
 
 
 rule tokens:
@@ -105,3 +236,9 @@ rule tokens:
         " --output {output.tokens:q}"
         " --facts {output.facts:q}"
         " --log {log:q}"
+
+
+rule samples:
+    """Only the samples that are fetched, on a machine with a network, before all else."""
+    input:
+        [f"results/raw/{name}.json" for name in FETCHED],

@@ -4,6 +4,80 @@ Steps hold measurements only. The stop rule is evaluated while the graph is buil
 are part of the path of what it chooses, so a change of settings asks for another file.
 """
 
+from itertools import count, islice
+
+from quern import files
+from quern.growth.decision import decide
+from quern.quantize.recipes import Recipe, needs_imatrix
+
+# What the steps are made of and judged by, and what ends them; all empty without growth.
+JUDGES, STOP, LADDER, CHOICE = [], {}, "none", "none"
+if GROWTH:
+    JUDGES = GROWTH["types"]
+    STOP = {key: GROWTH[key] for key in ("min_gain", "patience")}
+    JUDGE = GROWTH["corpus"] or config["evaluation"]["corpora"][0]
+    with sentences():
+        require_corpus("growth.corpus", JUDGE)
+        if GROWTH["eager"] and not GROWTH["largest_tokens"]:
+            raise QuernError("growth.eager: all steps at once need an end; set largest_tokens.")
+    # Steps are named by all that they measure, the choice by all that decides it.
+    LADDER = "{first_tokens}x{factor:g}-{judged}-on-{judge}".format(
+        **GROWTH, judged="-".join(JUDGES), judge=JUDGE
+    )
+    CHOICE = "{ladder}-to-{end}-gain-{min_gain:g}-patience-{patience}{mode}".format(
+        **GROWTH,
+        ladder=LADDER,
+        end=GROWTH["largest_tokens"] or "end",
+        mode="-eager" if GROWTH["eager"] else "",
+    )
+    READ += expand(
+        ["results/{model}/growth/{corpus}/{choice}/steps.{ending}"],
+        model=config["models"],
+        corpus=CALIBRATED,
+        choice=CHOICE,
+        ending=["md", "png"],
+    )
+
+
+wildcard_constraints:
+    judge=one_of(config["corpora"]),
+    step=r"\d+",
+    type=r"[A-Z0-9_]+",
+    ladder=one_of([LADDER]),
+    choice=one_of([CHOICE]),
+
+
+def growth_recipe(
+    wildcards,
+):
+    """The recipe that a step quantizes by."""
+    imatrix = None if wildcards.windows == "none" else wildcards.corpus
+    return Recipe(wildcards.type, imatrix=imatrix)
+
+
+def growth_imatrix(
+    wildcards,
+):
+    """The imatrix that a step quantizes with; none for the level that all are held against."""
+    if wildcards.windows == "none":
+        return []
+    return [f"results/{wildcards.model}/imatrix/{wildcards.corpus}/{wildcards.windows}.gguf"]
+
+
+def growth_settings(
+    wildcards,
+):
+    """That recipe and the code that carries it out."""
+    return {"code": code("quantize.py")} | settings_of(growth_recipe(wildcards))
+
+
+def growth_options(
+    wildcards,
+    input,
+):
+    """That recipe as options of the command."""
+    return options_of(growth_recipe(wildcards), input)
+
 
 use rule quantize as growth_quantize with:
     input:
@@ -46,6 +120,36 @@ use rule compare as growth_compare with:
         until="",
 
 
+def rung(
+    wildcards,
+):
+    """Windows of one step."""
+    return next(islice(rungs(), int(wildcards.step), None))
+
+
+def step_report(
+    wildcards,
+):
+    """The report of a step's imatrix."""
+    return f"results/{wildcards.model}/imatrix/{wildcards.corpus}/{rung(wildcards)}.json"
+
+
+def step_positions(
+    wildcards,
+):
+    """The comparisons of a step's quantized models."""
+    folder = f"results/{wildcards.model}/growth/{wildcards.corpus}"
+    return [f"{folder}/{kind}@{rung(wildcards)}.{JUDGE}.h5" for kind in JUDGES]
+
+
+def earlier_steps(
+    wildcards,
+):
+    """What a step compares with."""
+    folder = f"results/{wildcards.model}/growth/{wildcards.corpus}/{LADDER}"
+    return [f"{folder}/{step}.h5" for step in range(int(wildcards.step))]
+
+
 checkpoint growth_step:
     """Measure a step: its figures, and its gains over the steps before."""
     input:
@@ -67,8 +171,8 @@ checkpoint growth_step:
         mem_mb=4000,
         runtime=30,
     params:
-        settings=step_settings,
-        types=growth_types,
+        settings={"code": code("grow_step.py"), "types": JUDGES},
+        types=JUDGES,
     shell:
         "python {input.script:q}"
         " --step {wildcards.step}"
@@ -79,6 +183,60 @@ checkpoint growth_step:
         " --output {output.step:q}"
         " --facts {output.facts:q}"
         " --log {log:q}"
+
+
+def steps_made(
+    wildcards,
+):
+    """The facts of all steps that the stop rule asks for, in order.
+
+    Each step is a checkpoint. Where one is missing or stale, Snakemake makes it and asks again.
+    """
+    if GROWTH["eager"]:
+        folder = f"results/{wildcards.model}/growth/{wildcards.corpus}/{LADDER}"
+        return [f"{folder}/{step}.json" for step in range(len(list(rungs())))]
+    paths, steps, ladder = [], [], rungs()
+    windows = next(ladder)
+    for step in count():
+        made = checkpoints.growth_step.get(
+            model=wildcards.model, corpus=wildcards.corpus, ladder=LADDER, step=step
+        )
+        paths.append(made.output.facts)
+        steps.append(files.read_json(Path(made.output.facts)))
+        windows = next(ladder, None)
+        if decide(steps, **STOP, last=windows is None).stop:
+            return paths
+
+
+def step_imatrices(
+    wildcards,
+):
+    """The imatrix of each of those steps."""
+    made = islice(rungs(), len(steps_made(wildcards)))
+    folder = f"results/{wildcards.model}/imatrix/{wildcards.corpus}"
+    return [f"{folder}/{windows}.gguf" for windows in made]
+
+
+def step_reports(
+    wildcards,
+):
+    """Their reports."""
+    return [path.removesuffix("gguf") + "json" for path in step_imatrices(wildcards)]
+
+
+def types_without_imatrix(
+    wildcards,
+):
+    """The judging types that llama.cpp quantizes without an imatrix."""
+    return [kind for kind in JUDGES if not needs_imatrix(kind)]
+
+
+def levels_without_imatrix(
+    wildcards,
+):
+    """The comparisons of those types without one."""
+    folder = f"results/{wildcards.model}/growth/{wildcards.corpus}"
+    return [f"{folder}/{kind}@none.{JUDGE}.json" for kind in types_without_imatrix(wildcards)]
 
 
 rule grow:
@@ -108,7 +266,7 @@ rule grow:
     params:
         settings={"code": code("grow.py")},
         types=types_without_imatrix,
-        options=stop_options,
+        options=flags(STOP),
     shell:
         "python {input.script:q}"
         " --steps {input.steps:q}"
@@ -124,3 +282,44 @@ rule grow:
         " --markdown {output.markdown:q}"
         " --picture {output.picture:q}"
         " --log {log:q}"
+
+
+def used_imatrix(
+    wildcards,
+):
+    """What recipes use of a corpus: the imatrix that grew, or that of all windows asked for."""
+    folder = f"results/{wildcards.model}"
+    if GROWTH:
+        return f"{folder}/growth/{wildcards.corpus}/{CHOICE}/chosen.gguf"
+    return f"{folder}/imatrix/{wildcards.corpus}/{config['imatrix']['windows'] or 'all'}.gguf"
+
+
+def used_report(
+    wildcards,
+):
+    """Its report."""
+    return used_imatrix(wildcards).removesuffix("gguf") + "json"
+
+
+rule imatrix_of_corpus:
+    """The imatrix that recipes use: the grown one, or all that the configuration asks for."""
+    input:
+        imatrix=used_imatrix,
+        report=used_report,
+    output:
+        imatrix="results/{model}/imatrix/{corpus}.gguf",
+        report="results/{model}/imatrix/{corpus}.json",
+    log:
+        "results/logs/{model}/imatrix/{corpus}.log",
+    benchmark:
+        "results/benchmarks/{model}/imatrix/{corpus}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "(cp {input.imatrix:q} {output.imatrix:q}.part"
+        " && cp {input.report:q} {output.report:q}"
+        " && mv {output.imatrix:q}.part {output.imatrix:q}) > {log:q} 2>&1"

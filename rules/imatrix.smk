@@ -1,9 +1,45 @@
 """Importance matrices: shards of each calibration pool, merged."""
 
-IMATRIX = config["imatrix"]
-SHARD = {"code": code("imatrix_shard.py")} | {
-    key: IMATRIX[key] for key in ("n_ctx", "output_weight")
-}
+from functools import partial
+from itertools import takewhile
+
+from quern.growth.ladder import ladder
+from quern.growth.ladder import shards as cut_into_shards
+
+# Corpora whose pools give an imatrix.
+CALIBRATED = sorted({recipe.imatrix for recipe in RECIPES.values()} & set(config["corpora"]))
+SHARD = {key: config["imatrix"][key] for key in ("n_ctx", "output_weight")}
+PARTS = 16  # jobs that share a whole pool, whose length is not known before they run
+GROWTH = config["growth"]
+if GROWTH:
+    # Windows of each step of the growth ladder, perhaps without end.
+    rungs = partial(
+        ladder,
+        GROWTH["first_tokens"],
+        GROWTH["factor"],
+        GROWTH["largest_tokens"],
+        config["imatrix"]["n_ctx"],
+    )
+READ += expand(
+    "results/{model}/imatrix/{corpus}.png",
+    model=config["models"],
+    corpus=CALIBRATED,
+)
+
+
+wildcard_constraints:
+    shard=r"\d+-\d+|\d+of\d+",
+    windows=r"\d+|all|none",
+
+
+def shard_options(
+    wildcards,
+):
+    """A shard's windows, from one to another or as its part of the pool, and how they are read."""
+    if "of" in wildcards.shard:
+        return flags(SHARD | {"part": wildcards.shard.replace("of", "/")})
+    first, last = wildcards.shard.split("-")
+    return flags(SHARD | {"from": first, "to": last})
 
 
 rule imatrix_shard:
@@ -28,21 +64,38 @@ rule imatrix_shard:
         runtime=minutes,
         gpu=0,
     params:
-        settings=SHARD,
-        windows=shard_windows,
-        output="--output-weight" if SHARD["output_weight"] else "",
+        settings={"code": code("imatrix_shard.py")} | SHARD,
+        options=shard_options,
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --tokens {input.tokens:q}"
-        " --n-ctx {params.settings[n_ctx]}"
-        " {params.windows}"
-        " {params.output}"
+        " {params.options}"
         " --threads {threads}"
         " --gpus {resources.gpu}"
         " --output {output.shard:q}"
         " --log {log:q}"
+
+
+def shards_of(
+    wildcards,
+):
+    """The shards of an imatrix. They never reach over a rung, so that every step shares them."""
+    folder = f"results/{wildcards.model}/imatrix/{wildcards.corpus}/shards"
+    if wildcards.windows == "all":
+        return [f"{folder}/{part}of{PARTS}.h5" for part in range(1, PARTS + 1)]
+    windows = int(wildcards.windows)
+    below = takewhile(windows.__gt__, rungs()) if GROWTH else []
+    cuts = cut_into_shards([*below, windows], config["imatrix"]["shard_windows"])
+    return [f"{folder}/{first}-{last}.h5" for first, last in cuts]
+
+
+def windows_asked(
+    wildcards,
+):
+    """How many windows there were to be; not said where it is all of them."""
+    return flags({"windows": None if wildcards.windows == "all" else wildcards.windows})
 
 
 rule imatrix:
@@ -78,30 +131,6 @@ rule imatrix:
         " --log {log:q}"
 
 
-rule imatrix_of_corpus:
-    """The imatrix that recipes use: the grown one, or all that the configuration asks for."""
-    input:
-        imatrix=imatrix_to_use,
-        report=report_to_use,
-    output:
-        imatrix="results/{model}/imatrix/{corpus}.gguf",
-        report="results/{model}/imatrix/{corpus}.json",
-    log:
-        "results/logs/{model}/imatrix/{corpus}.log",
-    benchmark:
-        "results/benchmarks/{model}/imatrix/{corpus}.tsv"
-    conda:
-        "../envs/quern.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "(cp {input.imatrix:q} {output.imatrix:q}.part"
-        " && cp {input.report:q} {output.report:q}"
-        " && mv {output.imatrix:q}.part {output.imatrix:q}) > {log:q} 2>&1"
-
-
 rule imatrix_statistics:
     """Describe an imatrix, tensor by tensor and layer by layer."""
     input:
@@ -133,3 +162,13 @@ rule imatrix_statistics:
         " --layers {output.layers:q}"
         " --picture {output.picture:q}"
         " --log {log:q}"
+
+
+rule imatrices:
+    """Only the importance matrices, grown if the configuration says so."""
+    input:
+        expand(
+            "results/{model}/imatrix/{corpus}.gguf",
+            model=config["models"],
+            corpus=CALIBRATED,
+        ),

@@ -1,5 +1,75 @@
 """Quantized models, one a recipe."""
 
+from quern.quantize.recipes import BY_LLAMA, BY_ROUNDING, carried_out_by_llama, recipes_of
+
+with sentences():
+    RECIPES = recipes_of(config)
+PLAIN = carried_out_by_llama(RECIPES)
+ROUNDED = {name: recipe for name, recipe in RECIPES.items() if recipe.is_rounded}
+
+
+wildcard_constraints:
+    recipe=one_of({**RECIPES, **PLAIN}),
+    plain=one_of(PLAIN),
+    rounded=one_of(ROUNDED),
+
+
+def imatrix_of(
+    model,
+    recipe,
+):
+    """The imatrix of a recipe, if it has one: a user's file, or what is made of a corpus."""
+    if recipe.imatrix is None:
+        return []
+    if recipe.imatrix in config["imatrix"]["files"]:
+        return [ancient(config["imatrix"]["files"][recipe.imatrix])]
+    return [f"results/{model}/imatrix/{recipe.imatrix}.gguf"]
+
+
+def settings_of(
+    recipe,
+):
+    """A recipe, the content of an imatrix that is a user's file, the policy for what it lacks."""
+    settings = recipe.as_dict()
+    if recipe.imatrix:
+        settings["unreached"] = config["imatrix"]["unreached"]
+    if recipe.imatrix in config["imatrix"]["files"]:
+        settings["sha256"] = CONTENT.of(config["imatrix"]["files"][recipe.imatrix])
+    return settings
+
+
+def options_of(
+    recipe,
+    input,
+):
+    """A recipe as options of the command, with the imatrix among a job's inputs."""
+    options = recipe.options(BY_LLAMA)
+    if recipe.imatrix:
+        options |= {"imatrix": input.imatrix, "unreached": config["imatrix"]["unreached"]}
+    return flags(options)
+
+
+def recipe_imatrix(
+    wildcards,
+):
+    """What a recipe quantizes with."""
+    return imatrix_of(wildcards.model, PLAIN[wildcards.plain])
+
+
+def recipe_settings(
+    wildcards,
+):
+    """What a recipe's result depends on besides its inputs."""
+    return {"code": code("quantize.py")} | settings_of(PLAIN[wildcards.plain])
+
+
+def recipe_options(
+    wildcards,
+    input,
+):
+    """A recipe as options of the command."""
+    return options_of(PLAIN[wildcards.plain], input)
+
 
 rule quantize:
     """Quantize a model by a recipe: type, imatrix, options."""
@@ -35,6 +105,42 @@ rule quantize:
         " --log {log:q}"
 
 
+def rounding_model(
+    wildcards,
+):
+    """The model that is rounded again: what llama.cpp made."""
+    return f"results/{wildcards.model}/quantize/{ROUNDED[wildcards.rounded].unrounded.name}.gguf"
+
+
+def rounding_info(
+    wildcards,
+):
+    """Its description."""
+    return rounding_model(wildcards).removesuffix("gguf") + "json"
+
+
+def rounding_imatrix(
+    wildcards,
+):
+    """What it was quantized with."""
+    return imatrix_of(wildcards.model, ROUNDED[wildcards.rounded])
+
+
+def rounding_settings(
+    wildcards,
+):
+    """What a rounding's result depends on besides its inputs."""
+    return {"code": code("reround.py")} | settings_of(ROUNDED[wildcards.rounded])
+
+
+def rounding_options(
+    wildcards,
+    input,
+):
+    """A recipe's rounding as options of the command."""
+    return flags(ROUNDED[wildcards.rounded].options(BY_ROUNDING) | {"imatrix": input.imatrix})
+
+
 rule reround:
     """Round the weights of what llama.cpp quantized again, from the unquantized ones."""
     input:
@@ -68,3 +174,13 @@ rule reround:
         " --output {output.model:q}"
         " --output-info {output.info:q}"
         " --log {log:q}"
+
+
+rule quantized:
+    """Only the quantized models."""
+    input:
+        expand(
+            "results/{model}/quantize/{recipe}.gguf",
+            model=config["models"],
+            recipe=RECIPES,
+        ),

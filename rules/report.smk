@@ -1,6 +1,44 @@
 """What the user reads: all recipes side by side."""
 
-RECIPE_LABELS = [f"{name}:{r['type']}:{r['imatrix'] or 'none'}" for name, r in RECIPES.items()]
+from quern.quantize.recipes import with_roundings
+
+READ += expand(
+    "results/{model}/summary/{corpus}.{ending}",
+    model=config["models"],
+    corpus=config["evaluation"]["corpora"],
+    ending=["csv", "md", "png"],
+)
+# Recipes that are rounded, and what they are measured against: the same with ggml's rounding.
+TABLED = with_roundings(RECIPES)
+
+
+def labels(
+    recipe,
+):
+    """What a table says of a recipe."""
+    found = {"name": recipe.name, "type": recipe.type, "imatrix": recipe.imatrix or "none"}
+    return found | {"rounding": recipe.rounding, "plain": recipe.unrounded.name}
+
+
+def compared(
+    recipes,
+    **files,
+):
+    """A list of recipes as the tables take it: what to say of each, and its files."""
+    return json.dumps(
+        [
+            labels(recipe) | dict(zip(files, paths, strict=True))
+            for recipe, *paths in zip(recipes.values(), *files.values(), strict=True)
+        ]
+    )
+
+
+def summary_recipes(
+    wildcards,
+    input,
+):
+    """The recipes of the summary."""
+    return compared(RECIPES, info=input.info, compare=input.compare, positions=input.positions)
 
 
 rule summary:
@@ -30,14 +68,11 @@ rule summary:
         mem_mb=4000,
         runtime=30,
     params:
-        settings={"code": code("summary.py"), "recipes": RECIPE_LABELS},
-        recipes=RECIPE_LABELS,
+        settings={"code": code("summary.py"), "recipes": [labels(r) for r in RECIPES.values()]},
+        recipes=summary_recipes,
     shell:
         "python {input.script:q}"
         " --recipes {params.recipes:q}"
-        " --info {input.info:q}"
-        " --compare {input.compare:q}"
-        " --positions {input.positions:q}"
         " --noise {input.noise:q}"
         " --imatrices {input.imatrices:q}"
         " --title '{wildcards.model} on {wildcards.corpus}'"
@@ -46,3 +81,89 @@ rule summary:
         " --markdown {output.markdown:q}"
         " --picture {output.picture:q}"
         " --log {log:q}"
+
+
+def rounding_recipes(
+    wildcards,
+    input,
+):
+    """The recipes of the table of roundings."""
+    return compared(
+        TABLED,
+        info=input.info,
+        compare=input.compare,
+        positions=input.positions,
+        benchmark=input.benchmarks,
+    )
+
+
+rule rounding_table:
+    """The roundings of a sweep beside ggml's own, on one corpus."""
+    input:
+        script=ancient(script_path("rounding_table.py")),
+        info=expand("results/{{model}}/quantize/{recipe}.json", recipe=TABLED),
+        compare=expand("results/{{model}}/compare/{recipe}/{{corpus}}.json", recipe=TABLED),
+        positions=ancient(expand("results/{{model}}/compare/{recipe}/{{corpus}}.h5", recipe=TABLED)),
+        benchmarks=ancient(
+            expand("results/benchmarks/{{model}}/quantize/{recipe}.tsv", recipe=TABLED)
+        ),
+        noise="results/{model}/baseline/{corpus}.noise.json",
+    output:
+        csv="results/{model}/rounding/{corpus}.csv",
+        markdown="results/{model}/rounding/{corpus}.md",
+    log:
+        "results/logs/{model}/rounding/{corpus}.log",
+    benchmark:
+        "results/benchmarks/{model}/rounding/{corpus}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings={
+            "code": code("rounding_table.py"),
+            "recipes": [labels(r) for r in TABLED.values()],
+        },
+        recipes=rounding_recipes,
+    shell:
+        "python {input.script:q}"
+        " --recipes {params.recipes:q}"
+        " --noise {input.noise:q}"
+        " --title '{wildcards.model} on {wildcards.corpus}'"
+        " --csv {output.csv:q}"
+        " --markdown {output.markdown:q}"
+        " --log {log:q}"
+
+
+rule rounding_pictures:
+    """How well each search meets every direction of three values."""
+    input:
+        script=ancient(script_path("rounding_pictures.py")),
+    output:
+        "results/rounding/pictures.png",
+    log:
+        "results/logs/rounding/pictures.log",
+    benchmark:
+        "results/benchmarks/rounding/pictures.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings={"code": code("rounding_pictures.py")},
+    shell:
+        "python {input.script:q}" " --output {output:q}" " --log {log:q}"
+
+
+rule roundings:
+    """Only the tables of the roundings in the sweep."""
+    input:
+        expand(
+            "results/{model}/rounding/{corpus}.md",
+            model=config["models"],
+            corpus=config["evaluation"]["corpora"],
+        ),
