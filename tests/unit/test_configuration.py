@@ -1,4 +1,4 @@
-"""The schema names what is wrong and where; recipes have names that cannot collide."""
+"""The schema names what is wrong and where."""
 
 import copy
 
@@ -8,7 +8,6 @@ import yaml
 from conftest import HOUSE
 from quern import QuernError, configuration
 from quern.corpus.sources import expand
-from quern.quantize.recipes import carried_out_by_llama, recipes_of
 
 SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
 TEXT = (HOUSE / "config/config.yaml").read_text()
@@ -78,42 +77,3 @@ def test_every_key_is_documented():
 
     missing = [key for key in keys(SCHEMA) if f"`{key}`" not in guide]
     assert not missing
-
-
-def recipes(*sweeps):
-    sweeps = [{"imatrix": ["none"], "prior": [0], "rounding": ["ggml"], **s} for s in sweeps]
-    known = {"corpora": {"wiki": {}}, "imatrix": {"files": {"theirs": "x.gguf"}}}
-    return recipes_of(known | {"quantize": sweeps})
-
-
-def test_recipe_names_read_as_a_sentence():
-    found = recipes(
-        {"types": ["Q4_K_M", "Q2_K"], "imatrix": ["none", "wiki"]},
-        {"types": ["Q4_0"], "pure": True, "variant": "pure", "imatrix": ["wiki"]},
-    )
-    assert list(found) == ["Q4_K_M", "Q4_K_M+wiki", "Q2_K", "Q2_K+wiki", "Q4_0.pure+wiki"]
-    assert found["Q4_0.pure+wiki"] == {"type": "Q4_0", "imatrix": "wiki", "pure": True}
-    priors = recipes({"types": ["Q2_K"], "imatrix": ["none", "theirs"], "prior": [0, 100]})
-    assert list(priors) == ["Q2_K", "Q2_K+theirs", "Q2_K+theirs^100"]
-
-
-def test_roundings_are_an_axis_that_starts_from_llamas_own():
-    found = recipes(
-        {"types": ["Q4_0"], "imatrix": ["wiki"], "rounding": ["ggml", "exact"], "prior": [5]},
-        {"types": ["IQ4_NL"], "rounding": ["gradient"], "variant": "pure", "pure": True},
-    )
-    assert list(found) == ["Q4_0+wiki^5", "Q4_0~exact+wiki^5", "IQ4_NL.pure~gradient"]
-    assert found["Q4_0~exact+wiki^5"] == found["Q4_0+wiki^5"] | {"rounding": "exact"}
-    plain = carried_out_by_llama(found)
-    assert list(plain) == ["Q4_0+wiki^5", "IQ4_NL.pure"]
-    assert plain["IQ4_NL.pure"] == {"type": "IQ4_NL", "imatrix": None, "pure": True}
-
-
-def test_two_recipes_of_one_name_are_refused():
-    with pytest.raises(QuernError, match="give this entry a variant"):
-        recipes({"types": ["Q4_0"]}, {"types": ["Q4_0"], "pure": True})
-
-
-def test_an_unknown_imatrix_is_refused():
-    with pytest.raises(QuernError, match=r"quantize\.0\.imatrix: wikki is no corpus"):
-        recipes({"types": ["Q4_0"], "imatrix": ["wikki"]})

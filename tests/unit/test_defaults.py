@@ -1,0 +1,83 @@
+"""Schema, commands and guide name the same defaults."""
+
+import argparse
+import re
+import runpy
+import sys
+
+import pytest
+import yaml
+
+from conftest import HOUSE
+from quern import command
+
+SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
+# Sections of the configuration, and the commands that take what stands in them.
+COMMANDS = {
+    "corpora": ["corpus", "tokens"],
+    "evaluation": ["baseline"],
+    "imatrix": ["imatrix_shard", "quantize"],
+    "growth": ["grow"],
+    "quantize": ["quantize"],
+}
+# Options that share a key's name alone: grow.py is told the types compared without an imatrix.
+OTHERS = {("growth", "types")}
+
+
+def keys_of(section):
+    """The keys of a section and their defaults, with `$ref`s followed."""
+    schema = SCHEMA["properties"][section]
+    for inner in ("additionalProperties", "items"):
+        schema = schema[inner] if isinstance(schema.get(inner), dict) else schema
+    for key, sub in schema["properties"].items():
+        sub = SCHEMA["$defs"][sub["$ref"].split("/")[-1]] | sub if "$ref" in sub else sub
+        if "default" in sub:
+            yield key, sub["default"]
+
+
+def defaults_of(name, monkeypatch):
+    """The defaults of a command's options."""
+    caught = []
+    monkeypatch.setattr(sys, "argv", [name])
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda p, *_: caught.append(p))
+    monkeypatch.setattr(command, "run", lambda *_: None)
+    runpy.run_path(str(HOUSE / "scripts" / f"{name}.py"), run_name="__main__")
+    return {action.dest: action.default for action in caught[0]._actions}
+
+
+@pytest.mark.parametrize("section", COMMANDS)
+def test_commands_have_the_schemas_defaults(section, monkeypatch):
+    found = {}
+    for name in COMMANDS[section]:
+        found |= defaults_of(name, monkeypatch)
+    shared = {
+        key: default
+        for key, default in keys_of(section)
+        if key in found and (section, key) not in OTHERS
+    }
+    assert shared
+    for key, default in shared.items():
+        axis = isinstance(default, list) and len(default) == 1  # of a sweep, one value at a time
+        expected = default[0] if axis else default
+        empty = expected in (None, "none", {}) and found[key] in (None, [])
+        assert empty or found[key] == expected, key
+
+
+@pytest.mark.parametrize("section", COMMANDS)
+def test_the_guide_has_the_schemas_defaults(section):
+    guide = (HOUSE / "config/README.md").read_text()
+    text = re.search(rf"^## `{section}`$(.*?)(?=^## |\Z)", guide, re.M | re.S)[1]
+    rows = {
+        key: cells[-2].strip().strip("`")
+        for line in text.splitlines()
+        if line.startswith("| `")
+        for cells in [re.split(r"(?<!\\)\|", line)]
+        for key in re.findall(r"`(\w+)`", cells[1])
+    }
+    for key, default in keys_of(section):
+        said = yaml.safe_load(rows[key]) if rows[key] else None
+        assert said == default or (not said and not default), key
+
+
+def test_every_section_of_the_schema_is_looked_at():
+    assert set(COMMANDS) == set(SCHEMA["properties"]) - {"models"}
