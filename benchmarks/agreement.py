@@ -5,22 +5,19 @@ llama-quantize in LLAMA_CPP_TOOLS. Out: a Markdown table of figures, limits and 
 with 1 if a limit is passed.
 
 The tools must be built from the llama.cpp that llama-cpp-python contains, see
-docs/measurements.md.
+docs/measurements/agreement.md.
 """
 
 import argparse
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-HOUSE = Path(__file__).parent.parent
-sys.path.insert(0, str(HOUSE / "scripts"))
+import peer  # first: it says where quern lies
 
 from quern import gguf_files
 from quern.corpus import build, sources
@@ -29,26 +26,23 @@ from quern.llama import Model
 from quern.measure import comparison, printout
 from quern.measure.baseline import Baseline, write_baseline
 from quern.quantize import quantization
+from quern.quantize.recipes import Recipe
 from quern.tokens import windows
 
 KINDS = ("Q4_K_M", "Q2_K")
 NUMBER = r"([-+0-9.einf]+)"
 
 
-class Peers:
+class Tools:
     """llama.cpp's tools, run with the settings that Quern uses."""
 
-    def __init__(self, folder: Path, model: Path, text: Path, n_ctx: int, threads: int):
-        self.folder = folder
-        self.common = ["-f", text, "-c", n_ctx, "-t", threads, "--no-repack", "-ngl", 0]
+    def __init__(self, model: Path, text: Path, n_ctx: int, threads: int):
+        self.folder = peer.tools()
+        self.common = peer.common_options(text, n_ctx, threads)
         self.model = model
 
     def run(self, tool: str, *arguments) -> str:
-        line = [str(a) for a in (self.folder / tool, *arguments)]
-        result = subprocess.run(line, capture_output=True, text=True)
-        if result.returncode:
-            sys.exit(f"{' '.join(line)} failed:\n{result.stderr[-2000:]}")
-        return result.stdout + result.stderr
+        return peer.output_of(self.folder / tool, *arguments)
 
     def baseline(self, base: Path, n: int) -> float:
         """Write the base file; return the perplexity."""
@@ -91,33 +85,27 @@ def tolerance(label: str, value: float) -> tuple[str, float]:
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    p.add_argument("--model", type=Path, default=HOUSE / "resources/demo/demo-f16.gguf")
+    p.add_argument("--model", type=Path, default=peer.DEMO)
     p.add_argument("--text", type=Path, help="default: the demo's held-back text")
     p.add_argument("--n-ctx", type=int, default=512)
     p.add_argument("--windows", type=int, default=40)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = p.parse_args()
-    tools = os.environ.get("LLAMA_CPP_TOOLS")
-    if not tools or not (Path(tools) / "llama-perplexity").is_file():
-        sys.exit(
-            "LLAMA_CPP_TOOLS does not name a folder with llama-perplexity, llama-imatrix and "
-            "llama-quantize; docs/measurements.md says how to build them."
-        )
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Path(tools).resolve(), Path(folder), arguments)
+        rows = measure(Path(folder), arguments)
     table = pd.DataFrame(rows, columns=["figure", "llama.cpp", "Quern", "difference", "limit", ""])
     print(table.to_markdown(index=False, disable_numparse=True))
     sys.exit(any(row[-1] == "beyond" for row in rows))
 
 
-def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
+def measure(folder: Path, arguments) -> list[list[str]]:
     n_ctx, n, threads = arguments.n_ctx, arguments.windows, arguments.threads
     text = arguments.text or demo_text(folder)
-    peers = Peers(tools, arguments.model, text, n_ctx, threads)
+    tools = Tools(arguments.model, text, n_ctx, threads)
     rows = []
 
-    def row(name, peer, ours, difference, limit, within):
-        rows.append([name, peer, ours, difference, limit, "within" if within else "beyond"])
+    def row(name, theirs, ours, difference, limit, within):
+        rows.append([name, theirs, ours, difference, limit, "within" if within else "beyond"])
 
     info = gguf_files.model_info(arguments.model)
     with Model(arguments.model, threads=threads) as model:
@@ -127,10 +115,10 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
         shards.collect(model, info, tokens, folder / "shard.h5", n_ctx=n_ctx, last=n)
     formats.write(shards.merge([folder / "shard.h5"], "d").matrix, folder / "ours.gguf")
 
-    base_ppl = peers.baseline(folder / "base", n)
-    peers.run(
+    base_ppl = tools.baseline(folder / "base", n)
+    tools.run(
         "llama-imatrix",
-        *("-m", arguments.model, *peers.common, "--chunks", n, "-o", folder / "theirs.gguf"),
+        *("-m", arguments.model, *tools.common, "--chunks", n, "-o", folder / "theirs.gguf"),
     )
 
     theirs, ours = (formats.read(folder / f"{w}.gguf") for w in ("theirs", "ours"))
@@ -155,15 +143,15 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
 
     for kind in KINDS:
         quantized = folder / f"{kind}.gguf"
-        recipe = quantization.Recipe(kind)
+        recipe = Recipe(kind)
         quantization.quantize(
             arguments.model, info, recipe, quantized, imatrix=folder / "ours.gguf", threads=threads
         )
-        peers.run(
+        tools.run(
             *("llama-quantize", "--imatrix", folder / "ours.gguf", arguments.model),
-            *(folder / "peer.gguf", kind, threads),
+            *(folder / "llama.gguf", kind, threads),
         )
-        mine, other = (gguf_files.open_gguf(f) for f in (quantized, folder / "peer.gguf"))
+        mine, other = (gguf_files.open_gguf(f) for f in (quantized, folder / "llama.gguf"))
         equal = [t.name for t in mine.tensors] == [t.name for t in other.tensors] and all(
             a.data.tobytes() == b.data.tobytes()
             for a, b in zip(mine.tensors, other.tensors, strict=True)
@@ -182,7 +170,7 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
                 f"{gap:.1e}", "1e-4", gap <= 1e-4)  # fmt: skip
         theirs, ours = (
             printed(text)
-            for text in (peers.compare(quantized, folder / "base"), printout.text(result))
+            for text in (tools.compare(quantized, folder / "base"), printout.text(result))
         )
         if missing := sorted(set(theirs) - set(ours)):
             sys.exit(f"not printed here: {', '.join(missing)}")
@@ -200,7 +188,7 @@ def measure(tools: Path, folder: Path, arguments) -> list[list[str]]:
 
 def demo_text(folder: Path) -> Path:
     """The evaluation part of the demo's text."""
-    source = sources.Source("library", str(HOUSE / "resources/demo/text/documents.jsonl"))
+    source = sources.Source("library", str(peer.DEMO_TEXT))
     build.build([source], folder, build.Settings(evaluation_characters=150_000))
     return folder / "evaluation.txt"
 

@@ -7,17 +7,15 @@ Every command runs by itself, so that its peak memory is its own.
 
 import argparse
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
-HOUSE = Path(__file__).parent.parent
-DEMO = HOUSE / "resources/demo"
+from peer import DEMO, script, timed
+
+TEXT = DEMO.parent / "text"
 GENERATE = "--generate"
 
 
@@ -25,7 +23,7 @@ def generate(folder: Path, size: int, seed: int, median: int) -> None:
     """Write `a.jsonl` and `b.txt`, together about `size` bytes, `median` words a document."""
     import numpy as np
 
-    text = (DEMO / "text/documents.jsonl").read_text() + (DEMO / "text/prose.txt").read_text()
+    text = "".join((TEXT / name).read_text() for name in ("documents.jsonl", "prose.txt"))
     counts = Counter(re.findall(r"[^\W\d_]{1,15}", text.replace("\\n", " ")))
     words = np.array([word for word, _ in counts.most_common()], object)
     shares = np.array([n for _, n in counts.most_common()], float)
@@ -44,26 +42,8 @@ def generate(folder: Path, size: int, seed: int, median: int) -> None:
             number += 1
 
 
-def timed(*line) -> tuple[float, float]:
-    """Run a command; wall-clock seconds and peak resident MiB (children included)."""
-    with tempfile.TemporaryFile() as output:
-        start = time.monotonic()
-        process = subprocess.Popen(list(map(str, line)), stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - start
-        if status:
-            output.seek(0)
-            sys.exit(f"{' '.join(map(str, line))} failed:\n{output.read()[-3000:].decode()}")
-    return seconds, usage.ru_maxrss / 1024
-
-
-def run(name: str, *arguments) -> tuple[float, float]:
-    """Run a script of the house."""
-    return timed(sys.executable, HOUSE / "scripts" / f"{name}.py", *arguments)
-
-
-def measure(folder: Path, size: int, model: Path | None) -> list[tuple[str, int, float, float]]:
-    """What was done, of how many bytes, in how many seconds, with how many MiB."""
+def measure(folder: Path, size: int, model: Path | None) -> list[tuple[str, int, float, int]]:
+    """What was done, of how many bytes, in how many seconds, with how many bytes of memory."""
     rows = []
     sources = [
         {"name": "lines", "path": str(folder / "a.jsonl"), "weight": 2},
@@ -71,14 +51,14 @@ def measure(folder: Path, size: int, model: Path | None) -> list[tuple[str, int,
     ]
     for order in ("shuffled", "random-windows"):
         corpus = folder / order
-        taken = run(
+        taken = script(
             "corpus",
             *("--sources", json.dumps(sources), "--order", order, "--output", corpus),
         )
         rows.append((f"corpus, {order}", size, *taken))
     if model is None:
         return rows
-    run("model", "--model", model, "--output", folder / "model.json")
+    script("model", "--model", model, "--output", folder / "model.json")
     pool = folder / "shuffled/pool.txt"
     common = ["--model", model, "--info", folder / "model.json"]
     common += ["--output", folder / "t.h5", "--facts", folder / "t.json"]
@@ -87,7 +67,7 @@ def measure(folder: Path, size: int, model: Path | None) -> list[tuple[str, int,
         ("tokens, mixed in random windows", ["--corpus", folder / "random-windows/corpus.json"]),
     ):
         part = ["--text", pool, "--documents", folder / "shuffled/documents.csv"]
-        rows.append((name, pool.stat().st_size, *run("tokens", *common, *part, *more)))
+        rows.append((name, pool.stat().st_size, *script("tokens", *common, *part, *more)))
     return rows
 
 
@@ -101,7 +81,9 @@ def main(arguments):
         model = None if arguments.corpus_only else arguments.model
         for step, count, seconds, peak in measure(folder, size, model):
             rate = count / 1e6 / seconds
-            print(f"| {step} | {count / 1e6:.0f} | {seconds:.1f} | {rate:.1f} | {peak:.0f} |")
+            print(
+                f"| {step} | {count / 1e6:.0f} | {seconds:.1f} | {rate:.1f} | {peak / 2**20:.0f} |"
+            )
 
 
 if __name__ == "__main__":
@@ -110,7 +92,7 @@ if __name__ == "__main__":
     p.add_argument("--words", type=int, default=330, help="median length of a document")
     p.add_argument("--corpus-only", action="store_true", help="leave out the tokenizer")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--model", type=Path, default=DEMO / "demo-f16.gguf", help="whose tokenizer")
+    p.add_argument("--model", type=Path, default=DEMO, help="whose tokenizer")
     p.add_argument("--folder", type=Path, help="where to work; needs six times the size")
     p.add_argument(GENERATE, type=Path, metavar="FOLDER", help="only write the text here")
     a = p.parse_args()

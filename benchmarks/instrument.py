@@ -1,9 +1,9 @@
 """Time and memory of the measurement, beside llama-perplexity's in the same run.
 
-In: the folder of llama.cpp's tools in LLAMA_CPP_TOOLS, see docs/measurements.md. Out: a Markdown
-table of ratios and, with --growth, how time and memory grow (Markdown and a picture). The models
-are generated. Every figure is the best of --repeat runs of a whole command, start-up included; the
-commands take turns, so that a machine that gets slower slows them all.
+In: the folder of llama.cpp's tools in LLAMA_CPP_TOOLS, see docs/measurements/agreement.md. Out: a
+Markdown table of ratios and, with --growth, how time and memory grow (Markdown and a picture). The
+models are generated. Every figure is the best of --repeat runs of a whole command, start-up
+included; the commands take turns, so that a machine that gets slower slows them all.
 """
 
 import argparse
@@ -12,25 +12,20 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-
-HOUSE = Path(__file__).parent.parent
-sys.path[:0] = [str(HOUSE / "scripts"), str(HOUSE / "tests")]
+from peer import DEMO, DEMO_TEXT, common_options, script, timed, tools
 
 from models import write_model
 from quern.corpus import build, sources
 from quern.corpus.readers import documents
 
-DEMO = HOUSE / "resources/demo/demo-f16.gguf"
-
 
 @dataclass
 class Case:
-    """A model to measure with, and the limits that the project set itself (ratios to the peer)."""
+    """A model to measure with, and the limits that the project set itself (ratios to llama.cpp)."""
 
     windows: int
     shape: dict | None
@@ -61,24 +56,11 @@ CASES = {
 }
 
 
-def timed(*line) -> tuple[float, int]:
-    """Run a command; wall-clock seconds and peak resident bytes (children included)."""
-    with tempfile.TemporaryFile() as output:
-        start = time.monotonic()
-        process = subprocess.Popen(list(map(str, line)), stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - start
-        if status:
-            output.seek(0)
-            sys.exit(f"{' '.join(map(str, line))} failed:\n{output.read()[-3000:].decode()}")
-    return seconds, usage.ru_maxrss * 1024
-
-
 class Bench:
     """One model, its text and its files in a folder."""
 
-    def __init__(self, folder: Path, tools: Path, case: Case, threads: int):
-        self.folder, self.tools, self.threads = folder, tools, threads
+    def __init__(self, folder: Path, case: Case, threads: int):
+        self.folder, self.tools, self.threads = folder, tools(), threads
         self.windows, self.store = case.windows, folder / "b.h5"
         self.model = DEMO if case.shape is None else folder / "model.gguf"
         if case.shape:
@@ -88,37 +70,34 @@ class Bench:
             )
             maker.start()
             maker.join()
-        library = sources.Source("library", str(DEMO.parent / "text/documents.jsonl"))
+        library = sources.Source("library", str(DEMO_TEXT))
         text = build.SEPARATOR.join(documents(library))
         self.text = folder / "text.txt"
         self.text.write_text(text)
         self.quantized = folder / "Q8_0.gguf"
         subprocess.run(
-            [tools / "llama-quantize", self.model, self.quantized, "Q8_0"],
+            [self.tools / "llama-quantize", self.model, self.quantized, "Q8_0"],
             check=True, capture_output=True,
         )  # fmt: skip
         for name in ("model", "Q8_0"):
             path = self.model if name == "model" else self.quantized
-            self.script("model", "--model", path, "--output", folder / f"{name}.json")
-        self.script(
+            script("model", "--model", path, "--output", folder / f"{name}.json")
+        script(
             *("tokens", "--model", self.model, "--info", folder / "model.json"),
             *("--text", self.text, "--output", folder / "t.h5", "--facts", folder / "t.json"),
         )
 
-    def script(self, name, *arguments):
-        return timed(sys.executable, HOUSE / "scripts" / f"{name}.py", *arguments)
-
-    def peer(self) -> dict[str, tuple[float, int]]:
-        """Seconds and bytes of the peer's two passes and its imatrix, and its base file's size."""
+    def llama(self) -> dict[str, tuple[float, int]]:
+        """Seconds and bytes of llama.cpp's passes and imatrix, and the size of its base file."""
         f = self.folder
         base = f / "base.dat"
-        common = ["-f", self.text, "-c", 512, "-t", self.threads, "--no-repack", "-ngl", "0"]
+        common = common_options(self.text, 512, self.threads)
         kld, chunks = ["--kl-divergence-base", base], ["--chunks", self.windows]
         perplexity, imatrix = (self.tools / f"llama-{name}" for name in ("perplexity", "imatrix"))
         found = {
             "baseline": timed(perplexity, "-m", self.model, *common, *kld, *chunks),
             "compare": timed(perplexity, "-m", self.quantized, *common, *kld, "--kl-divergence"),
-            "imatrix": timed(imatrix, "-m", self.model, *common, *chunks, "-o", f / "peer.gguf"),
+            "imatrix": timed(imatrix, "-m", self.model, *common, *chunks, "-o", f / "llama.gguf"),
             "size": (0, base.stat().st_size),
         }
         base.unlink()
@@ -126,7 +105,7 @@ class Bench:
 
     def imatrix(self) -> tuple[float, int]:
         f = self.folder
-        return self.script(
+        return script(
             *("imatrix_shard", "--model", self.model, "--info", f / "model.json"),
             *("--tokens", f / "t.h5", "--to", self.windows, "--threads", self.threads),
             *("--output", f / "s.h5", "--log", f / "log"),
@@ -135,7 +114,7 @@ class Bench:
     def baseline(self, store, n_ctx=512, windows=None) -> tuple[float, int]:
         f = self.folder
         self.store.unlink(missing_ok=True)
-        return self.script(
+        return script(
             *("baseline", "--model", self.model, "--info", f / "model.json"),
             *("--tokens", f / "t.h5", "--windows", windows or self.windows),
             *("--n-ctx", n_ctx, "--store", store, "--threads", self.threads),
@@ -145,7 +124,7 @@ class Bench:
     def compare(self) -> tuple[float, int]:
         f = self.folder
         (f / "c.h5").unlink(missing_ok=True)
-        return self.script(
+        return script(
             *("compare", "--model", self.quantized, "--info", f / "Q8_0.json"),
             *("--baseline", self.store, "--baseline-model", self.model),
             *("--baseline-info", f / "model.json"),
@@ -155,7 +134,7 @@ class Bench:
 
     def turn(self) -> dict[str, tuple[float, int]]:
         """Seconds and bytes of every command, each run once."""
-        found = {f"peer's {name}": value for name, value in self.peer().items()}
+        found = {f"llama.cpp's {name}": value for name, value in self.llama().items()}
         for store in ("logits", "auto"):
             found[f"baseline {store}"] = self.baseline(store)
             found[f"compare {store}"] = self.compare()
@@ -173,7 +152,7 @@ def ratios(name: str, case: Case, found: dict[str, tuple[float, int]]) -> list[l
     """The rows of one case."""
     scored = case.windows * 255
     rows = []
-    for what, limit, peer, ours, k, scale, unit in (
+    for what, limit, theirs, ours, k, scale, unit in (
         ("baseline pass, logits", None, "baseline", "baseline logits", 0, 1, "s"),
         ("comparison, store logits", "logits", "compare", "compare logits", 0, 1, "s"),
         ("peak memory, logits", "memory", "compare", "compare logits", 1, 1e6, "MB"),
@@ -184,11 +163,12 @@ def ratios(name: str, case: Case, found: dict[str, tuple[float, int]]) -> list[l
         ("peak memory, imatrix", None, "imatrix", "imatrix", 1, 1e6, "MB"),
         ("bytes per scored token", "bytes", "size", "size", 1, scored, "B"),
     ):
-        peer, ours, limit = found[f"peer's {peer}"][k], found[ours][k], case.limits.get(limit)
-        mark = "" if limit is None else ("within" if ours <= limit * peer else "beyond")
-        values = (f"{value / scale:.4g} {unit}" for value in (peer, ours))
+        theirs, ours = found[f"llama.cpp's {theirs}"][k], found[ours][k]
+        limit = case.limits.get(limit)
+        mark = "" if limit is None else ("within" if ours <= limit * theirs else "beyond")
+        values = (f"{value / scale:.4g} {unit}" for value in (theirs, ours))
         said = "" if limit is None else f"{limit:.3g}"
-        rows.append([name, what, *values, f"{ours / peer:.3g}", said, mark])
+        rows.append([name, what, *values, f"{ours / theirs:.3g}", said, mark])
     return rows
 
 
@@ -230,17 +210,11 @@ def main():
     p.add_argument("--repeat", type=int, default=3, help="runs of each command; the best counts")
     p.add_argument("--growth", type=Path, metavar="PNG", help="measure growth instead, and draw it")
     arguments = p.parse_args()
-    tools = os.environ.get("LLAMA_CPP_TOOLS")
-    if not tools or not (Path(tools) / "llama-perplexity").is_file():
-        sys.exit(
-            "LLAMA_CPP_TOOLS does not name a folder with llama-perplexity and llama-quantize; "
-            "docs/measurements.md says how to build them."
-        )
     rows = []
     for name in arguments.cases:
         with tempfile.TemporaryDirectory() as folder:
             case = CASES[name]
-            bench = Bench(Path(folder), Path(tools).resolve(), case, arguments.threads)
+            bench = Bench(Path(folder), case, arguments.threads)
             if arguments.growth:
                 print(growth(bench, arguments.growth).to_markdown(index=False, floatfmt=".4g"))
                 return

@@ -8,21 +8,16 @@ itself, and inside eight pieces of the pool.
 import argparse
 import json
 import random
-import sys
-from pathlib import Path
 
-HOUSE = Path(__file__).parent.parent
-sys.path.insert(0, str(HOUSE / "scripts"))
+from peer import DEMO_TEXT
 
 from quern.corpus.overlap import Overlap
-
-DEMO = HOUSE / "resources/demo/text/documents.jsonl"
 
 
 def pieces(length: int) -> list[str]:
     """The demo's text, in pieces of about so many characters."""
     found = []
-    for line in DEMO.read_text().splitlines():
+    for line in DEMO_TEXT.read_text().splitlines():
         words = json.loads(line)["text"].split()
         text = " ".join(words)
         found += [text[i : i + length] for i in range(0, len(text) - length, length)]

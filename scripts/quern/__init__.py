@@ -1,6 +1,7 @@
 """Quern's library: measure, calibrate and quantize GGUF language models.
 
-One module a room. `llama` is the only door to llama.cpp; nothing here knows of Snakemake.
+A room holds the modules of one stage. `llama` is the only door to llama.cpp. Nothing here knows of
+Snakemake.
 """
 
 __version__ = "0.1.0"

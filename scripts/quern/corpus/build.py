@@ -1,7 +1,7 @@
 """Corpora: documents from named sources, split into an evaluation part and a calibration pool.
 
-A part is one plain text file, as a peer's tool would read it: documents separated by an empty
-line. Texts pass through a spool on disk, so memory grows with the number of documents alone.
+A part is one plain text file, as llama.cpp's tools read it: documents separated by an empty line.
+Texts pass through a spool on disk, so memory grows with the number of documents alone.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Conversations as documents: the messages of one packed into a text, and had back from it.
+"""Conversations as documents: messages are packed into one text, and unpacked again.
 
 A document is a text wherever it goes. In that of a conversation, each message begins with the role
 of who speaks, between two control characters that no prose holds.

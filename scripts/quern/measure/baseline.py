@@ -87,7 +87,7 @@ def choose_encoding(
     store: str,
     logits_type: str,
 ) -> tuple[Encoding, dict[tuple[int, int], np.ndarray]]:
-    """Try on real windows whether logits can be had from hidden states, and choose.
+    """Choose hidden states where they give the logits of real windows again, else logits.
 
     Args:
         windows: tokens to try it on, int32 [n, n_ctx].
@@ -96,7 +96,7 @@ def choose_encoding(
         logits_type: of `logits`.
 
     Returns:
-        The encoding, and hidden states that were had on the way, float32 [k, n_embd] by (window,
+        The encoding, and the hidden states that the trial computed, float32 [k, n_embd] by (window,
         position).
 
     Raises:
@@ -193,7 +193,7 @@ def write_baseline(
 
     Raises:
         QuernError: the text is too short, the range is wrong, the tokens are another model's, a
-            value is not finite, `hidden` is asked for and cannot be had.
+            value is not finite, `hidden` is asked for and does not give the logits again.
     """
     tokens.require_tokenizer(info.tokenizer_sha256)
     n = tokens.n_windows(n_ctx, limit)

@@ -59,8 +59,8 @@ def compare(
 ) -> dict:
     """Write the figures of each candidate at each scored position (HDF5).
 
-    The baseline's logits are had once for all candidates. Windows that are compared already are
-    left alone.
+    The baseline's logits are computed once for all candidates. Windows that are compared already
+    are left alone.
 
     Args:
         tokens_per_graph: llama.cpp's micro-batch; another than usual shows the noise.
@@ -143,7 +143,7 @@ def noise(
 
     Returns:
         The values of all figures: what they would be without noise is 0 for divergences and 1 for
-        `same_top` and `ppl_ratio`; and how they were had.
+        `same_top` and `ppl_ratio`; and how they were measured.
     """
     attributes = compare(
         [candidate],
