@@ -29,6 +29,7 @@ EVERYTHING = {
 }
 # A text decides nothing about the models that are quantized without an imatrix.
 FROM_CORPUS = {k: v for k, v in EVERYTHING.items() if k != "model"} | {"quantize": 2}
+TARGETS = ("samples:", "baselines:", "imatrices:", "quantized:", "roundings:")
 IMATRIX = {"imatrix_shard": 1, "imatrix": 1, "imatrix_of_corpus": 1, "imatrix_statistics": 1}
 FROM_BASELINE = {"baseline": 1, "noise": 1, "compare": 4, "summary": 1}
 
@@ -123,11 +124,11 @@ def edit(path, old, new):
 @pytest.mark.parametrize(
     ("module", "jobs"),
     [
-        ("statistics", {"noise": 1, "compare": 4, "summary": 1}),
-        ("printout", {"compare": 4, "summary": 1}),
-        ("plots", {"summary": 1, "imatrix_statistics": 1}),
-        ("quantization", {"quantize": 4, "compare": 4, "summary": 1}),
-        ("corpora", FROM_CORPUS),
+        ("measure/statistics", {"noise": 1, "compare": 4, "summary": 1}),
+        ("measure/printout", {"compare": 4, "summary": 1}),
+        ("report/plots", {"summary": 1, "imatrix_statistics": 1}),
+        ("quantize/quantization", {"quantize": 4, "compare": 4, "summary": 1}),
+        ("corpus/build", FROM_CORPUS),
     ],
 )
 def test_changed_code_in_the_library(house, module, jobs):
@@ -165,11 +166,15 @@ def test_results_carry_their_origin(house):
 
 def test_every_rule_is_documented_and_tagged():
     for path in (HOUSE / "rules").glob("*.smk"):
-        for rule in re.split(r"^rule ", path.read_text(), flags=re.M)[1:]:
-            for part in ('"""', "input:", "output:", "log:", "benchmark:", "threads:",
-                         "resources:", "mem_mb=", "runtime=", "conda:", "shell:"):  # fmt: skip
+        text = path.read_text()
+        assert "lambda" not in text
+        for rule in re.split(r"^(?:rule|checkpoint) ", text, flags=re.M)[1:]:
+            parts = ['"""', "input:"]
+            if not rule.startswith(TARGETS):
+                parts += ["output:", "log:", "benchmark:", "threads:", "resources:"]
+                parts += ["mem_mb=", "runtime=", "conda:", "shell:"]
+            for part in parts:
                 assert part in rule, f"{path.name}: {rule.split(':')[0]} lacks {part}"
-            assert "lambda" not in rule
 
 
 def test_a_wrong_key_is_refused_with_its_line(house):
