@@ -8,7 +8,11 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config/config.yaml"
+# With --configfile, the user's configuration takes the place of the demo's. So a job on a cluster,
+# which Snakemake tells of --configfile and of no other option, reads the same.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
 
 
 # In the order in which data flows. Each stage says in its own file what the user reads of it.

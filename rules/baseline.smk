@@ -5,8 +5,8 @@ BASELINE = {
     for key in ("n_ctx", "windows", "scored", "store", "logits_type", "embed_output")
 }
 with sentences():
-    for name in config["evaluation"]["corpora"]:
-        require_corpus("evaluation.corpora", name)
+    for i, name in enumerate(config["evaluation"]["corpora"]):
+        require_corpus(["evaluation", "corpora", i], name)
 
 
 rule baseline:

@@ -5,6 +5,8 @@ Functions stand above the rules that use them. Their parameters stand on lines o
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import sys
@@ -40,18 +42,47 @@ def sentences():
         raise WorkflowError(str(error)) from None
 
 
+CONFIG_FILES = [*workflow.configfiles, *workflow.overwrite_configfiles]
 with sentences():
     configuration.check(
         config,
         yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text()),
-        [*workflow.configfiles, *workflow.overwrite_configfiles],
+        CONFIG_FILES,
     )
 
 
-def require_corpus(key, name):
-    """Refuse a key of the configuration that names a corpus which is not there."""
-    if name not in config["corpora"]:
-        raise QuernError(f"{key}: {name} is no corpus of the configuration.")
+# A job on another machine refuses to work with another configuration than the run that sent it, whose
+# environment it inherits.
+SETTLED = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+if workflow.is_main_process:
+    os.environ.update(QUERN_CONFIGURATION=SETTLED)
+elif os.getenv("QUERN_CONFIGURATION", SETTLED) != SETTLED:
+    raise WorkflowError(
+        "this job reads another configuration than the run that sent it; do not change the files "
+        "of a configuration while they are in use, and run again."
+    )
+
+
+def require(condition, keys, message):
+    """Refuse the configuration for what stands at these keys."""
+    if not condition:
+        raise configuration.wrong(keys, message, CONFIG_FILES)
+
+
+def require_corpus(keys, name):
+    """Refuse keys that name a corpus which is not there."""
+    require(name in config["corpora"], keys, configuration.unknown(name, config["corpora"]))
+
+
+def require_file(keys, path):
+    """Refuse keys that name a file which is not there."""
+    require(Path(path).is_file(), keys, f"{path} does not exist, or is no file")
+
+
+with sentences():
+    for name, path in config["models"].items():
+        for shard in shards(Path(path)):
+            require_file(["models", name], shard)
 
 
 def one_of(names):

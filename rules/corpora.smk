@@ -11,6 +11,16 @@ with sentences():
         name: [source for entry in corpus["sources"] for source in sources.expand(entry)]
         for name, corpus in config["corpora"].items()
     }
+    for corpus, found in SOURCES.items():
+        for source in found:
+            if source.kind == "plugin":
+                require_file(["corpora", corpus, "sources"], source.path)
+            elif source.kind not in sources.FETCHED:
+                require(
+                    glob.glob(source.path, recursive=True),
+                    ["corpora", corpus, "sources"],
+                    f"no file matches {source.path} (source {source.label})",
+                )
 for name, found in SOURCES.items():
     SOURCES[name] = [
         sources.with_content(s, CONTENT.of) if s.kind in sources.FETCHED else s for s in found
@@ -89,12 +99,12 @@ def raw_path(
 def corpus_files(
     wildcards,
 ):
-    """The files of a corpus's sources; a pattern that matches none stands for itself."""
+    """The files of a corpus's sources."""
     return [
         path
         for source in SOURCES[wildcards.corpus]
         if source.path and source.kind not in sources.FETCHED
-        for path in sorted(glob.glob(source.path, recursive=True)) or [source.path]
+        for path in sorted(glob.glob(source.path, recursive=True))
     ]
 
 

@@ -17,9 +17,12 @@ if GROWTH:
     STOP = {key: GROWTH[key] for key in ("min_gain", "patience")}
     JUDGE = GROWTH["corpus"] or config["evaluation"]["corpora"][0]
     with sentences():
-        require_corpus("growth.corpus", JUDGE)
-        if GROWTH["eager"] and not GROWTH["largest_tokens"]:
-            raise QuernError("growth.eager: all steps at once need an end; set largest_tokens.")
+        require_corpus(["growth", "corpus"], JUDGE)
+        require(
+            GROWTH["largest_tokens"] or not GROWTH["eager"],
+            ["growth", "eager"],
+            "all steps at once need an end; set largest_tokens",
+        )
     # Steps are named by all that they measure, the choice by all that decides it.
     LADDER = "{first_tokens}x{factor:g}-{judged}-on-{judge}".format(
         **GROWTH, judged="-".join(JUDGES), judge=JUDGE

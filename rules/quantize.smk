@@ -4,6 +4,8 @@ from quern.quantize.recipes import BY_LLAMA, BY_ROUNDING, carried_out_by_llama, 
 
 with sentences():
     RECIPES = recipes_of(config)
+    for name, path in config["imatrix"]["files"].items():
+        require_file(["imatrix", "files", name], path)
 PLAIN = carried_out_by_llama(RECIPES)
 ROUNDED = {name: recipe for name, recipe in RECIPES.items() if recipe.is_rounded}
 

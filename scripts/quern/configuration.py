@@ -1,6 +1,8 @@
 """Check a configuration against its schema, and say which line of which file is wrong."""
 
 import copy
+import difflib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +28,15 @@ def _with_defaults(validator_class):
     return jsonschema.validators.extend(validator_class, {"properties": fill})
 
 
-_Validator = _with_defaults(jsonschema.Draft202012Validator)
+def _is_finite_number(_, instance) -> bool:
+    is_number = isinstance(instance, int | float) and not isinstance(instance, bool)
+    return is_number and math.isfinite(instance)
+
+
+_Validator = jsonschema.validators.extend(
+    _with_defaults(jsonschema.Draft202012Validator),
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite_number),
+)
 
 
 def check(config: dict, schema: dict, sources: Sequence[Path]) -> None:
@@ -41,14 +51,33 @@ def check(config: dict, schema: dict, sources: Sequence[Path]) -> None:
     keys, message = list(error.absolute_path), error.message
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
-        unknown = next(k for k in error.instance if k not in known)
-        keys.append(unknown)
-        message = f"unknown key {unknown!r}; known are {', '.join(known)}"
+        stranger = next(k for k in error.instance if k not in known)
+        keys.append(stranger)
+        message = f"unknown key {stranger!r}; known are {', '.join(known)}"
     elif error.validator == "not":
         message = f"the name {error.instance!r} is reserved"
-    where = _locate(keys, sources)
+    elif error.validator == "enum":
+        message = unknown(error.instance, error.validator_value)
+    elif error.validator == "pattern" and "description" in error.schema:
+        message = f"{error.instance!r} is no such name. {error.schema['description'].rstrip('.')}"
+    raise wrong(keys, message, sources)
+
+
+def wrong(keys: Sequence, message: str, sources: Sequence[Path]) -> QuernError:
+    """An error that names a key of the configuration, and the file and line where it stands."""
     name = ".".join(map(str, keys)) or "the configuration"
-    raise QuernError(f"{where}{name}: {message}.")
+    end = "" if message.endswith("?") else "."
+    return QuernError(f"{_locate(list(keys), sources)}{name}: {message}{end}")
+
+
+def unknown(name, known: Sequence) -> str:
+    """That a name is not among those that are known, with those that are meant most likely."""
+    spelt = {str(other).casefold(): str(other) for other in known}
+    sought = str(name).casefold()
+    close = [sought] if sought in spelt else difflib.get_close_matches(sought, spelt, 3, 0.7)
+    if close:
+        return f"there is no {name!r}; did you mean {' or '.join(spelt[c] for c in close)}?"
+    return f"there is no {name!r}; there are {', '.join(map(str, known))}"
 
 
 def _locate(keys: list, sources: Sequence[Path]) -> str:

@@ -85,6 +85,14 @@ class Recipe:
                 raise QuernError(f"--tensor-types {''.join(pair)} is not of the form PATTERN=TYPE.")
         return cls(**found | {"tensor_types": tuple((pattern, kind) for pattern, _, kind in pairs)})
 
+    @property
+    def lacks_imatrix(self) -> str:
+        """The first of its types that needs an imatrix where it has none; empty if there is none."""
+        others = [self.output_type, self.token_embedding_type, *dict(self.tensor_types).values()]
+        needy = [self.type] if needs_imatrix(self.type) else []
+        needy += [kind for kind in others if kind and kind.startswith(("IQ1", "IQ2"))]
+        return needy[0] if needy and not self.imatrix else ""
+
     def options(self, names: Collection[str]) -> dict:
         """Options of a command by name, for `command.flags`; `of_arguments` reads them back."""
         found = {name: getattr(self, name) for name in names}
@@ -116,6 +124,11 @@ def recipes_of(config: Mapping) -> dict[str, Recipe]:
                 raise QuernError(
                     f"quantize.{i}.imatrix: {recipe.imatrix} is no corpus or file; known are none, "
                     f"{', '.join(known)}."
+                )
+            if bare := recipe.lacks_imatrix:
+                raise QuernError(
+                    f"quantize.{i}: llama.cpp quantizes to {bare} only with an imatrix; add one "
+                    "to this entry's imatrix, and no none."
                 )
             if found.setdefault(recipe.name, recipe) != recipe:
                 raise QuernError(
