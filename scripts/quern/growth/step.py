@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .. import QuernError, files
+from .. import QuernError, files, hdf5
 from ..measure import comparison, statistics
 from ..measure.window_store import WindowStore
 
@@ -86,7 +86,7 @@ def _figures(replicates: statistics.Replicates) -> dict:
 
 
 def _write(path: Path, replicates: statistics.Replicates, windows: np.ndarray) -> None:
-    with files.replacing(path) as temporary, h5py.File(temporary, "w") as h5:
+    with hdf5.writing(path) as h5:
         h5.attrs["ln_score"] = replicates.values["ln_score"]
         h5["drawn"] = replicates.drawn["ln_score"]
         h5["windows"] = windows

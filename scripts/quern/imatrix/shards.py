@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from .. import QuernError, files
+from .. import QuernError, hdf5
 from ..gguf_files import ModelInfo
 from ..llama import Model, Product
 from ..tokens.windows import Tokens
@@ -127,7 +127,7 @@ def collect(
         "windows": len(wanted),
         "available": available,
     }
-    with files.replacing(shard) as temporary, h5py.File(temporary, "w") as h5:
+    with hdf5.writing(shard) as h5:
         h5.attrs.update(attributes)
         for half, part in zip(("even", "odd"), collector.halves, strict=True):
             for name in sorted(part.sums):

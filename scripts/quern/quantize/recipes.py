@@ -87,7 +87,7 @@ class Recipe:
 
     @property
     def lacks_imatrix(self) -> str:
-        """The first of its types that needs an imatrix where it has none; empty if there is none."""
+        """The first of its types that needs an imatrix, where it has none; else nothing."""
         others = [self.output_type, self.token_embedding_type, *dict(self.tensor_types).values()]
         needy = [self.type] if needs_imatrix(self.type) else []
         needy += [kind for kind in others if kind and kind.startswith(("IQ1", "IQ2"))]

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from .. import QuernError, files
+from .. import QuernError, files, hdf5
 from ..llama import VERSION, Model
 
 if TYPE_CHECKING:
@@ -171,8 +171,8 @@ class TokenWriter:
         sources: list[str] | None,
         special: bool,
     ):
-        self._whole = files.replacing(output)
-        self._h5 = h5py.File(self._whole.__enter__(), "w")
+        self._whole = hdf5.writing(output)
+        self._h5 = self._whole.__enter__()
         bos = model.bos if model.add_bos else -1
         self.attributes = self._h5.attrs
         self.attributes.update(
@@ -196,7 +196,6 @@ class TokenWriter:
         return self
 
     def __exit__(self, *error):
-        self._h5.close()
         self._whole.__exit__(*error)
 
     def append(self, tokens: np.ndarray, source: np.ndarray | None) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from pathlib import Path
 from quern.measure.window_store import WindowStore
 sets = {"x": ((1000,), np.float32)}
-with WindowStore.resume_or_create(Path(sys.argv[1]), 5000, sets, {"a": 1}) as s:
+with WindowStore.resume_or_create(Path(sys.argv[1]), 60000, sets, {"a": 1}) as s:
     for w in np.flatnonzero(~s.done):
         s.write(w, x=np.full(1000, w, np.float32))
         s.commit(w)
@@ -85,7 +85,7 @@ def test_a_store_that_is_being_written_is_left_alone(tmp_path):
     )
     writer.stdout.readline()
     with pytest.raises(StoreInUse, match="being written by another process"):
-        WindowStore.resume_or_create(output, 5000, DATASETS, {"a": 1})
+        WindowStore.resume_or_create(output, 60000, DATASETS, {"a": 1})
     assert partial_path(output).exists()
     writer.kill()
     writer.communicate()
