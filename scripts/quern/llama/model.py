@@ -105,11 +105,6 @@ class Model:
             windows[:, 0] = self.bos
         return windows
 
-    def windows_per_decode(self, n_ctx: int, scored: int) -> int:
-        """How many windows of `n_ctx` tokens, `scored` of them with logits, one decode takes."""
-        by_logits = LOGITS_BYTES // max(1, scored * self.n_vocab * 4)
-        return int(max(1, min(TOKENS_PER_BATCH // n_ctx, by_logits)))
-
     def logits(
         self, windows: np.ndarray, first: int, last: int
     ) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -127,19 +122,17 @@ class Model:
         Raises:
             QuernError: llama.cpp fails to decode.
         """
-        n, n_ctx = windows.shape
-        together = min(n, self.windows_per_decode(n_ctx, last - first))
+        n_ctx = windows.shape[1]
         whole = (last - first) * self.n_vocab * 4 <= LOGITS_BYTES
 
-        def stream(starts, threads):
-            with _Context(self, n_ctx, together, threads=threads) as context:
-                for start in starts:
-                    some = windows[start : start + together]
-                    for i, position, rows in context.logits(some, first, last):
-                        yield start + i, position, rows
+        def stream(numbers, threads):
+            with _Context(self, n_ctx, threads=threads) as context:
+                for i in numbers:
+                    for position, rows in context.logits(windows[i : i + 1][0], first, last):
+                        yield i, position, rows
                     yield END
 
-        return self._in_turns(stream, range(0, n, together), n_ctx, whole)
+        return self._in_turns(stream, range(len(windows)), n_ctx, whole)
 
     def hidden_states(
         self, windows: np.ndarray, first: int, last: int, *, with_logits: bool = False
@@ -160,31 +153,26 @@ class Model:
         Raises:
             QuernError: llama.cpp fails to decode, or the model has no such product.
         """
-        n, n_ctx = windows.shape
-        # One graph per decode call, or one window: then rows come in the order of positions.
-        together = max(1, min(n, self.tokens_per_graph // n_ctx))
-        together = min(together, self.windows_per_decode(n_ctx, last - first))
+        n_ctx = windows.shape[1]
 
-        def stream(starts, threads):
+        def stream(numbers, threads):
             tap = OutputTap(logits=with_logits)
-            with _Context(self, n_ctx, together, tap, threads=threads) as context:
+            with _Context(self, n_ctx, tap, threads=threads) as context:
                 context.probe(windows[:1][0, 0])
                 tap.learned()
-                for start in starts:
-                    some = windows[start : start + together]
-                    for begin, end in context.parts(some, first, last):
+                for i in numbers:
+                    for begin, end in context.parts(windows[i : i + 1][0], first, last):
                         hidden = tap.take()
                         low, high = max(first, begin), min(last, end)
                         if low >= high:
                             continue
-                        rows = [None] * len(some)
+                        rows = None
                         if with_logits and end == last:
-                            rows = np.split(context.outputs(len(some) * (high - low)), len(some))
-                        for i, mine in enumerate(np.split(hidden, len(some))):
-                            yield start + i, low, mine, rows[i]
+                            rows = context.outputs(high - low)
+                        yield i, low, hidden, rows
                     yield END
 
-        return self._in_turns(stream, range(0, n, together), n_ctx, not with_logits)
+        return self._in_turns(stream, range(len(windows)), n_ctx, not with_logits)
 
     def activations(
         self,
@@ -210,13 +198,13 @@ class Model:
 
         def stream(numbers, threads):
             tap = InputTap(wanted, collect)
-            with _Context(self, n_ctx, 1, tap, self.tokens_per_graph, threads) as context:
+            with _Context(self, n_ctx, tap, self.tokens_per_graph, threads) as context:
                 context.probe(windows[:1][0, 0])
                 tap.learned()
                 for i in numbers:
                     tap.window = i
                     # Every position asks for logits: otherwise the last layer's rows are pruned.
-                    for _ in context.parts(windows[i : i + 1], 0, n_ctx):
+                    for _ in context.parts(windows[i : i + 1][0], 0, n_ctx):
                         tap.end_of_graph()
                     yield i
                     yield END
@@ -244,27 +232,26 @@ class Model:
 
 
 class _Context:
-    """A llama_context for `n_seq` windows of `n_ctx` tokens side by side.
+    """A llama_context for windows of `n_ctx` tokens, one after the other.
 
-    A window alone may be decoded in parts of at most `width` tokens, and its scored positions in
-    parts whose logits stay within LOGITS_BYTES.
+    A window shares no graph with another: with quantized weights, the last digits depend on what
+    else is in the graph. It may be decoded in parts of at most `width` tokens, and its scored
+    positions in parts whose logits stay within LOGITS_BYTES.
     """
 
     def __init__(
         self,
         model: Model,
         n_ctx: int,
-        n_seq: int,
         tap: Tap | None = None,
         width: int = TOKENS_PER_BATCH,
         threads: int = 1,
     ):
-        self.model, self.n_ctx, self.n_seq, self._tap = model, n_ctx, n_seq, tap
-        self._width = n_ctx if n_seq > 1 else min(n_ctx, width)
+        self.model, self.n_ctx, self._tap = model, n_ctx, tap
+        self._width = min(n_ctx, width)
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = n_ctx * n_seq
-        params.n_seq_max = n_seq
-        params.n_batch = self._width * n_seq
+        params.n_ctx = n_ctx
+        params.n_batch = self._width
         params.n_ubatch = min(model.tokens_per_graph, params.n_batch)
         params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
@@ -275,8 +262,7 @@ class _Context:
         self._ctx = llama_cpp.llama_init_from_model(model._model, params)
         if not self._ctx:
             raise QuernError(
-                f"llama.cpp cannot make a context of {n_seq} × {n_ctx} tokens for {model.path}: "
-                f"{complaint()}"
+                f"llama.cpp cannot make a context of {n_ctx} tokens for {model.path}: {complaint()}"
             )
         self._memory = llama_cpp.llama_get_memory(self._ctx)
         self._batch = llama_cpp.llama_batch_init(params.n_batch, 0, 1)
@@ -290,48 +276,45 @@ class _Context:
 
     def probe(self, token: int) -> None:
         """Decode one token, for a tap to see the graph."""
-        self._decode(np.array([[token]]), 0, 0, 1)
+        self._decode(np.array([token]), 0, 0, 1)
 
-    def parts(self, windows: np.ndarray, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """Decode windows from an empty memory; yield the positions begin, end of each part."""
+    def parts(self, window: np.ndarray, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Decode a window from an empty memory; yield the positions begin, end of each part."""
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, True)
         scored = max(1, LOGITS_BYTES // (self.model.n_vocab * 4))
-        one_by_one = self.n_seq == 1 and last - first > scored
+        few_at_a_time = last - first > scored
         if self._tap and self._tap.discards_logits and self.n_ctx <= self._width:
-            one_by_one = False  # a graph that is left early writes no logits
+            few_at_a_time = False  # a graph that is left early writes no logits
         scored = -(-(last - first) // -(-(last - first) // scored))  # parts of equal length
         begin = 0
         while begin < last:
             end = min(begin + self._width, last)
-            if one_by_one:  # first the positions that ask for no logits, then a few at a time
+            if few_at_a_time:  # first the positions that ask for no logits
                 end = min(end, first) if begin < first else min(end, begin + scored)
             if self._tap:
                 self._tap.at_end = end == last
-            self._decode(windows[:, begin:end], begin, first, last)
+            self._decode(window[begin:end], begin, first, last)
             yield begin, end
             begin = end
 
-    def logits(self, windows, first, last) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield (window, position, logits [k, n_vocab]) for positions `first` to `last` - 1."""
-        for begin, end in self.parts(windows, first, last):
+    def logits(self, window, first, last) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (position, logits [k, n_vocab]) for positions `first` to `last` - 1."""
+        for begin, end in self.parts(window, first, last):
             low, high = max(first, begin), min(last, end)
             if low < high:
-                logits = self.outputs(len(windows) * (high - low))
-                for i, rows in enumerate(np.split(logits, len(windows))):
-                    yield i, low, rows
+                yield low, self.outputs(high - low)
 
     def _decode(self, tokens, begin, first, last):
-        n, width = tokens.shape
-        batch = self._batch
-        batch.n_tokens = tokens.size
-        position = np.tile(np.arange(begin, begin + width, dtype=np.int32), n)
+        batch, n = self._batch, len(tokens)
+        batch.n_tokens = n
+        position = np.arange(begin, begin + n, dtype=np.int32)
         _fill(batch.token, np.ascontiguousarray(tokens, np.int32))
         _fill(batch.pos, position)
-        _fill(batch.n_seq_id, np.ones(tokens.size, np.int32))
+        _fill(batch.n_seq_id, np.ones(n, np.int32))
         _fill(batch.logits, ((position >= first) & (position < last)).astype(np.int8))
-        for i in range(tokens.size):
-            batch.seq_id[i][0] = i // width
+        for i in range(n):
+            batch.seq_id[i][0] = 0
         recent.clear()
         status = llama_cpp.llama_decode(self._ctx, batch)
         if status != 0 and not (self._tap and self._tap.aborted):

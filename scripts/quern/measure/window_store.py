@@ -3,7 +3,8 @@
 All datasets are allocated whole, contiguously, when the file is made. Afterwards HDF5 writes
 nothing: rows go to their places in the file directly, so that every error of the disk is seen where
 it occurs and no structure can break. A window counts only once its `done` flag is set, after its
-data and its `sha256`. Space that was never written takes no room on a file system with sparse files.
+data and its `sha256`. Space that was never written takes no room on a file system with sparse
+files.
 """
 
 import fcntl
