@@ -47,40 +47,6 @@ rule baseline:
         " --log {log:q}"
 
 
-rule noise:
-    """Measure the instrument's own noise: the baseline against itself in other batches."""
-    input:
-        script=ancient(script_path("noise.py")),
-        model=ancient(model_path),
-        info="results/{model}/model.json",
-        baseline=ancient("results/{model}/baseline/{corpus}.h5"),
-        facts="results/{model}/baseline/{corpus}.json",
-    output:
-        noise="results/{model}/baseline/{corpus}.noise.json",
-    log:
-        "results/logs/{model}/noise/{corpus}.log",
-    benchmark:
-        "results/benchmarks/{model}/noise/{corpus}.tsv"
-    conda:
-        "../envs/quern.yaml"
-    threads: 8
-    resources:
-        mem_mb=memory,
-        runtime=minutes,
-        gpu=0,
-    params:
-        settings={"code": code("noise.py")},
-    shell:
-        "python {input.script:q}"
-        " --model {input.model:q}"
-        " --info {input.info:q}"
-        " --baseline {input.baseline:q}"
-        " --threads {threads}"
-        " --gpus {resources.gpu}"
-        " --output {output.noise:q}"
-        " --log {log:q}"
-
-
 rule baselines:
     """Only the baseline stores."""
     input:

@@ -31,7 +31,7 @@ rule compare:
         gpu=0,
     params:
         settings={"code": code("compare.py"), "until": UNTIL},
-        until=flags({"until": f"{UNTIL['figure']}={UNTIL['within']}" if UNTIL else None}),
+        options=flags({"until": f"{UNTIL['figure']}={UNTIL['within']}" if UNTIL else None}),
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
@@ -39,7 +39,7 @@ rule compare:
         " --baseline {input.baseline:q}"
         " --baseline-model {input.baseline_model:q}"
         " --baseline-info {input.baseline_info:q}"
-        " {params.until}"
+        " {params.options}"
         " --threads {threads}"
         " --gpus {resources.gpu}"
         " --output {output.positions:q}"

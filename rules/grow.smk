@@ -120,7 +120,7 @@ use rule compare as growth_compare with:
         "results/benchmarks/{model}/growth/{corpus}/{type}@{windows}.{judge}.compare.tsv"
     params:
         settings={"code": code("compare.py")},
-        until="",
+        options=flags({"noise_windows": 0}),
 
 
 def rung(

@@ -50,7 +50,6 @@ rule summary:
         positions=ancient(
             expand("results/{{model}}/compare/{recipe}/{{corpus}}.h5", recipe=RECIPES)
         ),
-        noise="results/{model}/baseline/{corpus}.noise.json",
         imatrices=expand("results/{{model}}/imatrix/{corpus}.json", corpus=CALIBRATED),
     output:
         csv="results/{model}/summary/{corpus}.csv",
@@ -73,7 +72,6 @@ rule summary:
     shell:
         "python {input.script:q}"
         " --recipes {params.recipes:q}"
-        " --noise {input.noise:q}"
         " --imatrices {input.imatrices:q}"
         " --title '{wildcards.model} on {wildcards.corpus}'"
         " --csv {output.csv:q}"
@@ -107,7 +105,6 @@ rule rounding_table:
         benchmarks=ancient(
             expand("results/benchmarks/{{model}}/quantize/{recipe}.tsv", recipe=TABLED)
         ),
-        noise="results/{model}/baseline/{corpus}.noise.json",
     output:
         csv="results/{model}/rounding/{corpus}.csv",
         markdown="results/{model}/rounding/{corpus}.md",
@@ -130,7 +127,6 @@ rule rounding_table:
     shell:
         "python {input.script:q}"
         " --recipes {params.recipes:q}"
-        " --noise {input.noise:q}"
         " --title '{wildcards.model} on {wildcards.corpus}'"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"

@@ -37,8 +37,19 @@ def main(arguments):
             last=arguments.to,
             until=comparison.Until(*arguments.until) if arguments.until else None,
         )
-    for _, _, output, windows, summary, text in zip(*lists, strict=True):
+        noise = [
+            comparison.noise(
+                candidate,
+                baseline,
+                threads=arguments.threads,
+                gpus=arguments.gpus,
+                windows=arguments.noise_windows,
+            )
+            for candidate in candidates
+        ]
+    for own, _, _, output, windows, summary, text in zip(noise, *lists, strict=True):
         result, table = comparison.summarize(output)
+        result["noise"] = own
         with files.replacing(windows) as temporary, open(temporary, "w", newline="") as file:
             rows = zip(*(column.tolist() for column in table.values()), strict=True)
             csv.writer(file, lineterminator="\n").writerows([table, *rows])
@@ -79,6 +90,12 @@ if __name__ == "__main__":
         type=figure_and_share,
         metavar="FIGURE=SHARE",
         help="stop once the 95 %% interval of a figure is within this share of it (kld_mean=0.05)",
+    )
+    p.add_argument(
+        "--noise-windows",
+        type=int,
+        default=8,
+        help="decode so many windows again in other graphs, to know the noise; 0 for none",
     )
     command.add_window_range(p)
     command.add_compute(p)

@@ -1,15 +1,14 @@
-"""Put roundings side by side. In: each recipe's JSON files, figures per position and time, the
-noise. Out: one table (CSV and Markdown)."""
+"""Put roundings side by side. In: each recipe's JSON files, figures per position and time.
+Out: one table (CSV and Markdown)."""
 
 from pathlib import Path
 
-from quern import command, files
+from quern import command
 from quern.report import rounding_table
 
 
 def main(arguments):
-    noise = files.read_json(arguments.noise)["figures"]
-    frame = rounding_table.table(arguments.recipes, noise)
+    frame = rounding_table.table(arguments.recipes)
     rounding_table.write(
         frame, arguments.title, csv=arguments.csv, markdown_path=arguments.markdown
     )
@@ -18,7 +17,6 @@ def main(arguments):
 if __name__ == "__main__":
     p = command.parser(__doc__)
     command.add_recipes(p, "rounding, plain, benchmark")
-    p.add_argument("--noise", type=Path, required=True, help="JSON from noise.py")
     p.add_argument("--title", required=True, help="title of the table")
     p.add_argument("--csv", type=Path, required=True, help="CSV to write")
     p.add_argument("--markdown", type=Path, required=True, help="Markdown to write")

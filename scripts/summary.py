@@ -1,5 +1,5 @@
-"""Put all recipes of a model side by side. In: each recipe's JSON files and figures per position,
-the noise. Out: one table (CSV and Markdown), every pair of recipes (CSV), one picture (KLD against
+"""Put all recipes of a model side by side. In: each recipe's JSON files and figures per position.
+Out: one table (CSV and Markdown), every pair of recipes (CSV), one picture (KLD against
 size)."""
 
 from pathlib import Path
@@ -9,11 +9,9 @@ from quern.report import summary
 
 
 def main(arguments):
-    noise = files.read_json(arguments.noise)["figures"]
     imatrices = {path.stem: files.read_json(path) for path in arguments.imatrices}
     summary.write(
         summary.read(arguments.recipes),
-        noise,
         imatrices,
         arguments.title,
         csv=arguments.csv,
@@ -26,7 +24,6 @@ def main(arguments):
 if __name__ == "__main__":
     p = command.parser(__doc__)
     command.add_recipes(p)
-    p.add_argument("--noise", type=Path, required=True, help="JSON from noise.py")
     p.add_argument(
         "--imatrices",
         type=Path,

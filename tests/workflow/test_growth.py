@@ -97,7 +97,7 @@ def test_the_first_run_takes_every_rung_once(grown):
     assert result["decision"]["reason"] == "the largest size is reached"
     assert used(grown) == of_step(grown, result)
     expected = jobs(steps(4), LEVEL, LAST, RECIPE, imatrix_shard=4)
-    expected |= {"model": 1, "corpus": 1, "tokens": 2, "baseline": 1, "noise": 1}
+    expected |= {"model": 1, "corpus": 1, "tokens": 2, "baseline": 1}
     assert grown.first_jobs == expected
     assert nothing_to_do(grown)
     folder = next((grown.folder / "results/tiny/growth/topics").glob("*/steps.png")).parent

@@ -18,7 +18,6 @@ EVERYTHING = {
     "corpus": 1,
     "tokens": 2,
     "baseline": 1,
-    "noise": 1,
     "imatrix_shard": 1,
     "imatrix": 1,
     "imatrix_of_corpus": 1,
@@ -31,7 +30,7 @@ EVERYTHING = {
 FROM_CORPUS = {k: v for k, v in EVERYTHING.items() if k != "model"} | {"quantize": 2}
 TARGETS = ("samples:", "baselines:", "imatrices:", "quantized:", "roundings:")
 IMATRIX = {"imatrix_shard": 1, "imatrix": 1, "imatrix_of_corpus": 1, "imatrix_statistics": 1}
-FROM_BASELINE = {"baseline": 1, "noise": 1, "compare": 4, "summary": 1}
+FROM_BASELINE = {"baseline": 1, "compare": 4, "summary": 1}
 
 
 def changed(**paths):
@@ -124,7 +123,7 @@ def edit(path, old, new):
 @pytest.mark.parametrize(
     ("module", "jobs"),
     [
-        ("measure/statistics", {"noise": 1, "compare": 4, "summary": 1}),
+        ("measure/statistics", {"compare": 4, "summary": 1}),
         ("measure/printout", {"compare": 4, "summary": 1}),
         ("report/plots", {"summary": 1, "imatrix_statistics": 1}),
         ("quantize/quantization", {"quantize": 4, "compare": 4, "summary": 1}),

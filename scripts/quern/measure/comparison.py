@@ -2,9 +2,10 @@
 
 import json
 import logging
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -19,7 +20,7 @@ from .baseline import Baseline
 from .divergence import FIGURES, position_figures
 from .window_store import WindowStore, window_range
 
-NOISE_TOKENS_PER_GRAPH = 96  # unlike any usual batch, and no power of two
+NOISE_TOKENS_PER_GRAPH = 93  # no multiple of what a kernel takes at once, and unlike a usual batch
 
 log = logging.getLogger("quern.comparison")
 
@@ -55,6 +56,7 @@ def compare(
     tokens_per_graph: int | None = None,
     first: int | None = None,
     last: int | None = None,
+    windows: list[int] | None = None,
     until: Until | None = None,
 ) -> dict:
     """Write the figures of each candidate at each scored position (HDF5).
@@ -64,6 +66,7 @@ def compare(
 
     Args:
         tokens_per_graph: llama.cpp's micro-batch; another than usual shows the noise.
+        first, last, windows: which windows, from one to another or by number; all where not given.
 
     Returns:
         The attributes of the first output.
@@ -74,7 +77,7 @@ def compare(
     """
     for candidate in candidates:
         _require_same_model(baseline, candidate.info)
-    wanted = list(window_range(first, last, len(baseline.done)))
+    wanted = windows or list(window_range(first, last, len(baseline.done)))
     if absent := [w for w in wanted if not baseline.done[w]]:
         raise QuernError(
             f"{baseline.path} does not hold window {absent[0]} ({baseline.done.sum()} of "
@@ -137,31 +140,48 @@ def read_figures(store: WindowStore) -> dict[str, np.ndarray]:
 
 
 def noise(
-    candidate: Candidate, baseline: Baseline, *, threads: int, gpus: int, windows: int
+    candidate: Candidate, baseline: Baseline, *, threads: int = 1, gpus: int = 0, windows: int = 8
 ) -> dict:
-    """Compare the baseline model with its own store, decoded in other batches.
+    """How far a finished comparison's figures would move if the same model computed otherwise.
+
+    Some of its windows are decoded again in graphs of another size, which changes the last digits
+    of llama.cpp's sums. In a quantized model such differences grow to steps, since activations are
+    rounded to 8 bits before each product. To first order they move KL(p ‖ q) by Σ (q − p) · δ, so a
+    recipe's noise grows with its own divergence; that of the baseline against itself says nothing
+    of it.
 
     Returns:
-        The values of all figures: what they would be without noise is 0 for divergences and 1 for
-        `same_top` and `ppl_ratio`; and how they were measured.
+        For each figure of `statistics.FIGURES` the 95 % bound of its difference over all windows of
+        the comparison: 1.96 · √(m² + s² · n / N), where s is the standard error of the difference
+        over the n windows that were decoded again, m² the square of the difference less s² (what is
+        no accident of these windows), and N how many windows there are.
     """
-    attributes = compare(
-        [candidate],
-        baseline,
-        threads=max(1, threads - 1),
-        gpus=gpus,
-        tokens_per_graph=NOISE_TOKENS_PER_GRAPH,
-        last=min(windows, len(baseline.done)),
-    )
     with WindowStore.open(candidate.output) as store:
-        sample = statistics.Sample(read_figures(store))
-    return {
-        "windows": sample.n_windows,
-        "threads": max(1, threads - 1),
-        "tokens_per_graph": NOISE_TOKENS_PER_GRAPH,
-        "figures": sample.values(),
-        "provenance": attributes,
-    }
+        numbers, figures = np.flatnonzero(store.done), read_figures(store)
+    n = min(windows, len(numbers))
+    size = min(NOISE_TOKENS_PER_GRAPH, 3 * baseline.attributes["n_ctx"] // 8 - 1)
+    if n < 2:
+        return {"windows": 0, "tokens_per_graph": size, "figures": {}}
+    places = np.unique(np.linspace(0, len(numbers) - 1, n).round().astype(int))
+    with tempfile.TemporaryDirectory(dir=candidate.output.parent) as folder:
+        again = replace(candidate, output=Path(folder) / "again.h5")
+        compare(
+            *([again], baseline),
+            threads=threads,
+            gpus=gpus,
+            tokens_per_graph=size,
+            windows=numbers[places].tolist(),
+        )
+        with WindowStore.open(again.output) as store:
+            other = statistics.Sample(read_figures(store)).replicates
+    own = statistics.Sample({name: rows[places] for name, rows in figures.items()}).replicates
+    found = {}
+    for name in statistics.FIGURES:
+        value = own.values[name] - other.values[name]
+        error = float((own.drawn[name] - other.drawn[name]).std(ddof=1))
+        lasting = max(value**2 - error**2, 0)
+        found[name] = 1.96 * float(np.sqrt(lasting + error**2 * len(places) / len(numbers)))
+    return {"windows": len(places), "tokens_per_graph": size, "figures": found}
 
 
 def _figures(models, stores, baseline, windows, pool):

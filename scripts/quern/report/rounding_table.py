@@ -17,7 +17,7 @@ FIGURES = {
 }
 
 
-def table(entries: list[dict], noise: dict[str, float]) -> pd.DataFrame:
+def table(entries: list[dict]) -> pd.DataFrame:
     """A row for each recipe: its figures with `_low`, `_high` and, but for ggml's, `_verdict`.
 
     The verdict is of the paired difference from the recipe with ggml's rounding: `better`, `worse`,
@@ -31,7 +31,7 @@ def table(entries: list[dict], noise: dict[str, float]) -> pd.DataFrame:
     recipes = {recipe.name: recipe for recipe in summary.read(entries)}
     which = [(e["name"], e["plain"]) for e in entries if e["name"] != e["plain"]]
     signs = {name: sign for name, (_, sign) in FIGURES.items()}
-    compared = summary.pairs(list(recipes.values()), noise, which, signs)
+    compared = summary.pairs(list(recipes.values()), which, signs)
     said = compared.set_index(["recipe", "figure"]).verdict
     rows = []
     for e in entries:

@@ -1,5 +1,6 @@
 """All recipes of a model side by side: one table, every pair of recipes, one picture."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
@@ -52,6 +53,10 @@ class Compared:
     result: dict
     positions: Path
 
+    def noise(self, figure: str) -> float:
+        """How far a figure would move in other graphs, a 95 % bound; see `comparison.noise`."""
+        return self.result["noise"]["figures"].get(figure, 0.0)
+
 
 def read(entries: list[dict]) -> list[Compared]:
     """The recipes that were compared, by falling size.
@@ -91,13 +96,13 @@ def table(recipes: list[Compared]) -> pd.DataFrame:
             figure = r.result["figures"][name]
             row |= {name: figure["value"]}
             row |= {f"{name}_{end}": figure[end] for end in ("low", "high")}
+            row[f"{name}_noise"] = r.noise(name)
         rows.append(row | {"windows": r.result["windows"]})
     return pd.DataFrame(rows)
 
 
 def pairs(
     recipes: list[Compared],
-    noise: dict[str, float],
     which: Iterable[tuple[str, str]] | None = None,
     figures: dict[str, int] = PAIRED,
 ) -> pd.DataFrame:
@@ -107,10 +112,11 @@ def pairs(
         which: names of the recipes of each pair; every pair where it is None.
         figures: which to compare, and 1 or -1 where low or high is good.
 
-    Columns recipe, other, figure, difference, low, high, verdict: whether the first is `better`,
-    `worse`, `tied` (the difference lies within the noise), or we `cannot tell`.
+    Columns recipe, other, figure, difference, low, high, noise, verdict: whether the first is
+    `better`, `worse`, `tied` (the difference lies within the noise of both), or we `cannot tell`.
     """
     samples: dict[tuple, statistics.Replicates] = {}
+    known = {r.name: r for r in recipes}
     stores = {r.name: _windows_and_figures(r) for r in recipes}
 
     def replicates(name, windows):
@@ -131,21 +137,16 @@ def pairs(
         for name, sign in figures.items():
             value, low, high = first.difference(second, name)
             ends = sorted((sign * low, sign * high))
-            floor = _floor(name, noise)
-            said = statistics.verdict(*ends, sign * value, floor)
-            rows.append((one, other, name, value, low, high, said))
-    columns = ["recipe", "other", "figure", "difference", "low", "high", "verdict"]
+            noise = math.hypot(known[one].noise(name), known[other].noise(name))
+            said = statistics.verdict(*ends, sign * value, noise)
+            rows.append((one, other, name, value, low, high, noise, said))
+    columns = ["recipe", "other", "figure", "difference", "low", "high", "noise", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _windows_and_figures(recipe: Compared) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     with WindowStore.open(recipe.positions) as store:
         return np.flatnonzero(store.done), comparison.read_figures(store)
-
-
-def _floor(name: str, noise: dict[str, float]) -> float:
-    without = 1 if name in ("same_top", "ppl_ratio") else 0  # the value if there were no noise
-    return abs(noise[name] - without)
 
 
 def beaten_by(recipes: list[Compared], compared: pd.DataFrame, figure: str = "score") -> list[str]:
@@ -180,9 +181,7 @@ def _of_imatrix(name: str, report: dict) -> str:
     return f"{said}; **not reached** (number of matrices): {lacking}.\n"
 
 
-def markdown(
-    frame: pd.DataFrame, title: str, noise: dict[str, float], imatrices: dict[str, dict]
-) -> str:
+def markdown(frame: pd.DataFrame, title: str, imatrices: dict[str, dict]) -> str:
     """The table as GitHub Markdown, numbers to the right, and what to know to read it."""
     text = pd.DataFrame({c: frame[c].map(form.format) for c, form in COLUMNS.items()})
     for name in SHOWN_INTERVALS:
@@ -197,16 +196,16 @@ def markdown(
         f"# {title}\n\n{body}\n\n"
         f"KLD and score in nats, over {frame.windows.min()} windows; 95 % intervals over windows.\n"
         "*Beaten by*: the best recipe that is no larger and whose score is credibly lower.\n"
-        "Noise of the instrument (the baseline against itself): mean KLD "
-        f"{noise['kld_mean']:.1e}, 99 % {noise['kld_p99']:.1e}, score {noise['score']:.1e}, "
-        f"same top {noise['same_top']:.3%}; recipes that differ by less are tied.\n"
+        "Noise is how far a figure moves when the same model computes in graphs of another size: "
+        f"mean KLD up to {frame.kld_mean_noise.max():.1e}, score {frame.score_noise.max():.1e}, "
+        f"same top {frame.same_top_noise.max():.3%}; each recipe's own stands in the CSV. Recipes "
+        "that differ by less than the noise of both are tied.\n"
         + "".join(f"\n{_of_imatrix(name, report)}" for name, report in imatrices.items())
     )
 
 
 def write(
     recipes: list[Compared],
-    noise: dict[str, float],
     imatrices: dict[str, dict],
     title: str,
     *,
@@ -219,14 +218,13 @@ def write(
 
     Args:
         recipes: as `read` gives them.
-        noise: figures of the baseline against itself.
         imatrices: reports of the imatrices that were collected, by name.
     """
-    frame, compared = table(recipes), pairs(recipes, noise)
+    frame, compared = table(recipes), pairs(recipes)
     frame["beaten_by"] = beaten_by(recipes, compared)
     for path, content in ((csv, frame), (pairs_csv, compared)):
         with files.replacing(path) as temporary:
             content.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
-        temporary.write_text(markdown(frame, title, noise, imatrices))
+        temporary.write_text(markdown(frame, title, imatrices))
     plots.divergence_against_size(frame, title, picture)

@@ -172,10 +172,27 @@ def test_noise_is_small_and_not_nothing(ready, made, tmp_path):
     info = gguf_files.model_info(made / "dense.gguf")
     with opened(ready, made) as baseline:
         own = Candidate(made / "dense.gguf", info, tmp_path / "n.h5")
-        found = comparison.noise(own, baseline, threads=2, gpus=0, windows=6)
+        comparison.compare([own], baseline, threads=2)
+        found = comparison.noise(own, baseline, threads=2, windows=6)
     assert found["windows"] == 6
     assert 0 < found["figures"]["kld_mean"] < 1e-5
-    assert found["figures"]["same_top"] > 0.99
+    assert 0 < found["figures"]["ppl_ratio"] < 1e-4
+
+
+def test_the_noise_bounds_what_other_graphs_give(ready, made, tmp_path):
+    """All windows, decoded in graphs of sizes that the noise was not measured with."""
+    own = candidate(ready, "Q4_0", tmp_path / "own.h5")
+    with opened(ready, made) as baseline:
+        comparison.compare([own], baseline)
+        bound = comparison.noise(own, baseline)["figures"]["kld_mean"]
+        value = comparison.summarize(own.output)[0]["figures"]["kld_mean"]["value"]
+        moved = []
+        for size in (33, 40, 57):
+            other = candidate(ready, "Q4_0", tmp_path / f"{size}.h5")
+            comparison.compare([other], baseline, tokens_per_graph=size)
+            found = comparison.summarize(other.output)[0]["figures"]["kld_mean"]["value"]
+            moved.append(abs(found - value))
+    assert 0 < max(moved) < 2 * bound
 
 
 # --- imported base files ---------------------------------------------------------------------
