@@ -20,7 +20,7 @@ from .baseline import Baseline
 from .divergence import FIGURES, position_figures
 from .window_store import WindowStore, window_range
 
-NOISE_TOKENS_PER_GRAPH = 93  # no multiple of what a kernel takes at once, and unlike a usual batch
+NOISE_TOKENS_PER_GRAPH = 93  # unlike a usual batch: one row is left where kernels take four
 
 log = logging.getLogger("quern.comparison")
 
@@ -159,7 +159,7 @@ def noise(
     with WindowStore.open(candidate.output) as store:
         numbers, figures = np.flatnonzero(store.done), read_figures(store)
     n = min(windows, len(numbers))
-    size = min(NOISE_TOKENS_PER_GRAPH, 3 * baseline.attributes["n_ctx"] // 8 - 1)
+    size = min(NOISE_TOKENS_PER_GRAPH, baseline.attributes["n_ctx"] // 2 + 1)
     if n < 2:
         return {"windows": 0, "tokens_per_graph": size, "figures": {}}
     places = np.unique(np.linspace(0, len(numbers) - 1, n).round().astype(int))
