@@ -264,16 +264,25 @@ def _keep(kept, model, tokens, steps):
     """Write what the model says into the store; yield after each window that is complete."""
     name, n_ctx = kept.attributes["encoding"], kept.attributes["n_ctx"]
     first, n_scored = kept.attributes["first_position"], kept.attributes["n_scored"]
+    said = {}  # of one window, by position: the token there, and what follows it
     for window, position, rows in steps:
         if not np.isfinite(rows).all():
             raise QuernError(
                 f"{model.path} computes values that are not finite in window {window}, near "
                 f"position {position}."
             )
+        own = tokens.windows(n_ctx, [window])
+        token = own[:][0, position]
+        before, other = said.setdefault(position, (token, rows[0].copy()))
+        heedless = token != before and np.array_equal(rows[0], other)
+        if heedless or (len(rows) > 1 and (rows == rows[0]).all()):
+            raise QuernError(
+                f"{model.path} says the same whatever the text is, so nothing can be measured by "
+                "it; it is no language model that computes logits (an encoder, perhaps)."
+            )
         start = position - first
         kept.write(window, start, **{name: to_hidden_type(rows, kept.dtype(name))})
         if start + len(rows) == n_scored:
-            own = tokens.windows(n_ctx, [window])
             kept.write(window, tokens=own[:][0])
             if own.has_sources:
                 kept.write(window, source=own.sources(slice(None))[0])
