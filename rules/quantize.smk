@@ -171,6 +171,7 @@ rule reround:
         "python {input.script:q}"
         " --baseline {input.baseline:q}"
         " --quantized {input.model:q}"
+        " --info {input.info:q}"
         " {params.options}"
         " --threads {threads}"
         " --output {output.model:q}"

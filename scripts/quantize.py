@@ -9,7 +9,7 @@ from quern.quantize.recipes import BY_LLAMA, Recipe
 
 
 def main(arguments):
-    quantize(
+    notes = quantize(
         arguments.model,
         ModelInfo.read(arguments.info),
         Recipe.of_arguments(arguments),
@@ -18,7 +18,8 @@ def main(arguments):
         unreached=arguments.unreached,
         threads=arguments.threads,
     )
-    files.write_json(arguments.output_info, model_info(arguments.output).as_dict())
+    made = model_info(arguments.output).as_dict()
+    files.write_json(arguments.output_info, made | {"notes": notes})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import numpy as np
 from .. import QuernError, files, gguf_files
 from .matrix import Imatrix
 
+CHUNK_SIZE = 512  # tokens in a window of llama-imatrix, which a `.dat` does not say
+
 
 def write(matrix: Imatrix, path: Path) -> None:
     """Write llama.cpp's GGUF imatrix, tensors in order of their names; or `.dat` by ending."""
@@ -100,7 +102,7 @@ def _read_gguf(path):
 
 
 def _read_dat(path):
-    result, data, at = Imatrix(), path.read_bytes(), 0
+    result, data, at = Imatrix(chunk_size=CHUNK_SIZE), path.read_bytes(), 0
 
     def take(n):
         nonlocal at
@@ -116,7 +118,9 @@ def _read_dat(path):
         name = take(number()).decode("utf-8", "replace")
         calls = number()
         values = np.frombuffer(take(4 * number()), "<f4").astype(np.float64)
-        result.add(name, values[None], np.array([max(calls, 1)]))
+        # Values are means times a number of windows; in tokens they weigh as a GGUF's do.
+        sums, tokens = values[None] * CHUNK_SIZE, max(calls, 1) * CHUNK_SIZE
+        result.add(name, sums, np.array([tokens]))
     if at < len(data):  # files of before 2024 end here
         result.chunks = number()
         result.datasets = [take(number()).decode("utf-8", "replace")]

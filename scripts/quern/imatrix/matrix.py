@@ -1,12 +1,11 @@
 """The importance matrix: mean squared inputs of every matrix product in the blocks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from .. import QuernError
-from ..gguf_files import ModelInfo
 
 
 @dataclass
@@ -73,28 +72,49 @@ class Imatrix:
         means = sums.astype(np.float32) / np.maximum(counts[:, None], 1).astype(np.float32)
         return np.where(seen, means, np.float32(1)).ravel()
 
-    def unreached(self, info: ModelInfo) -> dict[str, int]:
-        """How many experts (or 1 for a plain weight) no token reached, by weight of the blocks."""
-        found = {name: int((counts == 0).sum()) for name, counts in self.counts.items()}
-        for name, (_, matrices) in info.matrices.items():
-            found.setdefault(name, matrices)
-        return {name: n for name, n in sorted(found.items()) if n}
+    def fitted(self, shapes: dict[str, tuple[int, int]], path: Path) -> "Imatrix":
+        """The matrix as a model needs it: a row and a count for each expert.
 
-    def require_fit(self, info: ModelInfo, path: Path) -> None:
-        """Refuse an imatrix of another model.
+        An expert whose sums are all zero counts as not reached, whatever its count says: the older
+        `.dat` has one count for all experts, and importances of zero would make all its weights 0.
+
+        Args:
+            shapes: columns and number of matrices of each weight in the model's blocks.
+            path: where the matrix is from, for errors.
 
         Raises:
-            QuernError: it names the first tensor that differs.
+            QuernError: it is of another model: a weight is unknown or of another shape, or most of
+                the model's weights are missing.
         """
+        result = replace(self, sums={}, counts={})
         for name, sums in self.sums.items():
-            if not name.startswith("blk."):
-                continue
-            shape = info.matrices.get(name)
-            if shape is None:
-                raise QuernError(f"{path} is of another model: it has {name}, the model has not.")
-            columns, matrices = shape
-            if sums.size != columns * matrices:
-                raise QuernError(
-                    f"{path} is of another model: {name} has {sums.size} values there and "
-                    f"{matrices} × {columns} in the model."
-                )
+            counts = self.counts[name]
+            if name.startswith("blk."):
+                if name not in shapes:
+                    raise QuernError(
+                        f"{path} is of another model: it has {name}, the model has not."
+                    )
+                columns, matrices = shapes[name]
+                if sums.size != columns * matrices or len(counts) not in (1, matrices):
+                    raise QuernError(
+                        f"{path} is of another model: {name} has {sums.size} values there and "
+                        f"{matrices} × {columns} in the model."
+                    )
+                sums = sums.reshape(matrices, columns)
+                counts = np.broadcast_to(counts, matrices)
+            result.sums[name] = sums
+            result.counts[name] = np.where(sums.any(axis=1), counts, 0)
+        known = shapes.keys() & self.sums.keys()
+        if 2 * len(known) < len(shapes):
+            raise QuernError(
+                f"{path} is of another model, or of a part of it: it has {len(known)} of the "
+                f"model's {len(shapes)} weights."
+            )
+        return result
+
+    def unreached(self, shapes: dict[str, tuple[int, int]]) -> dict[str, int]:
+        """How many experts (or 1 for a plain weight) no token reached, by weight of the blocks."""
+        found = {name: int((counts == 0).sum()) for name, counts in self.counts.items()}
+        for name, (_, matrices) in shapes.items():
+            found.setdefault(name, matrices)
+        return {name: n for name, n in sorted(found.items()) if n}

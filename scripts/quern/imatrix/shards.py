@@ -231,7 +231,7 @@ def report(merged: Merged, info: ModelInfo) -> dict:
         "exhausted": merged.exhausted,
         "noise_median": float(np.median(known)) if known else None,
         "noise_max": max(known, default=None),
-        "unreached": matrix.unreached(info),
+        "unreached": matrix.unreached(info.matrices),
         "noise": found,
         "provenance": matrix.extra,
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import QuernError, files, llama
-from ..gguf_files import ModelInfo, require_unquantized
+from ..gguf_files import ModelInfo, open_gguf, require_unquantized
 from ..imatrix import formats
 from .recipes import Recipe
 
@@ -24,7 +24,7 @@ def quantize(
     imatrix: Path | None = None,
     unreached: str = "neutral",
     threads: int = 1,
-) -> None:
+) -> list[str]:
     """Write the quantized model; the same inputs give the same bytes in any folder.
 
     The imatrix is recorded under llama-quantize's own keys, its path relative to the output's
@@ -36,6 +36,9 @@ def quantize(
             `neutral` weights them evenly where it did not, `refuse` raises, and the name of a
             tensor type gives the whole weight that type.
 
+    Returns:
+        What the user should know of the result, a sentence each.
+
     Raises:
         QuernError: the model is quantized already, a type is unknown, the imatrix is of another
             model or lacks weights that it must not, or llama.cpp refuses.
@@ -46,9 +49,9 @@ def quantize(
     for name in filter(None, others):
         _require_type(name, llama.tensor_types(), "tensor type")
     importances, metadata, overrides = None, None, list(recipe.tensor_types)
+    notes = []
     if imatrix is not None:
-        matrix = formats.read(imatrix)
-        matrix.require_fit(info, imatrix)
+        matrix = formats.read(imatrix).fitted(info.matrices, imatrix)
         importances = matrix.importances(recipe.prior)
         metadata = {
             "quantize.imatrix.file": os.path.relpath(imatrix, output.parent),
@@ -58,8 +61,11 @@ def quantize(
         }
         if recipe.prior:
             metadata["quern.imatrix.prior"] = str(recipe.prior)
-        lacking = matrix.unreached(info)
+        lacking = matrix.unreached(info.matrices)
         overrides += _treat(lacking, unreached, importances, info, imatrix)
+        notes = notes_on(lacking, info.matrices, unreached)
+        for note in notes:
+            log.warning("%s", note)
     with files.replacing(output) as temporary:
         llama.quantize(
             model,
@@ -73,6 +79,17 @@ def quantize(
             token_embedding_type=recipe.token_embedding_type,
             tensor_overrides=overrides,
         )
+        open_gguf(temporary)  # refuses a file that is cut short
+    return notes
+
+
+def notes_on(lacking: dict[str, int], shapes: dict[str, tuple[int, int]], policy: str) -> list[str]:
+    """What was done about weights that calibration did not reach, in sentences."""
+    done = "they are weighed evenly" if policy == "neutral" else f"these weights are {policy}"
+    return [
+        f"calibration did not reach {count} of {shapes[name][1]} matrices of {name}; {done}."
+        for name, count in lacking.items()
+    ]
 
 
 def _treat(lacking, policy, importances, info, imatrix) -> list[tuple[str, str]]:
@@ -86,9 +103,8 @@ def _treat(lacking, policy, importances, info, imatrix) -> list[tuple[str, str]]
             f"and some of {len(lacking)} weights in all; calibrate with more text, or choose "
             "another policy for what is unreached."
         )
-    for name, count in lacking.items():
+    for name in lacking:
         columns, matrices = info.matrices[name]
-        log.warning("%s: calibration did not reach %d of %d; %s", name, count, matrices, policy)
         if policy == "neutral" and name not in importances:
             importances[name] = np.ones(columns * matrices, np.float32)
     if policy == "neutral":

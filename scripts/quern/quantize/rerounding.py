@@ -81,7 +81,8 @@ def reround(
     sources = _sources(baseline)
     importances = None
     if imatrix is not None:
-        importances = formats.read(imatrix).importances(prior)
+        matrix = formats.read(imatrix).fitted(_shapes(sources), imatrix)
+        importances = matrix.importances(prior)
     plan = _plan(reader, sources, importances, quantized, name)
     with files.replacing(output) as temporary, open(temporary, "wb") as out:
         header = _header(reader, quantized, name)
@@ -124,6 +125,16 @@ def _sources(baseline: Path) -> dict[str, _Source]:
             "rounded from the F16, BF16 or F32 model."
         )
     return found
+
+
+def _shapes(sources: dict[str, _Source]) -> dict[str, tuple[int, int]]:
+    """Columns and number of matrices of each weight in the blocks."""
+    shapes = {name: list(map(int, source.tensor.shape)) for name, source in sources.items()}
+    return {
+        name: (shape[0], shape[2] if len(shape) > 2 else 1)
+        for name, shape in shapes.items()
+        if name.startswith("blk.") and len(shape) > 1
+    }
 
 
 def _plan(

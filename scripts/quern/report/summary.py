@@ -44,6 +44,7 @@ class Compared:
     Attributes:
         imatrix: its name, or `none`.
         result, positions: the comparison's summary, and its figures per position (HDF5).
+        notes: what the user should know of how it was made.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Compared:
     info: ModelInfo
     result: dict
     positions: Path
+    notes: tuple[str, ...] = ()
 
     def noise(self, figure: str) -> float:
         """How far a figure would move in other graphs, a 95 % bound; see `comparison.noise`."""
@@ -78,6 +80,7 @@ def read(entries: list[dict]) -> list[Compared]:
                 ModelInfo.read(entry["info"]),
                 files.read_json(entry["compare"]),
                 Path(entry["positions"]),
+                tuple(files.read_json(entry["info"]).get("notes", ())),
             )
             for entry in entries
         ]
@@ -181,7 +184,16 @@ def _of_imatrix(name: str, report: dict) -> str:
     return f"{said}; **not reached** (number of matrices): {lacking}.\n"
 
 
-def markdown(frame: pd.DataFrame, title: str, imatrices: dict[str, dict]) -> str:
+def _notes(recipes: list[Compared]) -> str:
+    """What the user should know of how recipes were made; the same of several once."""
+    names: dict[str, list[str]] = {}
+    for recipe in recipes:
+        for note in recipe.notes:
+            names.setdefault(note, []).append(f"`{recipe.name}`")
+    return "".join(f"\n**{', '.join(of)}**: {note}\n" for note, of in names.items())
+
+
+def markdown(frame: pd.DataFrame, title: str, imatrices: dict[str, dict], notes: str = "") -> str:
     """The table as GitHub Markdown, numbers to the right, and what to know to read it."""
     text = pd.DataFrame({c: frame[c].map(form.format) for c, form in COLUMNS.items()})
     for name in SHOWN_INTERVALS:
@@ -201,6 +213,7 @@ def markdown(frame: pd.DataFrame, title: str, imatrices: dict[str, dict]) -> str
         f"same top {frame.same_top_noise.max():.3%}; each recipe's own stands in the CSV. Recipes "
         "that differ by less than the noise of both are tied.\n"
         + "".join(f"\n{_of_imatrix(name, report)}" for name, report in imatrices.items())
+        + notes
     )
 
 
@@ -226,5 +239,5 @@ def write(
         with files.replacing(path) as temporary:
             content.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
-        temporary.write_text(markdown(frame, title, imatrices))
+        temporary.write_text(markdown(frame, title, imatrices, _notes(recipes)))
     plots.divergence_against_size(frame, title, picture)

@@ -90,7 +90,7 @@ def test_the_first_tensor_that_differs_is_named(made, tmp_path):
     matrix = Imatrix()
     matrix.add("blk.0.attn_q.weight", np.ones((1, 128)), np.array([7]))
     with pytest.raises(QuernError, match=r"attn_q\.weight has 128 values there and 1 × 256"):
-        matrix.require_fit(info, tmp_path / "i.gguf")
+        matrix.fitted(info.matrices, tmp_path / "i.gguf")
 
 
 # --- shards ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ MODELS = {
     "llama bf16": ({"dtype": "BF16"}, "hidden", "bfloat16"),
     "llama f32": ({"dtype": "F32"}, "hidden", "float32"),
     "gemma2 soft-cap": (
-        {"architecture": "gemma2", "tied": True, "softcap": 5.0}, "hidden", "float16",
+        {"architecture": "gemma2", "tied": True, "softcap": 100.0}, "hidden", "float16",
     ),
     "granite scale": ({"architecture": "granite", "logit_scale": 8.0}, "hidden", "float16"),
     "qwen2 bias": ({"architecture": "qwen2", "output_bias": True}, "hidden", "float16"),
