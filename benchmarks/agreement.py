@@ -5,7 +5,7 @@ llama-quantize in LLAMA_CPP_TOOLS. Out: a Markdown table of figures, limits and 
 with 1 if a limit is passed.
 
 The tools must be built from the llama.cpp that llama-cpp-python contains, see
-docs/measurements.md.
+docs/measurements/agreement.md.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def main():
     if not tools or not (Path(tools) / "llama-perplexity").is_file():
         sys.exit(
             "LLAMA_CPP_TOOLS does not name a folder with llama-perplexity, llama-imatrix and "
-            "llama-quantize; docs/measurements.md says how to build them."
+            "llama-quantize; docs/measurements/agreement.md says how to build them."
         )
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(tools).resolve(), Path(folder), arguments)

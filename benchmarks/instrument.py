@@ -1,9 +1,9 @@
 """Time and memory of the measurement, beside llama-perplexity's in the same run.
 
-In: the folder of llama.cpp's tools in LLAMA_CPP_TOOLS, see docs/measurements.md. Out: a Markdown
-table of ratios and, with --growth, how time and memory grow (Markdown and a picture). The models
-are generated. Every figure is the best of --repeat runs of a whole command, start-up included; the
-commands take turns, so that a machine that gets slower slows them all.
+In: the folder of llama.cpp's tools in LLAMA_CPP_TOOLS, see docs/measurements/agreement.md. Out: a
+Markdown table of ratios and, with --growth, how time and memory grow (Markdown and a picture). The
+models are generated. Every figure is the best of --repeat runs of a whole command, start-up
+included; the commands take turns, so that a machine that gets slower slows them all.
 """
 
 import argparse
@@ -233,7 +233,7 @@ def main():
     if not tools or not (Path(tools) / "llama-perplexity").is_file():
         sys.exit(
             "LLAMA_CPP_TOOLS does not name a folder with llama-perplexity and llama-quantize; "
-            "docs/measurements.md says how to build them."
+            "docs/measurements/agreement.md says how to build them."
         )
     rows = []
     for name in arguments.cases:
