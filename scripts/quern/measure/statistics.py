@@ -8,7 +8,8 @@ replicate, and 1 for a single window that window's figures.
 Intervals of figures are BCa (Efron, "Better bootstrap confidence intervals", 1987), widened for
 few windows as by Hesterberg ("What teachers should know about the bootstrap", 2015). Intervals of
 paired differences are Student's with the bootstrap's standard error: resampled quantiles of two
-nearly equal samples jump together, and BCa takes the jumps for bias (docs/measurements.md).
+nearly equal samples jump together, and BCa takes the jumps for bias
+(docs/measurements/intervals.md).
 """
 
 import functools
