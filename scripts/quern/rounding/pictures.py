@@ -1,8 +1,8 @@
-"""Pictures of rounding: how well blocks of three values are met, in every direction.
+"""Pictures of rounding: how near a search comes to a block of three values, in every direction.
 
 A point of the sphere, or of a face of a cube, is a block of three values. Its colour is the cosine
-similarity of the block with what rounding makes of it, Σ v·q / √(Σ q²·Σ v²), yellow where it is
-good and blue where it is bad; so the borders between codes, and a search that misses, show.
+similarity of the block with what rounding makes of it, Σ v·q / √(Σ q²·Σ v²): yellow where it is
+good, blue where it is bad. The pictures show the borders between codes, and where a search misses.
 """
 
 from pathlib import Path
@@ -76,13 +76,13 @@ def draw(path: Path, height: int = 1024) -> None:
     figure, axes = plt.subplots(
         len(rows), len(SEARCHES), figsize=(22, 10), layout="constrained", squeeze=False
     )
-    for of_row, (name, vectors, levels) in zip(axes, rows, strict=True):
-        for side, search in zip(of_row, SEARCHES, strict=True):
+    for axes_of_row, (name, vectors, levels) in zip(axes, rows, strict=True):
+        for axis, search in zip(axes_of_row, SEARCHES, strict=True):
             found = similarities(vectors, search, levels)
             mean = found.mean(dtype=np.float64)
-            side.imshow(found, cmap="viridis")
-            side.set_title(f"{name}, {search}\nmin {found.min():.8f}, mean {mean:.8f}")
-            side.set_axis_off()
+            axis.imshow(found, cmap="viridis")
+            axis.set_title(f"{name}, {search}\nmin {found.min():.8f}, mean {mean:.8f}")
+            axis.set_axis_off()
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)
     plt.close(figure)

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import QuernError
 from .kernels import joint, offset, proposals, single
-from .kernels.arguments import Factors, Result, Weighing
+from .kernels.arguments import FactorRule, Result, Weighing
 from .kernels.codebooks import codebook_of
 from .kernels.vectors import LANES
 from .layouts import LAYOUTS, Blocks
@@ -28,7 +28,8 @@ def round_rows(
     """Quantize rows to a type; the result does not depend on the number of threads.
 
     Args:
-        kind, rounding: of `RULES` and `ROUNDINGS`, such that the one `covers` the other.
+        kind: one of `RULES`.
+        rounding: one of `ROUNDINGS`; it must cover the kind.
         values: float32 [rows, columns].
         importances: float32 [columns], weights of the squared errors; None for none.
 
@@ -93,21 +94,23 @@ def _round(kind, rounding, values, importances) -> np.ndarray:
         offset.round_rows(values, weighing, codebook.highest, most, result)
     elif rounding in PROPOSALS:
         by_gradient = rounding == "gradient"
-        factors, both_signs = _factors(layout, rule), rule.both_signs
-        proposals.round_rows(values, weighing, codebook, factors, by_gradient, both_signs, result)
+        factor_rule, both_signs = _factor_rule(layout, rule), rule.both_signs
+        proposals.round_rows(
+            values, weighing, codebook, factor_rule, by_gradient, both_signs, result
+        )
     elif layout.sub_blocks:
-        factors = _factors(layout, rule)
-        joint.round_rows(values, weighing, codebook, first_grid(kind), factors, result)
+        factor_rule = _factor_rule(layout, rule)
+        joint.round_rows(values, weighing, codebook, first_grid(kind), factor_rule, result)
     else:
         single.round_rows(values, weighing, codebook, first_grid(kind), result)
     return layout.pack(_blocks(layout, result, codebook.lowest)).reshape(len(values), -1)
 
 
-def _factors(layout, rule) -> Factors:
+def _factor_rule(layout, rule) -> FactorRule:
     first, spacing = rule.ratios
     ratios = (first + spacing * np.arange(2 * LANES)).astype(_F)
     lowest, highest = layout.factor_range
-    return Factors(_F(lowest), _F(highest), ratios, rule.reach)
+    return FactorRule(_F(lowest), _F(highest), ratios, rule.reach)
 
 
 def _room(layout, rows, columns) -> Result:
@@ -124,7 +127,7 @@ def _room(layout, rows, columns) -> Result:
 
 
 def _blocks(layout, result, lowest) -> Blocks:
-    """What the blocks hold, their codes counted from the type's lowest level, used or not."""
+    """What the blocks hold. Their codes count from the type's lowest level, used or not."""
 
     def of_blocks(scales, factors):
         factors = factors.reshape(-1, layout.sub_blocks) if layout.sub_blocks else None

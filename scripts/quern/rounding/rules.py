@@ -11,7 +11,7 @@ PROPOSALS = ("cumulative", "gradient")
 ROUNDINGS = (*PROPOSALS, "exact", "importance")
 ROW = -1
 _F = np.float32
-_ALMOST = 1 - 1e-4  # a scale at which nothing is clamped yet
+_ALMOST = 1 - 1e-4  # of the scale at which clamping begins: no value is clamped yet
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Rule:
 
     Attributes:
         shared: how many scales s are tried first where no value is clamped.
-        clamped: (how many scales are tried first above those, the largest of them), for values
-            whose largest is 1. For tables these are all, from `begin` up.
-        begin: for tables, the smallest scale that is tried.
+        clamped: (how many, the largest) of the scales that are tried first above those, if the
+            largest value is 1. For tables, of all scales that are tried first.
+        begin: for tables only, the smallest scale that is tried.
         reach: for types with factors: how many factors are tried for each scale of the block.
         ratios: (first, spacing), for types with factors. 32 scales D of the block are tried:
             D = d / ratio, where d is the scale of the largest sub-block alone, and the ratios are
@@ -87,8 +87,8 @@ def first_grid(kind: str) -> Grid:
     if rule.begin:  # a table
         return Grid(np.zeros(0, _F), np.linspace(rule.begin, end, count, dtype=_F), True)
     mirrored = lowest != -highest
-    half = max((highest + mirrored) / 2 - 0.5, 0.5 / _ALMOST)
-    free = highest + 0.5 if rule.shared else half
-    shared = np.linspace(half, free * _ALMOST, rule.shared, dtype=_F)
-    own = np.linspace(free, end, count + 1, dtype=_F)
+    smallest = max((highest + mirrored) / 2 - 0.5, 0.5 / _ALMOST)
+    clamping = highest + 0.5 if rule.shared else smallest
+    shared = np.linspace(smallest, clamping * _ALMOST, rule.shared, dtype=_F)
+    own = np.linspace(clamping, end, count + 1, dtype=_F)
     return Grid(shared, own[1:] if rule.shared else own[:-1], mirrored)

@@ -98,7 +98,7 @@ class Workspace(NamedTuple):
     waiting: np.ndarray
 
 
-class Factors(NamedTuple):
+class FactorRule(NamedTuple):
     """The factors of sub-blocks, and how they are searched.
 
     Attributes:

@@ -40,9 +40,9 @@ def _cells(levels: np.ndarray) -> np.ndarray:
         positive = borders > 0
         borders, levels_here = borders[positive], seen[np.flatnonzero(positive)[0] :]
         for cell in range(LANES):
-            begin, end = (cell - 0.5) * CELL, (cell + 0.5) * CELL
-            inside = np.flatnonzero((borders > begin) & (borders <= end))
-            passed = int((borders <= begin).sum())
+            low, high = (cell - 0.5) * CELL, (cell + 0.5) * CELL
+            inside = np.flatnonzero((borders > low) & (borders <= high))
+            passed = int((borders <= low).sum())
             assert len(inside) < 2
             cells[negative, 0, cell] = borders[inside[0]] if len(inside) else np.inf
             cells[negative, 1, cell] = levels_here[passed]

@@ -63,7 +63,7 @@ def best_scale(part, codebook, both_signs, steps):
         steps: room for size · levels steps, from `steps_for`.
 
     Returns:
-        (d, A²/B): the scale, of either sign, and what it reaches.
+        (d, A²/B): the scale, of either sign, and its A²/B.
     """
     table = codebook.cells.size > 0
     begin = _ZERO if table else max(codebook.levels[-1] / _TWO - _HALF, _ZERO)

@@ -84,10 +84,10 @@ def _fitted(s, cross, square, power):
 
 
 @njit(**FAST)
-def _clipped(part, side, codebook, s):
-    """Error of the values beyond the outermost levels at scale s.
+def _clamped_error(part, side, codebook, s):
+    """The error of the values that are clamped at scale s.
 
-    It grows with s. Where it is greater than an error that was found, the optimum is below s.
+    It grows with s. If it is greater than an error that was found, the optimum is below s.
     """
     total = _ZERO
     first = part.start + side * part.size
@@ -173,7 +173,7 @@ def best_scale(part, power, codebook, grid, work):
             at += LANES
             if at == stop and at + LANES < first + MIRROR:
                 last = points[SCALE, at - 1]
-                if _clipped(part, side, codebook, last) <= best:
+                if _clamped_error(part, side, codebook, last) <= best:
                     for lane in range(LANES):
                         last *= BEYOND
                         points[SCALE, at + lane] = last

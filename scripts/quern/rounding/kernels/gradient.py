@@ -67,19 +67,19 @@ def first_codes(part, codebook, signs, codes):
     peak = _ZERO
     for i in range(part.size):
         peak = x[i] if abs(x[i]) > abs(peak) else peak
-    here, kept = codes
+    current, kept = codes
     if table:  # of the value's own sign, llama.cpp tries one scale
-        a, b = _sums(part, -levels[0] / peak, codebook, here)
+        a, b = _sums(part, -levels[0] / peak, codebook, current)
         best = a * a / b if b > 0 else 0.0
-        kept[: part.size] = here[: part.size]
+        kept[: part.size] = current[: part.size]
     for sign in signs:
         outermost = levels[-1] if sign > 0 else -levels[0]
         for k in range(-tried, tried + 1):
             s = F(sign) * (outermost + (F(k) if table else F(k) * SPACING)) / peak
-            a_here, b_here = _sums(part, s, codebook, here)
+            a_here, b_here = _sums(part, s, codebook, current)
             if b_here > 0 and a_here * a_here / b_here > best:
                 best, a, b = a_here * a_here / b_here, a_here, b_here
-                kept[: part.size] = here[: part.size]
+                kept[: part.size] = current[: part.size]
     return best, a, b
 
 
@@ -93,7 +93,7 @@ def best_scale(part, codebook, codes):
         codes: int64 [2, ≥ size], overwritten.
 
     Returns:
-        (d, A²/B): the scale, of either sign, and what it reaches.
+        (d, A²/B): the scale, of either sign, and its A²/B.
     """
     x, w, levels = part.x, part.w, codebook.levels
     best, a, b = first_codes(part, codebook, (-1, 1), codes)

@@ -41,7 +41,7 @@ def _peak(part):
 
 
 @njit(**STRICT, inline="always")
-def _try_trials(block, wanted, codebook, factors, trials, at):
+def _try_trials(block, wanted, codebook, factor_rule, trials, at):
     """Try the 16 scales D of columns from `at` on; errors and factors go to `trials`.
 
     Args:
@@ -52,14 +52,14 @@ def _try_trials(block, wanted, codebook, factors, trials, at):
     for b in range(wanted.scales.size):
         part = Part(block.x, block.w, 2 * b * block.size, block.size)
         if codebook.cells.size:
-            table_factors(part, b, wanted, codebook, factors, trials, at)
+            table_factors(part, b, wanted, codebook, factor_rule, trials, at)
         else:
-            integer_factors(part, b, wanted, codebook, factors, trials, at)
+            integer_factors(part, b, wanted, codebook, factor_rule, trials, at)
 
 
 @njit(**STRICT)
-def round_rows(values, weighing, codebook, grid, factors, result):
-    """Round rows, block by block; arguments are as for `single.round_rows`, and a `Factors`."""
+def round_rows(values, weighing, codebook, grid, factor_rule, result):
+    """Round rows, block by block; arguments are as for `single.round_rows`, and a `FactorRule`."""
     columns, blocks = values.shape[1], result.scales.shape[1]
     subs = result.factors.shape[1] // blocks
     whole = columns // blocks
@@ -71,7 +71,7 @@ def round_rows(values, weighing, codebook, grid, factors, result):
     wanted = Wanted(
         np.empty(subs, np.float32), np.empty(subs, np.int64), np.empty(subs, np.float32)
     )
-    ratios = factors.ratios
+    ratios = factor_rule.ratios
     trials = np.zeros((TRIAL_FACTORS + subs, max(ratios.size, LANES)), np.float32)
     for row in range(values.shape[0]):
         of_row, codes, factors_of_row = values[row], result.codes[row], result.factors[row]
@@ -91,22 +91,22 @@ def round_rows(values, weighing, codebook, grid, factors, result):
                 part = Part(x, w, 2 * b * size, size)
                 wanted.powers[b] = load(of_row, weights, here, unit, heaviest, part)
                 wanted.scales[b], wanted.sides[b] = _ZERO, 0
-                own = largest(of_row, here, size)
-                if not own > SMALLEST:
+                sub_unit = largest(of_row, here, size)
+                if not sub_unit > SMALLEST:
                     continue
-                power = load(of_row, weights, here, own, _ZERO, alone)
+                power = load(of_row, weights, here, sub_unit, _ZERO, alone)
                 d, side, _ = best_scale(alone, power, codebook, grid, work)
                 if codebook.cells.size == 0 and d * (codebook.highest + _HALF) > _ONE:
                     # No value is clamped at d, so both sides are equally good. At a smaller d one
                     # may be: the side where the peak is negative has one more level for it.
                     side = int(_peak(alone) > _ZERO)
-                wanted.scales[b], wanted.sides[b] = d * (own / unit), side
+                wanted.scales[b], wanted.sides[b] = d * (sub_unit / unit), side
                 widest = max(widest, wanted.scales[b])
             block_part = Part(x, w, 0, size)
             for k in range(ratios.size):
                 trials[TRIAL_SCALE, k] = widest / ratios[k]
             for at in range(0, ratios.size, LANES):
-                _try_trials(block_part, wanted, codebook, factors, trials, at)
+                _try_trials(block_part, wanted, codebook, factor_rule, trials, at)
             best = np.argmin(trials[TRIAL_ERROR, : ratios.size])
             middle = trials[TRIAL_SCALE, best]
             for k in range(LANES):
@@ -117,7 +117,7 @@ def round_rows(values, weighing, codebook, grid, factors, result):
             for k in range(LANES):
                 if trials[TRIAL_SCALE, k] == _ZERO:
                     trials[TRIAL_SCALE, k] = trials[TRIAL_SCALE, LANES - 1]
-            _try_trials(block_part, wanted, codebook, factors, trials, 0)
+            _try_trials(block_part, wanted, codebook, factor_rule, trials, 0)
             best = np.argmin(trials[TRIAL_ERROR, :LANES])
             d = as_half(trials[TRIAL_SCALE, best] * unit)
             result.scales[row, block] = d

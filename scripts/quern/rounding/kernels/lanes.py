@@ -100,18 +100,18 @@ def _first(builder, part, side):
     return builder.add(part.start, builder.mul(side, part.size))
 
 
-def _residuals(levels_at):
+def _residuals(rounder_at):
     """What `integer_residuals` and `table_residuals` write."""
 
     def generate(context, builder, signature, arguments):
         part, side, power, codebook, points, at = passed(
             context, builder, signature.args, arguments
         )
-        levels, sums = levels_at(builder, points.vector(at), codebook), _Sums(builder)
+        rounder, sums = rounder_at(builder, points.vector(at), codebook), _Sums(builder)
         first = _first(builder, part, side)
         with cgutils.for_range(builder, part.size) as loop:
             i = builder.add(first, loop.index)
-            r, x = levels.residual(part.x.scalar(i))
+            r, x = rounder.residual(part.x.scalar(i))
             sums.add(Vector.broadcast(builder, part.w.scalar(i)), r, x)
         return sums.finish(points, at, power)
 
@@ -140,40 +140,42 @@ def table_residuals(typing, part, side, power, codebook, points, at):
     return types.float32(part, side, power, codebook, points, at), _residuals(_Table)
 
 
-def _factors(levels_at):
+def _best_factors(rounder_at):
     """What `integer_factors` and `table_factors` write."""
 
     def generate(context, builder, signature, arguments):
-        part, b, wanted, codebook, factors, trials, at = passed(
+        part, b, wanted, codebook, factor_rule, trials, at = passed(
             context, builder, signature.args, arguments
         )
         side = wanted.sides.scalar(b)
         first = _first(builder, part, side)
-        mirrored = builder.icmp_signed("!=", side, ir.Constant(side.type, 0))
-        most = builder.select(mirrored, builder.fneg(factors.lowest), factors.highest)
+        negated = builder.icmp_signed("!=", side, ir.Constant(side.type, 0))
+        most = builder.select(negated, builder.fneg(factor_rule.lowest), factor_rule.highest)
         most = Vector.broadcast(builder, most)
-        own, power = (
+        wanted_scale, power = (
             Vector.broadcast(builder, array.scalar(b)) for array in (wanted.scales, wanted.powers)
         )
         zero, one = Vector.constant(builder, 0), Vector.constant(builder, 1)
         scale = trials.vector(at, TRIAL_SCALE)
         # Factors are counted up from the first: half of `reach` lie below the one that is wanted.
         back = builder.fmul(
-            builder.sitofp(builder.add(factors.reach, ir.Constant(factors.reach.type, 1)), FLOAT),
+            builder.sitofp(
+                builder.add(factor_rule.reach, ir.Constant(factor_rule.reach.type, 1)), FLOAT
+            ),
             ir.Constant(FLOAT, 0.5),
         )
-        before = (own / scale).at_most(2**20) - Vector.broadcast(builder, back)
+        before = (wanted_scale / scale).at_most(2**20) - Vector.broadcast(builder, back)
         factor = Variable((before + MAGIC) - MAGIC)
         best, chosen, total = Variable(power), Variable(zero), Variable(zero)
-        with cgutils.for_range(builder, factors.reach):
+        with cgutils.for_range(builder, factor_rule.reach):
             factor.set(factor.get() + 1)
             within = factor.get().at_least(1).at_most(most)
             d = scale * within
-            levels = levels_at(builder, one / d, codebook)
+            rounder = rounder_at(builder, one / d, codebook)
             total.set(zero)
             with cgutils.for_range(builder, part.size) as loop:
                 i = builder.add(first, loop.index)
-                r, _ = levels.residual(part.x.scalar(i))
+                r, _ = rounder.residual(part.x.scalar(i))
                 weighted = Vector.broadcast(builder, part.w.scalar(i)) * r
                 total.set(weighted.times_plus(r, total.get()))
             error = total.get() * d * d
@@ -188,7 +190,7 @@ def _factors(levels_at):
 
 
 @intrinsic
-def integer_factors(typing, part, b, wanted, codebook, factors, trials, at):
+def integer_factors(typing, part, b, wanted, codebook, factor_rule, trials, at):
     """For each of 16 block scales D, the best factor of one sub-block.
 
     A weight is D · factor · level; levels are consecutive integers. The factors tried are the
@@ -198,19 +200,19 @@ def integer_factors(typing, part, b, wanted, codebook, factors, trials, at):
     Args:
         part: the sub-block.
         b: its number.
-        wanted, codebook, factors: a `Wanted`, a `Codebook` and a `Factors`.
+        wanted, codebook, factor_rule: a `Wanted`, a `Codebook` and a `FactorRule`.
         trials: float32 [2 + sub-blocks, ≥ at + 16], a column for each D. Rows are D; the error,
             to which this sub-block's is added; and from there the factors. Row 2 + b is written;
             for side 1 it is the negated factor.
     """
-    signature = types.void(part, b, wanted, codebook, factors, trials, at)
-    return signature, _factors(_Integers)
+    signature = types.void(part, b, wanted, codebook, factor_rule, trials, at)
+    return signature, _best_factors(_Integers)
 
 
 @intrinsic
-def table_factors(typing, part, b, wanted, codebook, factors, trials, at):
+def table_factors(typing, part, b, wanted, codebook, factor_rule, trials, at):
     """As `integer_factors`, where levels are a table."""
-    return types.void(part, b, wanted, codebook, factors, trials, at), _factors(_Table)
+    return types.void(part, b, wanted, codebook, factor_rule, trials, at), _best_factors(_Table)
 
 
 @intrinsic

@@ -156,12 +156,12 @@ def round_rows(values, weighing, highest, most, result):
                 part = Part(x, w, 2 * b * size, size)
                 wanted.powers[b] = load(of_row, weights, here, unit, heaviest, part)
                 d, minimum, code = _ZERO, _ZERO, _ZERO
-                own = largest(of_row, here, size)
-                if own > SMALLEST:
-                    load(of_row, weights, here, own, _ZERO, alone)
+                sub_unit = largest(of_row, here, size)
+                if sub_unit > SMALLEST:
+                    load(of_row, weights, here, sub_unit, _ZERO, alone)
                     d, minimum, code = _best_line(alone, highest, centred, lines)
-                wanted.scales[b] = d * (own / unit)
-                wanted.minima[b] = minimum * (own / unit)
+                wanted.scales[b] = d * (sub_unit / unit)
+                wanted.minima[b] = minimum * (sub_unit / unit)
                 wanted.means[b] = code
                 widest, deepest = max(widest, wanted.scales[b]), max(deepest, wanted.minima[b])
             widest = widest if widest > _ZERO else deepest

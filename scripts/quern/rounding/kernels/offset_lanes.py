@@ -127,18 +127,20 @@ def offset_factors(typing, part, b, wanted, highest, most, pairs, at):
         part, b, wanted, highest, most, pairs, at = passed(
             context, builder, signature.args, arguments
         )
-        own, minimum, mean, power = (Vector.broadcast(builder, array.scalar(b)) for array in wanted)
+        wanted_scale, minimum, mean, power = (
+            Vector.broadcast(builder, array.scalar(b)) for array in wanted
+        )
         highest, most = (Vector.broadcast(builder, v) for v in (highest, most))
         zero, one = Vector.constant(builder, 0), Vector.constant(builder, 1)
         low, high = Vector.constant(builder, MAGIC), highest + MAGIC
         scale, min_scale = pairs.vector(at, PAIR_SCALE), pairs.vector(at, PAIR_MIN_SCALE)
-        factor = Variable((own / scale - 0.5).at_most(2**20) + MAGIC - MAGIC)
+        factor = Variable((wanted_scale / scale - 0.5).at_most(2**20) + MAGIC - MAGIC)
         best, chosen, chosen_min = Variable(power), Variable(zero), Variable(zero)
         total = Variable(zero)
         with cgutils.for_range(builder, ir.Constant(part.size.type, 2)):
             within = factor.get().at_least(1).at_most(most)
             d = scale * within
-            ideal = (minimum + (d - own) * mean) / min_scale
+            ideal = (minimum + (d - wanted_scale) * mean) / min_scale
             min_factor = ideal.at_least(0).at_most(most) + MAGIC - MAGIC
             s = one / d
             o = min_factor * min_scale * s

@@ -32,19 +32,19 @@ def _search(part, codebook, by_gradient, both_signs, steps, codes):
 
 
 @njit(**STRICT)
-def _integers(factors):
+def _integers(factor_rule):
     """The codebook of the factors."""
-    levels = np.arange(factors.lowest, factors.highest + 1).astype(np.float32)
+    levels = np.arange(factor_rule.lowest, factor_rule.highest + 1).astype(np.float32)
     return Codebook(levels, levels[0], levels[-1], np.zeros(0, np.float32), np.zeros(0, np.int64))
 
 
 @njit(**STRICT)
-def round_rows(values, weighing, codebook, factors, by_gradient, both_signs, result):
+def round_rows(values, weighing, codebook, factor_rule, by_gradient, both_signs, result):
     """Round rows, block by block.
 
     Args:
         values, weighing, codebook, result: as for `single.round_rows`.
-        factors: a `Factors`; its range is used.
+        factor_rule: a `FactorRule`; its range is used.
         by_gradient: whether the search is `gradient`, or else `cumulative`.
         both_signs: as for `cumulative.best_scale`.
     """
@@ -52,7 +52,7 @@ def round_rows(values, weighing, codebook, factors, by_gradient, both_signs, res
     subs = result.factors.shape[1] // blocks
     count = max(subs, 1)
     size = columns // blocks // count
-    integers = _integers(factors)
+    integers = _integers(factor_rule)
     padded = -(-count // LANES) * LANES  # with values of 0, which decide nothing
     weights = np.empty(columns, np.float32)
     part = Part(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
@@ -64,9 +64,9 @@ def round_rows(values, weighing, codebook, factors, by_gradient, both_signs, res
         of_row, codes, factors_of_row = values[row], result.codes[row], result.factors[row]
         weigh(of_row, weighing, weights)
         for block in range(blocks):
-            begin = block * count * size
+            block_first = block * count * size
             for b in range(count):
-                first = begin + b * size
+                first = block_first + b * size
                 unit = largest(of_row, first, size)
                 found[b], sums[b] = _ZERO, _ZERO
                 for i in range(first, first + size):
@@ -90,7 +90,7 @@ def round_rows(values, weighing, codebook, factors, by_gradient, both_signs, res
                 elif subs:
                     factors_of_row[block * subs + b] = 0
                 fine = d * factor if subs else d
-                first = begin + b * size
+                first = block_first + b * size
                 if fine != _ZERO:
                     code(of_row, first, size, fine, codebook, codes)
                 else:

@@ -1,4 +1,4 @@
-"""How well each search meets blocks of three values: the loop of the pictures."""
+"""How near each search comes to blocks of three values: the loop of the pictures."""
 
 import numpy as np
 from numba import njit

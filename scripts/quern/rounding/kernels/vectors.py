@@ -160,8 +160,8 @@ class Array:
     def address(self, index, row=0):
         """Of a column; the row is a number or a value of the program."""
         row = ir.Constant(self.columns.type, row) if isinstance(row, int) else row
-        step = self.builder.mul(self.columns, row)
-        return self.builder.gep(self.data, [self.builder.add(index, step)])
+        before = self.builder.mul(self.columns, row)
+        return self.builder.gep(self.data, [self.builder.add(index, before)])
 
     def scalar(self, index):
         return self.builder.load(self.address(index))
