@@ -20,11 +20,11 @@ LEAST_WEIGHT = F(1e-12)  # relative to the largest; a value with weight 0 gets a
 @njit(**STRICT)
 def as_half(x):
     """The nearest float16, ties to even, as a float32; never infinite."""
-    size = min(abs(x), _LARGEST_HALF)
-    if size < _SMALLEST_NORMAL_HALF:
-        rounded = (size + _ROUND_SUBNORMAL) - _ROUND_SUBNORMAL
+    magnitude = min(abs(x), _LARGEST_HALF)
+    if magnitude < _SMALLEST_NORMAL_HALF:
+        rounded = (magnitude + _ROUND_SUBNORMAL) - _ROUND_SUBNORMAL
     else:
-        bits = float_to_bits(size)
+        bits = float_to_bits(magnitude)
         even = (bits >> np.int32(13)) & np.int32(1)
         rounded = bits_to_float((bits + np.int32(0xFFF) + even) & np.int32(~0x1FFF))
     return rounded if x >= _ZERO else -rounded

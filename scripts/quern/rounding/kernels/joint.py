@@ -62,12 +62,12 @@ def round_rows(values, weighing, codebook, grid, factor_rule, result):
     """Round rows, block by block; arguments are as for `single.round_rows`, and a `FactorRule`."""
     columns, blocks = values.shape[1], result.scales.shape[1]
     subs = result.factors.shape[1] // blocks
-    whole = columns // blocks
-    size = whole // subs
+    block_size = columns // blocks
+    size = block_size // subs
     work = workspace(grid)
     weights = np.empty(columns, np.float32)
     alone = Part(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
-    x, w = np.empty(2 * whole, np.float32), np.empty(2 * whole, np.float32)
+    x, w = np.empty(2 * block_size, np.float32), np.empty(2 * block_size, np.float32)
     wanted = Wanted(
         np.empty(subs, np.float32), np.empty(subs, np.int64), np.empty(subs, np.float32)
     )
@@ -77,14 +77,14 @@ def round_rows(values, weighing, codebook, grid, factor_rule, result):
         of_row, codes, factors_of_row = values[row], result.codes[row], result.factors[row]
         weigh(of_row, weighing, weights)
         for block in range(blocks):
-            first = block * whole
-            unit = largest(of_row, first, whole)
+            first = block * block_size
+            unit = largest(of_row, first, block_size)
             result.scales[row, block] = _ZERO
             factors_of_row[block * subs : (block + 1) * subs] = 0
-            codes[first : first + whole] = zero_code(codebook)
+            codes[first : first + block_size] = zero_code(codebook)
             if not unit > SMALLEST:
                 continue
-            heaviest = largest(weights, first, whole)
+            heaviest = largest(weights, first, block_size)
             widest = _ZERO
             for b in range(subs):
                 here = first + b * size

@@ -86,10 +86,10 @@ class _Sums:
         power = Vector.broadcast(self.builder, power)
         s = points.vector(at, SCALE)
         cross, square = self.cross.get(), self.square.get()
-        whole = s * s * power
+        unrounded = s * s * power  # B if r were 0
         b = (s * power + cross * 2) * s + square
         # Where nearly all codes are 0, float32 knows nothing of B; such codes are not the best.
-        error = ((power * square - cross * cross) / b).where(b > whole * 1e-4, power)
+        error = ((power * square - cross * cross) / b).where(b > unrounded * 1e-4, power)
         for row, value in ((CROSS, cross), (SQUARE, square), (ERROR, error)):
             value.store(points.address(at, row))
         return error.least()

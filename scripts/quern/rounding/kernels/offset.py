@@ -123,12 +123,12 @@ def round_rows(values, weighing, highest, most, result):
     """
     columns, blocks = values.shape[1], result.scales.shape[1]
     subs = result.factors.shape[1] // blocks
-    whole = columns // blocks
-    size = whole // subs
+    block_size = columns // blocks
+    size = block_size // subs
     weights = np.empty(columns, np.float32)
     alone = Part(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
     centred = Part(np.empty(size, np.float32), alone.w, 0, size)
-    x, w = np.empty(2 * whole, np.float32), np.empty(2 * whole, np.float32)
+    x, w = np.empty(2 * block_size, np.float32), np.empty(2 * block_size, np.float32)
     lines = np.empty((LINE_ERROR + 1, SPREADS.size * BELOW.size), np.float32)
     wanted = WantedLines(
         np.empty(subs, np.float32),
@@ -145,11 +145,11 @@ def round_rows(values, weighing, highest, most, result):
         of_row = values[row]
         weigh(of_row, weighing, weights)
         for block in range(blocks):
-            first = block * whole
-            unit = largest(of_row, first, whole)
+            first = block * block_size
+            unit = largest(of_row, first, block_size)
             if not unit > SMALLEST:
                 continue
-            heaviest = largest(weights, first, whole)
+            heaviest = largest(weights, first, block_size)
             widest, deepest = _ZERO, _ZERO
             for b in range(subs):
                 here = first + b * size

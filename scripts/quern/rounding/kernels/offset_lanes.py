@@ -1,8 +1,8 @@
 """Sixteen candidates at once, for sub-blocks whose weights are lowered by a minimum.
 
-A weight is D·q − M, with codes q from 0 to `highest`. Values x are less their weighted mean. For
-s = 1/D and o = (mean + M)·s, the best codes are the nearest to y = x·s + o, and r = q − y is what
-rounding adds; o is about the mean code. As in `lanes`, sums of r tell all. With W = Σ w,
+A weight is D·q − M, with codes q from 0 to `highest`; x are the values less their weighted mean.
+For s = 1/D and o = (mean + M)·s, the best codes are the nearest to y = x·s + o, and r = q − y is
+what rounding adds; o is about the mean code. As in `lanes`, sums of r tell all. With W = Σ w,
 X = Σ w·x², R = Σ w·r, C = Σ w·r·x, V = Σ w·r² − R²/W:
 
     Σ w·x·q = s·X + C
@@ -56,12 +56,12 @@ def _fit(builder, part, moments, highest, s, o):
     error = ((power * rest - cross * cross) / variance).at_least(0).where(follows, power)
     new_s, new_o = (variance / together).where(follows, s), o + shift
     # The same through 0, where M would be negative.
-    whole = power + mean * mean * weight
+    raw_power = power + mean * mean * weight
     together += mean * (o * weight + residual)
     squares = s * (s * power + cross * 2) + o * (o * weight + residual * 2) + square
     follows = together > 0
     zero_s = (squares / together).where(follows, s)
-    zero_error = (whole - together * together / squares).where(follows, whole)
+    zero_error = (raw_power - together * together / squares).where(follows, raw_power)
     negative = new_o < new_s * mean
     return (
         zero_error.where(negative, error),
@@ -75,8 +75,8 @@ def refine_lines(typing, part, moments, highest, lines, at, times):
     """Refine 16 lines: round to each, draw the best line through the codes, and again.
 
     Args:
-        part: a `Part` whose values are less their mean; only side 0 is used.
-        moments: `Moments` of these values; the mean is that before.
+        part: a `Part` of values less their weighted mean; only side 0 is used.
+        moments: the `Moments` of the values themselves.
         highest: the highest code, float32.
         lines: float32 [3, ≥ at + 16], a column for each line. Rows are s, o and the error. Columns
             from `at` on hold the lines to begin with; the best met are written, with their errors.

@@ -6,7 +6,6 @@ from numba import njit
 from ... import compiled
 from . import cumulative, exact, gradient
 from .arguments import Part
-from .lanes import LANES
 
 GGML, GRADIENT, CUMULATIVE, EXACT = range(4)  # the searches
 
@@ -24,9 +23,6 @@ def similarities(vectors, search, codebook, grid, found):
     codes = np.empty((2, 3), np.int64)
     # llama.cpp tries one sign. (There are always two, so that numba sees one type.)
     signs = (1, 1) if codebook.lowest == 0 else (-1, -1)
-    # `exact` takes 16 values or more; here all but three are 0 and weigh nothing.
-    padded = Part(np.zeros(2 * LANES, np.float32), np.full(2 * LANES, 1e-12, np.float32), 0, LANES)
-    padded.w[:3], padded.w[LANES : LANES + 3] = 1, 1
     part = Part(np.empty(6, np.float32), np.ones(6, np.float32), 0, 3)
     for pixel in range(vectors.shape[0]):
         v = vectors[pixel]
@@ -34,11 +30,10 @@ def similarities(vectors, search, codebook, grid, found):
         power = np.float32(0)
         for i in range(3):
             value = np.float32(v[i] / abs(v[peak]))
-            padded.x[i], padded.x[LANES + i] = value, -value
             part.x[i], part.x[3 + i] = value, -value
             power += value * value
         if search == EXACT:
-            _, _, error = exact.best_scale(padded, power, codebook, grid, work)
+            _, _, error = exact.best_scale(part, power, codebook, grid, work)
             best = np.float64(power - error)
         elif search == CUMULATIVE:
             _, best = cumulative.best_scale(part, codebook, True, steps)
