@@ -59,10 +59,12 @@ def optimum(kind, values, importances):
         shape = -1, layout.weights // layout.sub_blocks
         lines = references.least_line_errors(x.reshape(shape), w.reshape(shape), layout.levels[-1])
         return lines.sum()
-    ends = np.linspace(0.4, 1.3, 240) * layout.factors[1]
+    ends = np.linspace(0.4, 1.3, 240) * layout.factor_range[1]
     scales = np.abs(x).max(1)[:, None] / np.abs(layout.levels).max() / ends
     size = layout.weights // layout.sub_blocks
-    return references.least_joint_errors(x, w, levels_of(kind), scales, *layout.factors, size).sum()
+    return references.least_joint_errors(
+        x, w, levels_of(kind), scales, *layout.factor_range, size
+    ).sum()
 
 
 def error(kind, scored, raw):
@@ -133,7 +135,7 @@ def compilation():
         "[rounding.round_rows(k, 'exact', np.ones((1, 256), np.float32)) for k in rounding.RULES];"
         "print(time.time() - start)"
     ).format(str(HOUSE / "scripts"))
-    for index in (HOUSE / "scripts/quern/rounding/__pycache__").glob("*.nbi"):
+    for index in (HOUSE / "scripts/quern/rounding/kernels/__pycache__").glob("*.nbi"):
         index.unlink()
     run = [sys.executable, "-c", code]
     return [float(subprocess.run(run, capture_output=True, check=True).stdout) for _ in range(2)]

@@ -29,10 +29,17 @@ class _ByReach:
     """Judges a loop by the sources that its file imports, and those that they import."""
 
     def get_source_stamp(self):
+        return self._reach() or super().get_source_stamp()
+
+    def get_disambiguator(self):
+        # The compiled file's name has the hash in it. numba unpickles a file before it compares
+        # stamps, and fails if the file names an argument's class that the source no longer has.
+        return "-".join(filter(None, [super().get_disambiguator(), self._reach()]))
+
+    def _reach(self):
+        """A hash of those sources; None for a file that is not ours."""
         path = Path(self._py_file)
-        if _SCRIPTS in path.parents:
-            return fingerprint.code(path, _SCRIPTS)
-        return super().get_source_stamp()
+        return fingerprint.code(path, _SCRIPTS) if _SCRIPTS in path.parents else None
 
 
 class Provided(_ByReach, caching.UserProvidedCacheLocator):

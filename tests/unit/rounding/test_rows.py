@@ -129,10 +129,10 @@ def test_joint_search_comes_near_the_joint_optimum(kind, limit, draw):
     raw = rounding.round_rows(kind, "exact", values, importances)
     x = values.astype(np.float64).reshape(-1, 256)
     w = weights_of(kind, values, importances).reshape(-1, 256)
-    ends = np.linspace(0.4, 1.3, 120) * layout.factors[1]
+    ends = np.linspace(0.4, 1.3, 120) * layout.factor_range[1]
     scales = np.abs(x).max(1)[:, None] / np.abs(layout.levels).max() / ends
     best = references.least_joint_errors(
-        x, w, levels_of(kind), scales, *layout.factors, 256 // layout.sub_blocks
+        x, w, levels_of(kind), scales, *layout.factor_range, 256 // layout.sub_blocks
     )
     assert errors_of(kind, values, importances, raw).sum() <= best.sum() * (1 + limit)
 
