@@ -4,6 +4,7 @@ numba keeps a compiled loop beside its source file and judges it by that file al
 loop calls in other files. Here it is judged by all local sources that it can reach.
 """
 
+import functools
 from pathlib import Path
 
 import numba
@@ -34,7 +35,10 @@ class _ByReach:
     def get_disambiguator(self):
         # The compiled file's name has the hash in it. numba unpickles a file before it compares
         # stamps, and fails if the file names an argument's class that the source no longer has.
-        return "-".join(filter(None, [super().get_disambiguator(), self._reach()]))
+        reach = self._reach()
+        if reach:
+            _drop_stale(Path(self.get_cache_path()), Path(self._py_file).stem, reach)
+        return "-".join(filter(None, [super().get_disambiguator(), reach]))
 
     def _reach(self):
         """A hash of those sources; None for a file that is not ours."""
@@ -52,6 +56,14 @@ class InTree(_ByReach, caching.InTreeCacheLocator):
 
 class UserWide(_ByReach, caching.UserWideCacheLocator):
     """In the user's folder, where the source's cannot be written."""
+
+
+@functools.cache
+def _drop_stale(folder: Path, module: str, reach: str) -> None:
+    """Delete what was compiled of other sources; numba bears that a file is gone."""
+    for path in folder.glob(f"{module}.*.nb[ic]"):
+        if reach not in path.name:
+            path.unlink(missing_ok=True)
 
 
 numba.config.CACHE_LOCATOR_CLASSES = ",".join(
