@@ -60,7 +60,7 @@ class UserWide(_ByReach, caching.UserWideCacheLocator):
 
 @functools.cache
 def _drop_stale(folder: Path, module: str, reach: str) -> None:
-    """Delete what was compiled of other sources; numba bears that a file is gone."""
+    """Delete what was compiled from other sources. numba copes with a file that is gone."""
     for path in folder.glob(f"{module}.*.nb[ic]"):
         if reach not in path.name:
             path.unlink(missing_ok=True)
