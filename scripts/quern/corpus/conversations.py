@@ -1,6 +1,6 @@
 """Conversations as documents: messages are packed into one text, and unpacked again.
 
-Every document is one text. In the text of a conversation, each message begins with its role, between
+Every document is one text. In that of a conversation, each message begins with its role, between
 two control characters that ordinary text does not contain.
 """
 
@@ -40,7 +40,7 @@ def pack(messages: list) -> str:
 
 
 def messages(text: str) -> list[dict[str, str]]:
-    """The messages of a document, with `role` and `content`; a plain text is one message of the user."""
+    """Messages of a document, with `role` and `content`; a plain text is one of the user's."""
     first, *rest = _MARK.split(text)
     found = [{"role": r, "content": c} for r, c in zip(rest[::2], rest[1::2], strict=True)]
     return [{"role": "user", "content": first}, *found] if first or not found else found

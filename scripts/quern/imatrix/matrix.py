@@ -37,7 +37,7 @@ class Imatrix:
             self.sums[name], self.counts[name] = sums.copy(), counts.copy()
 
     def __add__(self, other: "Imatrix") -> "Imatrix":
-        """The sum of both. Provenance is that of the first one, except for the number of windows."""
+        """The sum of both. Provenance is the first one's, except for the number of windows."""
         result = Imatrix(
             datasets=self.datasets,
             chunks=self.chunks + other.chunks,

@@ -45,8 +45,8 @@ def composite_score(median, p90, p95, p99):
 class _Quantiles:
     """Order statistics of positions whose windows are weighted.
 
-    The values are sorted once and cut into buckets. A table counts how many values of each window lie
-    below each bucket. So an order statistic is found by a matrix product and a short scan.
+    The values are sorted once and cut into buckets. A table counts the values of each window that
+    lie below each bucket. So an order statistic is found by a matrix product and a short scan.
     """
 
     def __init__(self, values: np.ndarray, window: np.ndarray, n_windows: int):

@@ -57,8 +57,8 @@ class ChatTemplate:
     def renderer(self):
         """A function of a document that gives it as the model sees it in use.
 
-        That is a conversation or a user's message. Where the last message is not an answer, the text
-        ends with what begins one.
+        That is a conversation or a user's message. Where the last message is not an answer, the
+        text ends with what begins one.
 
         Templates are others' programs: they run in Jinja's sandbox, with what the `transformers`
         library gives them besides (tojson, raise_exception, strftime_now, break and continue).

@@ -1,8 +1,8 @@
 """The tokens of documents one by one: mixed in proportion, in an order, through a chat template.
 
 Documents are tokenized into a spool on disk. To mix sources, or for windows in random order, the
-stream of tokens of each source is cut into windows. Their order is computed from numbers alone; then
-the windows are copied into the token file. Each window begins with BOS, so no context is lost where
+tokens of each source are cut into windows. Their order is computed from numbers alone; then the
+windows are copied into the token file. Each window begins with BOS, so no context is lost where
 the source changes, and each window is of one source. A document's tokens are those of its text and
 of the empty line after it, or of what the chat template makes of it.
 """
@@ -234,8 +234,8 @@ def _spool(model, text, documents, plan, spool) -> np.ndarray:
 def _windows(begins, counts, groups, width, names, plan):
     """Whole windows of `width` tokens: their begins in the spool, sizes and groups.
 
-    Where sources have weights, each is cut by itself, else the whole stream. A window may then reach across
-    sources, and its group does not matter.
+    Where sources have weights, each is cut by itself, else the whole stream. A window may then
+    reach across sources, and its group does not matter.
     """
     if plan.weights:
         edges = np.flatnonzero(np.diff(groups, prepend=-1, append=-1))
