@@ -1,9 +1,10 @@
-# `make demo` installs Quern and runs the demo sweep; `make test` installs it and runs the tests.
-# Each works by itself in an empty clone.
+# `make demo` installs Quern and runs the demo sweep; `make test` installs it and runs the tests;
+# `make check` is the quick part of the latter, to run between edits. Each works by itself in an empty
+# clone.
 
 CORES ?= all
 
-.PHONY: demo test lint
+.PHONY: demo test check lint
 
 demo: .venv/installed
 	.venv/bin/snakemake --cores $(CORES)
@@ -11,6 +12,9 @@ demo: .venv/installed
 
 test: .venv/installed-dev lint
 	.venv/bin/python -m pytest tests
+
+check: .venv/installed-dev lint
+	.venv/bin/python -m pytest tests/unit
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .

@@ -13,20 +13,23 @@ importances log-normal, rows of 4,096.
 import argparse
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from peer import HOUSE, best_time
 
-HOUSE = Path(__file__).parent.parent
-sys.path[:0] = [str(HOUSE / "scripts"), str(HOUSE / "tests/unit/rounding"), str(HOUSE / "tests")]
-
-from test_rows import errors_of, free_errors, levels_of, some_values, weights_of
-
-import references
 from quern import llama, rounding
 from quern.rounding.layouts import LAYOUTS
+from references import (
+    errors_of,
+    free_errors,
+    least_errors,
+    least_joint_errors,
+    least_line_errors,
+    levels_of,
+    some_values,
+    weights_of,
+)
 
 DRAWS = ("normal", "laplace", "t4")
 SPEED = {
@@ -39,30 +42,21 @@ NANOSECONDS = {"TQ1_0": 25, "TQ2_0": 25}
 COLUMNS = 4096
 
 
-def best_time(run, repeat):
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def optimum(kind, values, importances):
     """The least error that the type allows, in all."""
     layout = LAYOUTS[kind]
     x = values.astype(np.float64).reshape(-1, layout.weights)
     w = weights_of(kind, values, importances).reshape(x.shape)
     if not layout.sub_blocks:
-        return references.least_errors(x, w, levels_of(kind)).sum()
+        return least_errors(x, w, levels_of(kind)).sum()
     if layout.minima:
         shape = -1, layout.weights // layout.sub_blocks
-        lines = references.least_line_errors(x.reshape(shape), w.reshape(shape), layout.levels[-1])
+        lines = least_line_errors(x.reshape(shape), w.reshape(shape), layout.levels[-1])
         return lines.sum()
-    ends = np.linspace(0.4, 1.3, 240) * layout.factors[1]
+    ends = np.linspace(0.4, 1.3, 240) * layout.factor_range[1]
     scales = np.abs(x).max(1)[:, None] / np.abs(layout.levels).max() / ends
     size = layout.weights // layout.sub_blocks
-    return references.least_joint_errors(x, w, levels_of(kind), scales, *layout.factors, size).sum()
+    return least_joint_errors(x, w, levels_of(kind), scales, *layout.factor_range, size).sum()
 
 
 def error(kind, scored, raw):
@@ -133,7 +127,7 @@ def compilation():
         "[rounding.round_rows(k, 'exact', np.ones((1, 256), np.float32)) for k in rounding.RULES];"
         "print(time.time() - start)"
     ).format(str(HOUSE / "scripts"))
-    for index in (HOUSE / "scripts/quern/rounding/__pycache__").glob("*.nbi"):
+    for index in (HOUSE / "scripts/quern/rounding/kernels/__pycache__").glob("*.nbi"):
         index.unlink()
     run = [sys.executable, "-c", code]
     return [float(subprocess.run(run, capture_output=True, check=True).stdout) for _ in range(2)]

@@ -1,9 +1,102 @@
-"""The optimum, found slowly in float64: what the tests and the benchmark hold `exact` against."""
+"""Slow references for the tests: in float64, by definition, by brute force.
+
+They share nothing with what they are held against. The benchmarks use them too.
+"""
 
 import numpy as np
 from numba import njit
 
+from quern import llama
+from quern.measure.statistics import PERCENTILES, composite_score
+from quern.rounding import RULES
+from quern.rounding.layouts import LAYOUTS
+
 COMPILE = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+
+# --- measure ---------------------------------------------------------------------------------
+
+
+def divergence(base, logits, targets):
+    """The figures of each position, in float64, term by term without cancellation."""
+    base, logits = (np.asarray(x, np.float32).astype(np.float64) for x in (base, logits))
+    log_p = base - np.logaddexp.reduce(base, axis=1, keepdims=True)
+    log_q = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    rows, d = np.arange(len(base)), log_p - log_q
+    with np.errstate(over="ignore", invalid="ignore"):
+        terms = np.where(d > -30, np.exp(log_p) * (np.expm1(-d) + d), np.exp(log_q))
+    return {
+        "kld": terms.sum(1),
+        "nll_base": -log_p[rows, targets],
+        "nll": -log_q[rows, targets],
+        "dp": np.exp(log_q[rows, targets]) - np.exp(log_p[rows, targets]),
+        "same_top": base.argmax(1) == logits.argmax(1),
+    }
+
+
+def summary_figures(f):
+    """All figures of a comparison, from flat arrays, by their definitions."""
+    out = {}
+    for name in ("kld", "dp"):
+        x = f[name]
+        out |= {f"{name}_mean": x.mean(), f"{name}_std": x.std(), f"{name}_median": np.median(x)}
+        out |= {f"{name}_min": x.min(), f"{name}_max": x.max()}
+        out |= {f"{name}_p{p:g}": np.percentile(x, p) for p in PERCENTILES}
+    out["score"] = composite_score(*(out[f"kld_{q}"] for q in ("median", "p90", "p95", "p99")))
+    out["dp_rms"], out["same_top"] = np.sqrt(np.mean(f["dp"] ** 2)), f["same_top"].mean()
+    out["ppl"], out["ppl_base"] = np.exp(f["nll"].mean()), np.exp(f["nll_base"].mean())
+    out["ppl_ratio"] = out["ppl"] / out["ppl_base"]
+    out["ln_ppl_ratio"] = np.log(out["ppl_ratio"])
+    out["ppl_difference"] = out["ppl"] - out["ppl_base"]
+    out["ppl_correlation"] = np.corrcoef(f["nll"], f["nll_base"])[0, 1]
+    return out
+
+
+# --- rounding --------------------------------------------------------------------------------
+
+
+def weights_of(kind, values, importances, rounding_name="exact"):
+    """The weights that `Rule` describes, float64."""
+    rule, x = RULES[kind], values.astype(np.float64)
+    if rounding_name == "importance":
+        return np.broadcast_to(1.0 if importances is None else importances, x.shape)
+    if importances is None:
+        spread, power = rule.bare
+        rms = np.sqrt((x.reshape(-1, 32) ** 2).mean(1))
+        return (spread * np.repeat(rms, 32).reshape(x.shape) + np.abs(x)) ** power
+    if rule.span == 0:
+        return np.broadcast_to(importances.astype(np.float64), x.shape)
+    span = x.shape[1] if rule.span < 0 else rule.span
+    variance = rule.share * (x.reshape(-1, span) ** 2).mean(1)
+    return importances * np.sqrt(np.repeat(variance, span).reshape(x.shape) + x**2)
+
+
+def errors_of(kind, values, importances, raw, rounding_name="exact"):
+    """Weighted squared error of each block."""
+    x, size = values.astype(np.float64), LAYOUTS[kind].weights
+    w = weights_of(kind, values, importances, rounding_name)
+    return ((x - llama.dequantize_rows(kind, raw)) ** 2 * w).reshape(-1, size).sum(1)
+
+
+def free_errors(kind, values, importances, raw):
+    """Weighted squared error of each block's codes, were the scale no float16."""
+    layout = LAYOUTS[kind]
+    q = layout.levels[layout.unpack(raw.reshape(-1, layout.bytes)).codes].astype(np.float64)
+    x = values.astype(np.float64).reshape(q.shape)
+    w = weights_of(kind, values, importances).reshape(q.shape)
+    a, b = (w * q * x).sum(1), (w * q * q).sum(1)
+    return (w * x * x).sum(1) - np.divide(a * a, b, out=np.zeros_like(a), where=b > 0)
+
+
+def levels_of(kind):
+    return LAYOUTS[kind].levels[-255:].astype(np.float64)
+
+
+def some_values(shape, kind="normal", seed=0):
+    rng = np.random.default_rng(seed)
+    draw = {"normal": rng.standard_normal, "laplace": rng.laplace, "t4": rng.standard_t}[kind]
+    values = draw(4, shape) if kind == "t4" else draw(size=shape)
+    return values.astype(np.float32), np.exp(rng.normal(size=shape[1])).astype(np.float32)
 
 
 @njit(**COMPILE)

@@ -190,7 +190,7 @@ def _death(number: int, arguments: argparse.Namespace) -> str:
 
 
 def _die_with_parent(alive: int) -> None:
-    """Exit as soon as the parent is gone: its end of the pipe closes, however it died."""
+    """Exit as soon as the parent is gone: then its end of the pipe is closed."""
 
     def watch():
         os.read(alive, 1)

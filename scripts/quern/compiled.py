@@ -4,6 +4,7 @@ numba keeps a compiled loop beside its source file and judges it by that file al
 loop calls in other files. Here it is judged by all local sources that it can reach.
 """
 
+import functools
 from pathlib import Path
 
 import numba
@@ -29,10 +30,20 @@ class _ByReach:
     """Judges a loop by the sources that its file imports, and those that they import."""
 
     def get_source_stamp(self):
+        return self._reach() or super().get_source_stamp()
+
+    def get_disambiguator(self):
+        # The compiled file's name has the hash in it. numba unpickles a file before it compares
+        # stamps, and fails if the file names an argument's class that the source no longer has.
+        reach = self._reach()
+        if reach:
+            _drop_stale(Path(self.get_cache_path()), Path(self._py_file).stem, reach)
+        return "-".join(filter(None, [super().get_disambiguator(), reach]))
+
+    def _reach(self):
+        """A hash of those sources; None for a file that is not ours."""
         path = Path(self._py_file)
-        if _SCRIPTS in path.parents:
-            return fingerprint.code(path, _SCRIPTS)
-        return super().get_source_stamp()
+        return fingerprint.code(path, _SCRIPTS) if _SCRIPTS in path.parents else None
 
 
 class Provided(_ByReach, caching.UserProvidedCacheLocator):
@@ -45,6 +56,14 @@ class InTree(_ByReach, caching.InTreeCacheLocator):
 
 class UserWide(_ByReach, caching.UserWideCacheLocator):
     """In the user's folder, where the source's cannot be written."""
+
+
+@functools.cache
+def _drop_stale(folder: Path, module: str, reach: str) -> None:
+    """Delete what was compiled from other sources. numba copes with a file that is gone."""
+    for path in folder.glob(f"{module}.*.nb[ic]"):
+        if reach not in path.name:
+            path.unlink(missing_ok=True)
 
 
 numba.config.CACHE_LOCATOR_CLASSES = ",".join(

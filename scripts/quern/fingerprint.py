@@ -14,7 +14,7 @@ from . import files
 def code(script: Path, root: Path | None = None) -> str:
     """A hash of the code a script runs: its own and that of every local module it imports.
 
-    Found by following the import statements, so nobody has to list them. Comments, formatting,
+    It follows the import statements, so nobody has to list the modules. Comments, formatting,
     docstrings and the version number do not count. llama-cpp-python counts by its version.
 
     Args:

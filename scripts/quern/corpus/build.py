@@ -188,7 +188,7 @@ class Written:
 
 
 def _write(spool, entries, chosen, sources, directory, settings) -> Written:
-    """Write both parts and the table; the pool is held against the evaluation part on the way.
+    """Write both parts and the table. Each text of the pool is compared with the evaluation part.
 
     Args:
         entries: the spool's.

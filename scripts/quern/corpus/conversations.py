@@ -1,7 +1,7 @@
 """Conversations as documents: messages are packed into one text, and unpacked again.
 
-A document is a text wherever it goes. In that of a conversation, each message begins with the role
-of who speaks, between two control characters that no prose holds.
+Every document is one text. In that of a conversation, each message begins with its role, between
+two control characters that ordinary text does not contain.
 """
 
 import re
@@ -40,7 +40,7 @@ def pack(messages: list) -> str:
 
 
 def messages(text: str) -> list[dict[str, str]]:
-    """The messages of a document, with `role` and `content`; a plain one is one of the user's."""
+    """Messages of a document, with `role` and `content`; a plain text is one of the user's."""
     first, *rest = _MARK.split(text)
     found = [{"role": r, "content": c} for r, c in zip(rest[::2], rest[1::2], strict=True)]
     return [{"role": "user", "content": first}, *found] if first or not found else found

@@ -1,8 +1,8 @@
 """Text of the evaluation part that occurs in the pool as well: near-duplicates and quotations.
 
 The unit is an n-gram of 24 bytes of text in lower case with single spaces: four or five English
-words, eight Chinese characters. One in four is looked at, chosen by its hash, so that the choice is
-the same in every text. Near-duplicates are found by MinHash and locality-sensitive hashing (the
+words, eight Chinese characters. One n-gram in four is used. Its hash decides, so the choice is the
+same in every text. Near-duplicates are found by MinHash and locality-sensitive hashing (the
 datasketch library); quotations and the overlap are counted.
 """
 

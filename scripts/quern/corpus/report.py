@@ -8,7 +8,7 @@ from .. import files
 
 
 def summary(name, sources, settings, read: list[int], duplicates: np.ndarray, written) -> dict:
-    """The content of `corpus.json`, from what `corpora.build` found.
+    """The content of `corpus.json`, from what `build.build` found.
 
     Args:
         read: documents of each source before anything was dropped.

@@ -1,7 +1,7 @@
 """Raw samples, kept: numbered Parquet parts of one source and language, which are only added to.
 
-A folder is named by the source and by a hash of all that decides what its samples are. How many are
-wanted is not part of that: asking for more adds parts, asking for fewer uses the first ones.
+A folder's name holds the source and a hash of all that decides what its samples are. The number of
+samples is not in it. Asking for more adds parts; asking for fewer uses the first ones.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def count(source: Source, directory: Path) -> int:
 
 
 def fetch(source: Source, directory: Path) -> Path:
-    """Fetch what is missing of a source's samples; what was fetched is kept, whatever happens.
+    """Fetch what is missing of a source's samples; what was fetched is kept, even after an error.
 
     Returns:
         The path of the facts: what was asked for, where it comes from, and its parts.

@@ -1,4 +1,4 @@
-"""Texts on disk, and about 50 bytes in memory for each: its key, its place and its source."""
+"""Texts on disk. Memory holds about 50 bytes of each: its key, its place and its source."""
 
 import hashlib
 import os

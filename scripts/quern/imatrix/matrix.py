@@ -36,7 +36,7 @@ class Imatrix:
             self.sums[name], self.counts[name] = sums.copy(), counts.copy()
 
     def __add__(self, other: "Imatrix") -> "Imatrix":
-        """Both together; provenance is the first one's, but for the number of windows."""
+        """The sum of both. Provenance is the first one's, except for the number of windows."""
         result = Imatrix(
             datasets=self.datasets,
             chunks=self.chunks + other.chunks,

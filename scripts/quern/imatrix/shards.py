@@ -22,7 +22,7 @@ OUTPUT = "output.weight"
 
 
 class Collector:
-    """Sums the squared inputs of the products it is shown; inputs shared by several once.
+    """Sums the squared inputs of products. An input that several products share is summed once.
 
     Even and odd windows may be shown at the same time.
 

@@ -1,8 +1,8 @@
 """The product with a model's output matrix, for hidden states that were kept earlier.
 
-What enters the output matrix is small beside the logits that leave it, so a baseline store keeps
-the former. Some architectures then scale, soft-cap or shift the logits (llama.cpp, src/models):
-their transform is rebuilt from the metadata, and proved before it is relied on.
+A hidden state is much smaller than the logits that follow from it, so a baseline store keeps hidden
+states. Some architectures then scale, soft-cap or shift the logits (llama.cpp, src/models). That
+transform is rebuilt from the metadata, and proved on real windows before it is used.
 """
 
 import functools

@@ -1,14 +1,15 @@
 """Summary figures of a comparison, each with a 95 % interval.
 
 Positions of one window are correlated, so windows are resampled, not positions (cluster
-bootstrap). One function of the windows' weights makes all figures: weights of 1 give the figures
-themselves, multinomial weights a bootstrap replicate, a weight of 0 for some windows a jackknife
-replicate, and 1 for a single window that window's figures.
+bootstrap). One function of the windows' weights computes all figures. Weights of 1 give the figures
+themselves. Multinomial weights give a bootstrap replicate. Weights of 0 for some windows give a
+jackknife replicate, and a 1 for a single window gives the figures of that window.
 
 Intervals of figures are BCa (Efron, "Better bootstrap confidence intervals", 1987), widened for
 few windows as by Hesterberg ("What teachers should know about the bootstrap", 2015). Intervals of
 paired differences are Student's with the bootstrap's standard error: resampled quantiles of two
-nearly equal samples jump together, and BCa takes the jumps for bias (docs/measurements.md).
+nearly equal samples jump together, and BCa takes the jumps for bias
+(docs/measurements/intervals.md).
 """
 
 import functools
@@ -44,8 +45,8 @@ def composite_score(median, p90, p95, p99):
 class _Quantiles:
     """Order statistics of positions whose windows are weighted.
 
-    The values are sorted once and cut into buckets; how many of each window's values lie below
-    each bucket turns the search for an order statistic into a matrix product and a short scan.
+    The values are sorted once and cut into buckets. A table counts the values of each window that
+    lie below each bucket. So an order statistic is found by a matrix product and a short scan.
     """
 
     def __init__(self, values: np.ndarray, window: np.ndarray, n_windows: int):
@@ -257,7 +258,7 @@ def bca(
 
 
 def verdict(low: float, high: float, value: float, noise: float) -> str:
-    """What a difference of a figure that should be low says of the first recipe."""
+    """What a difference says of the first recipe, for a figure that should be low."""
     if abs(value) <= noise:
         return "tied"
     if high < 0:

@@ -1,6 +1,6 @@
 """A quantized model whose weights are rounded again, from the unquantized ones, type by type.
 
-Everything else in the file stays as it is, to the byte, but for one more metadata key.
+Everything else in the file stays as it is, to the byte. One metadata key is added.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""Rounding: codes and scales for the weights of a tensor, its type being decided.
+"""Rounding: which codes and scales the weights of a tensor get. Its type is given.
 
-`round_rows` is what the rest of Quern calls. `rules` has a line for each type, `layouts` the bytes
-of its blocks, `kernels` the compiled searches; `pictures` shows what the searches miss.
+The rest of Quern calls `round_rows`. `rules` has a line for each type, `layouts` the bytes of its
+blocks, `kernels` the compiled searches. `pictures` shows where a search misses the optimum.
 """
 
 from .layouts import LAYOUTS

@@ -39,7 +39,7 @@ class Layout:
     Attributes:
         weights, bytes: of a block.
         sub_blocks: how many factors a block has; 0 for none.
-        factors: the lowest and the highest factor.
+        factor_range: the lowest and the highest factor.
         minima: whether sub-blocks have minima; their factors have the same range.
         levels: float32, increasing.
     """
@@ -47,7 +47,7 @@ class Layout:
     weights = 32
     bytes: int
     sub_blocks = 0
-    factors = (1, 1)
+    factor_range = (1, 1)
     minima = False
     levels: np.ndarray
 
@@ -166,7 +166,7 @@ class Q8_0(Layout):
 
 class IQ4_XS(Layout):
     weights, bytes = 256, 136
-    sub_blocks, factors = 8, (-32, 31)
+    sub_blocks, factor_range = 8, (-32, 31)
     levels = IQ4_NL.levels
 
     @classmethod
@@ -192,7 +192,7 @@ class IQ4_XS(Layout):
 
 class Q3_K(Layout):
     weights, bytes = 256, 110
-    sub_blocks, factors = 16, (-32, 31)
+    sub_blocks, factor_range = 16, (-32, 31)
     levels = _integers(-4, 3)
 
     @classmethod
@@ -225,7 +225,7 @@ class Q3_K(Layout):
 
 class Q6_K(Layout):
     weights, bytes = 256, 210
-    sub_blocks, factors = 16, (-128, 127)
+    sub_blocks, factor_range = 16, (-128, 127)
     levels = _integers(-32, 31)
 
     @classmethod
@@ -252,7 +252,7 @@ class Q6_K(Layout):
 
 class Q2_K(Layout):
     weights, bytes = 256, 84
-    sub_blocks, factors, minima = 16, (0, 15), True
+    sub_blocks, factor_range, minima = 16, (0, 15), True
     levels = _integers(0, 3)
 
     @classmethod
@@ -275,7 +275,7 @@ class Q2_K(Layout):
 
 class Q4_K(Layout):
     weights, bytes = 256, 144
-    sub_blocks, factors, minima = 8, (0, 63), True
+    sub_blocks, factor_range, minima = 8, (0, 63), True
     levels = _integers(0, 15)
     _codes = 16  # where they begin
 

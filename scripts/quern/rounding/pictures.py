@@ -1,8 +1,8 @@
-"""Pictures of rounding: how well blocks of three values are met, in every direction.
+"""Pictures of rounding: how near a search comes to a block of three values, in every direction.
 
 A point of the sphere, or of a face of a cube, is a block of three values. Its colour is the cosine
-similarity of the block with what rounding makes of it, Σ v·q / √(Σ q²·Σ v²), yellow where it is
-good and blue where it is bad; so the borders between codes, and a search that misses, show.
+similarity of the block with what rounding makes of it, Σ v·q / √(Σ q²·Σ v²): yellow where it is
+good, blue where it is bad. The pictures show the borders between codes, and where a search misses.
 """
 
 from pathlib import Path
@@ -15,10 +15,17 @@ import numpy as np
 
 from .. import files
 from .kernels import similarity
-from .kernels.lanes import LANES, cells_of
+from .kernels.arguments import Grid
+from .kernels.codebooks import codebook_of
+from .kernels.vectors import LANES
 from .layouts import LAYOUTS
 
-ROUNDINGS = ("ggml", "gradient", "cumulative", "exact")
+SEARCHES = {
+    "ggml": similarity.GGML,
+    "gradient": similarity.GRADIENT,
+    "cumulative": similarity.CUMULATIVE,
+    "exact": similarity.EXACT,
+}
 UNSIGNED = np.arange(16, dtype=np.float32)
 _F = np.float32
 
@@ -37,49 +44,45 @@ def cube_face(size: int) -> np.ndarray:
     return np.stack([*np.meshgrid(x, x), np.ones((size, size))], axis=-1)
 
 
-def similarities(vectors: np.ndarray, rounding: str, levels: np.ndarray) -> np.ndarray:
+def similarities(vectors: np.ndarray, search: str, levels: np.ndarray) -> np.ndarray:
     """The cosine similarity of each vector with what a search makes of it.
 
     Args:
         vectors: float64 [..., 3].
-        rounding: one of `ROUNDINGS`; `ggml` is llama.cpp's grid of 19 or 15 scales of one sign.
+        search: one of `SEARCHES`; `ggml` is llama.cpp's grid of 19 or 15 scales of one sign.
         levels: float32, increasing, such as those of a type's `Layout`.
 
     Returns:
         float32 [...].
     """
-    table = bool((np.diff(levels) != 1).any())
-    cells = cells_of(levels) if table else np.zeros(0, _F)
-    lowest, highest = _F(levels[0]), _F(levels[-1])
-    end = 1.5 * float(highest)
-    begin = 0.05 if table else 0.4  # a table has no equal states below half its range
-    own = np.linspace(begin * float(highest), end, 2 * LANES, dtype=_F)
-    grid = np.zeros(0, _F), own, bool(lowest < 0)
+    codebook = codebook_of(levels)
+    highest = float(codebook.highest)
+    begin = 0.05 if codebook.cells.size else 0.4  # a table has no equal states below half its range
+    own = np.linspace(begin * highest, 1.5 * highest, 2 * LANES, dtype=_F)
+    grid = Grid(np.zeros(0, _F), own, bool(codebook.lowest < 0))
     found = np.empty(vectors.shape[:-1], _F)
-    similarity.similarities(
-        vectors.reshape(-1, 3), ROUNDINGS.index(rounding), levels.astype(_F),
-        (lowest, highest, cells), True, grid, found.ravel(),
-    )  # fmt: skip
+    flat = vectors.reshape(-1, 3)
+    similarity.similarities(flat, SEARCHES[search], codebook, grid, found.ravel())
     return found
 
 
 def draw(path: Path, height: int = 1024) -> None:
-    """One picture: a row for each set of levels, a column for each rounding."""
+    """One picture: a row for each set of levels, a column for each search."""
     rows = [
         ("Q4_0", sphere(height), LAYOUTS["Q4_0"].levels),
         ("IQ4_NL", sphere(height), LAYOUTS["IQ4_NL"].levels),
         ("0 … 15, cube face", cube_face(height), UNSIGNED),
     ]
     figure, axes = plt.subplots(
-        len(rows), len(ROUNDINGS), figsize=(22, 10), layout="constrained", squeeze=False
+        len(rows), len(SEARCHES), figsize=(22, 10), layout="constrained", squeeze=False
     )
-    for of_row, (name, vectors, levels) in zip(axes, rows, strict=True):
-        for side, rounding in zip(of_row, ROUNDINGS, strict=True):
-            found = similarities(vectors, rounding, levels)
+    for axes_of_row, (name, vectors, levels) in zip(axes, rows, strict=True):
+        for axis, search in zip(axes_of_row, SEARCHES, strict=True):
+            found = similarities(vectors, search, levels)
             mean = found.mean(dtype=np.float64)
-            side.imshow(found, cmap="viridis")
-            side.set_title(f"{name}, {rounding}\nmin {found.min():.8f}, mean {mean:.8f}")
-            side.set_axis_off()
+            axis.imshow(found, cmap="viridis")
+            axis.set_title(f"{name}, {search}\nmin {found.min():.8f}, mean {mean:.8f}")
+            axis.set_axis_off()
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)
     plt.close(figure)

@@ -7,13 +7,14 @@ import numpy as np
 
 from .. import QuernError
 from .kernels import joint, offset, proposals, single
-from .kernels.lanes import cells_of, codes_of
+from .kernels.arguments import FactorRule, Result, Weighing
+from .kernels.codebooks import codebook_of
 from .kernels.vectors import LANES
 from .layouts import LAYOUTS, Blocks
-from .rules import NONE, PROPOSALS, ROUNDINGS, RULES, bounds, covers, first_grid, is_table
+from .rules import PROPOSALS, ROUNDINGS, RULES, covers, first_grid, used_levels
 
 _F = np.float32
-_TOGETHER = 1 << 20  # weights that one thread takes at once
+_AT_ONCE = 1 << 20  # weights that one thread takes at once
 
 
 def round_rows(
@@ -27,7 +28,8 @@ def round_rows(
     """Quantize rows to a type; the result does not depend on the number of threads.
 
     Args:
-        kind, rounding: of `RULES` and `ROUNDINGS`, such that the one `covers` the other.
+        kind: one of `RULES`.
+        rounding: one of `ROUNDINGS`; it must cover the kind.
         values: float32 [rows, columns].
         importances: float32 [columns], weights of the squared errors; None for none.
 
@@ -47,7 +49,9 @@ def round_rows(
     values = np.ascontiguousarray(values, _F)
     if values.ndim != 2 or values.size == 0 or values.shape[1] % layout.weights:
         raise QuernError(f"rows of shape {values.shape} are no whole blocks of {kind}.")
-    importances = NONE[0] if importances is None else np.ascontiguousarray(importances, _F)
+    if importances is None:
+        importances = np.zeros(0, _F)
+    importances = np.ascontiguousarray(importances, _F)
     if importances.size and importances.shape != values.shape[1:]:
         raise QuernError(
             f"{importances.size} importances do not fit rows of {values.shape[1]} weights."
@@ -58,15 +62,15 @@ def round_rows(
         importances = (importances / np.float64(importances.max())).astype(_F)
     rows, columns = values.shape
     out = np.empty((rows, columns // layout.weights * layout.bytes), np.uint8)
-    step = max(1, _TOGETHER // columns)
+    at_once = max(1, _AT_ONCE // columns)
 
     def work(first):
-        part = slice(first, first + step)
-        if not np.isfinite(values[part]).all():
+        some = slice(first, first + at_once)
+        if not np.isfinite(values[some]).all():
             raise QuernError("a weight is not finite.")
-        out[part] = _round(kind, rounding, values[part], importances)
+        out[some] = _round(kind, rounding, values[some], importances)
 
-    firsts = range(0, rows, step)
+    firsts = range(0, rows, at_once)
     if threads == 1 or len(firsts) == 1:
         for first in firsts:
             work(first)
@@ -81,44 +85,54 @@ def _round(kind, rounding, values, importances) -> np.ndarray:
     layout, rule = LAYOUTS[kind], RULES[kind]
     if rounding == "importance":
         rule = replace(rule, span=0, bare=(0, 0))
-    rows, columns = values.shape
-    blocks = columns // layout.weights
-    lowest, highest = bounds(kind)
-    table = is_table(layout.levels)
-    cells, below = (cells_of(layout.levels), codes_of(layout.levels)) if table else NONE
-    levels = lowest, highest, cells
-    weighing = importances, rule.span, _F(rule.share), (_F(rule.bare[0]), rule.bare[1])
-    scales = np.empty((rows, blocks), _F)
-    factors = np.zeros((rows, blocks * layout.sub_blocks), np.int8)
-    codes = np.empty((rows, columns), np.uint8)
-    size = layout.weights // max(1, layout.sub_blocks)
-    outputs = scales, factors, codes
-    min_scales, min_factors = np.empty_like(scales), np.empty_like(factors)
+    multiple, exponent = rule.bare
+    weighing = Weighing(importances, rule.span, _F(rule.share), _F(multiple), exponent)
+    codebook = codebook_of(used_levels(kind))
+    result = _room(layout, *values.shape)
     if layout.minima:
-        offset.round_rows(
-            values, *weighing, size, highest, _F(layout.factors[1]),
-            scales, factors, min_scales, min_factors, codes,
-        )  # fmt: skip
+        most = _F(layout.factor_range[1])
+        offset.round_rows(values, weighing, codebook.highest, most, result)
     elif rounding in PROPOSALS:
-        gradient = rounding == "gradient"
+        by_gradient = rounding == "gradient"
+        factor_rule, both_signs = _factor_rule(layout, rule), rule.both_signs
         proposals.round_rows(
-            values, *weighing, size, levels, below, layout.levels[-int(highest - lowest) - 1 :],
-            gradient, rule.both_signs, layout.factors, *outputs,
-        )  # fmt: skip
+            values, weighing, codebook, factor_rule, by_gradient, both_signs, result
+        )
     elif layout.sub_blocks:
-        ends = (rule.ends[0] + rule.ends[1] * np.arange(2 * LANES)).astype(_F)
-        joint.round_rows(
-            values, *weighing, size, levels, below, first_grid(kind),
-            ends, rule.reach, layout.factors, *outputs,
-        )  # fmt: skip
+        factor_rule = _factor_rule(layout, rule)
+        joint.round_rows(values, weighing, codebook, first_grid(kind), factor_rule, result)
     else:
-        single.round_rows(values, *weighing, size, levels, below, first_grid(kind), scales, codes)
-    codes += np.uint8(lowest - layout.levels[0])
+        single.round_rows(values, weighing, codebook, first_grid(kind), result)
+    return layout.pack(_blocks(layout, result, codebook.lowest)).reshape(len(values), -1)
+
+
+def _factor_rule(layout, rule) -> FactorRule:
+    first, spacing = rule.ratios
+    ratios = (first + spacing * np.arange(2 * LANES)).astype(_F)
+    lowest, highest = layout.factor_range
+    return FactorRule(_F(lowest), _F(highest), ratios, rule.reach)
+
+
+def _room(layout, rows, columns) -> Result:
+    """Arrays for what rounding finds."""
+    shape = rows, columns // layout.weights
+    sub_shape = rows, shape[1] * layout.sub_blocks
+    return Result(
+        scales=np.zeros(shape, _F),
+        factors=np.zeros(sub_shape, np.int8),
+        min_scales=np.zeros(shape, _F),
+        min_factors=np.zeros(sub_shape, np.int8),
+        codes=np.empty((rows, columns), np.uint8),
+    )
+
+
+def _blocks(layout, result, lowest) -> Blocks:
+    """What the blocks hold. Their codes count from the type's lowest level, used or not."""
 
     def of_blocks(scales, factors):
         factors = factors.reshape(-1, layout.sub_blocks) if layout.sub_blocks else None
         return scales.ravel().astype(np.float16), factors
 
-    minima = of_blocks(min_scales, min_factors) if layout.minima else ()
-    blocks = Blocks(*of_blocks(scales, factors), codes.reshape(-1, layout.weights), *minima)
-    return layout.pack(blocks).reshape(rows, -1)
+    codes = result.codes.reshape(-1, layout.weights) + np.uint8(lowest - layout.levels[0])
+    minima = of_blocks(result.min_scales, result.min_factors) if layout.minima else ()
+    return Blocks(*of_blocks(result.scales, result.factors), codes, *minima)

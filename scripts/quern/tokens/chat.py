@@ -1,4 +1,4 @@
-"""A model's own chat template, from its GGUF, and texts as the model sees them through it."""
+"""A model's own chat template, from its GGUF, and how it renders texts."""
 
 import hashlib
 import json
@@ -57,7 +57,8 @@ class ChatTemplate:
     def renderer(self):
         """A function of a document that gives it as the model sees it in use.
 
-        That is a conversation, or a user's message; the model's answer begins where it is next.
+        That is a conversation or a user's message. Where the last message is not an answer, the
+        text ends with what begins one.
 
         Templates are others' programs: they run in Jinja's sandbox, with what the `transformers`
         library gives them besides (tojson, raise_exception, strftime_now, break and continue).

@@ -1,10 +1,10 @@
 """The tokens of documents one by one: mixed in proportion, in an order, through a chat template.
 
-Documents are tokenized into a spool on disk. To mix sources, or to have windows in random order,
-each source's stream of tokens is cut into windows there, whose order is found from numbers alone;
-then they are copied into the token file. Windows stand alone (each begins with BOS), so nothing is
-lost by changing sources between them, and each is of one source. A document's tokens are those of
-its text and of the empty line after it, or of what the chat template makes of it.
+Documents are tokenized into a spool on disk. To mix sources, or for windows in random order, the
+tokens of each source are cut into windows. Their order is computed from numbers alone; then the
+windows are copied into the token file. Each window begins with BOS, so no context is lost where
+the source changes, and each window is of one source. A document's tokens are those of its text and
+of the empty line after it, or of what the chat template makes of it.
 """
 
 import hashlib
@@ -115,7 +115,7 @@ def write_tokens(
     special: bool = False,
     chat_template: bool = False,
 ) -> dict:
-    """Tokenize a part of a corpus, or any text, into `output` (HDF5); what is said of the tokens.
+    """Tokenize a part of a corpus, or any text, into `output` (HDF5); return facts of the tokens.
 
     Args:
         documents: the corpus's table, to know each token's source.
@@ -234,8 +234,8 @@ def _spool(model, text, documents, plan, spool) -> np.ndarray:
 def _windows(begins, counts, groups, width, names, plan):
     """Whole windows of `width` tokens: their begins in the spool, sizes and groups.
 
-    Where sources have weights, each is cut by itself, else the whole stream; the group of a window
-    that reaches across sources does not matter then.
+    Where sources have weights, each is cut by itself, else the whole stream. A window may then
+    reach across sources, and its group does not matter.
     """
     if plan.weights:
         edges = np.flatnonzero(np.diff(groups, prepend=-1, append=-1))

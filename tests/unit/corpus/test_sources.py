@@ -1,127 +1,9 @@
 """Documents of every kind of file, and what is wrong with a source."""
 
-import csv
-import gzip
-import json
-
-import pandas as pd
 import pytest
-import zstandard
 
 from quern import QuernError
-from quern.corpus import readers
-from quern.corpus.readers import documents
-from quern.corpus.sources import Source, expand
-
-
-def write_text(path, texts):
-    path.write_text("\n%%\n".join(texts))
-
-
-def write_jsonl(path, texts):
-    path.write_text("\n".join(json.dumps({"id": 1, "a": [{"t": t}]}) for t in texts))
-
-
-def write_csv(path, texts):
-    with open(path, "w", newline="") as file:
-        rows = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        rows.writerows([["id", "body"], *([i, t] for i, t in enumerate(texts))])
-
-
-def write_parquet(path, texts):
-    pd.DataFrame({"id": 1, "a": [[{"t": t}] for t in texts]}).to_parquet(path)
-
-
-WRITERS = {
-    "f.txt": (write_text, {"separator": "\n%%\n"}),
-    "f.md": (write_text, {"separator": "\n%%\n"}),
-    "f.jsonl": (write_jsonl, {"field": "a.0.t"}),
-    "f.csv": (write_csv, {"field": "body"}),
-    "f.tsv": (write_csv, {"field": "body"}),
-    "f.parquet": (write_parquet, {"field": "a.0.t"}),
-}
-
-
-def pack(path, how):
-    """Compress a file as gzip or Zstandard beside it; its new path."""
-    if not how:
-        return path
-    packed = path.with_name(path.name + how)
-    content = path.read_bytes()
-    packed.write_bytes(gzip.compress(content) if how == ".gz" else zstandard.compress(content))
-    path.unlink()
-    return packed
-
-
-@pytest.mark.parametrize("how", ["", ".gz", ".zst"])
-@pytest.mark.parametrize("name", WRITERS)
-def test_every_format(tmp_path, texts, name, how):
-    write, options = WRITERS[name]
-    some = [*texts[:300], "zweisprachig: größer, 日本語 🙂, \"quoted\", 'a,b'\nand lines"]
-    write(tmp_path / name, some)
-    path = pack(tmp_path / name, how)
-    assert list(documents(Source("s", str(path), **options))) == some
-
-
-def test_characters_and_separators_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "BLOCK", 7)
-    some = ["ä€🙂" * n for n in range(1, 20)]
-    (tmp_path / "f.txt").write_text("\ufeff" + "\r\n\r\n".join(some), newline="")
-    (tmp_path / "f.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in some))
-    assert list(documents(Source("s", str(tmp_path / "f.txt"), separator="\r\n\r\n"))) == some
-    assert list(documents(Source("s", str(tmp_path / "f.jsonl")))) == some
-
-
-def test_a_file_is_one_document_unless_it_is_very_long(tmp_path, texts, monkeypatch):
-    (tmp_path / "f.txt").write_text("\n\n".join(texts[:40]))
-    assert list(documents(Source("s", str(tmp_path / "f.txt")))) == ["\n\n".join(texts[:40])]
-    monkeypatch.setattr(readers, "LONGEST", 20_000)
-    pieces = list(documents(Source("s", str(tmp_path / "f.txt"))))
-    assert all(len(piece) <= 20_000 for piece in pieces)
-    assert "".join("".join(pieces).split()) == "".join("".join(texts[:40]).split())
-
-
-def test_files_of_a_pattern_in_order_each_by_its_ending(tmp_path):
-    (tmp_path / "b.txt").write_text("two")
-    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": null}\n{"text": " "}\n')
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c/d.md").write_text("three")
-    assert list(documents(Source("s", f"{tmp_path}/**/*"))) == ["one", "two", "three"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("f.txt", b"caf\xe9", "f.txt is not UTF-8 at byte 3"),
-        ("f.txt", b"a" * 3_000_000 + b"\xc3", "f.txt is not UTF-8 at byte 3000000"),
-        ("f.jsonl", b'{"text": "a"}\n{oops', "line 2 of .*f.jsonl is not JSON"),
-        ("f.jsonl", b'{"body": "a", "id": 3}', "has no field text; it has body, id"),
-        ("f.jsonl", b"[1]", "has no field text; it has the type list"),
-        ("f.jsonl", b'{"text": 3}', "field text in line 1 of .* is int, not text"),
-        ("f.csv", b"body,id\na,1\n", "line 2 of .*f.csv has no field text; it has body, id"),
-        ("f.parquet", b"PAR1 but no more", "f.parquet is damaged or not Parquet"),
-        ("f.txt.gz", b"no gzip", "f.txt.gz is damaged or cut short"),
-        ("f.txt.gz", gzip.compress(b"abc" * 9)[:-5], "f.txt.gz is damaged or cut short"),
-        ("f.txt.zst", b"no zstd", "f.txt.zst is damaged or cut short"),
-        ("f.txt.zst", zstandard.compress(b"abc" * 9)[:-5], "f.txt.zst is damaged or cut short"),
-        ("f.txt", b"  \n ", "hold no text"),
-    ],
-)
-def test_a_bad_source_is_a_sentence(tmp_path, name, content, words):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(QuernError, match=f"source s: .*{words}"):
-        list(documents(Source("s", str(tmp_path / name))))
-
-
-def test_a_field_that_a_parquet_file_lacks(tmp_path):
-    pd.DataFrame({"body": ["a"], "id": [1]}).to_parquet(tmp_path / "f.parquet")
-    with pytest.raises(QuernError, match=r"source s: .* has no field text; it has body, id"):
-        list(documents(Source("s", str(tmp_path / "f.parquet"))))
-
-
-def test_a_missing_file_names_the_pattern(tmp_path):
-    with pytest.raises(QuernError, match=r"source s: no file matches .*\*\.txt"):
-        list(documents(Source("s", str(tmp_path / "*.txt"))))
+from quern.corpus.sources import expand
 
 
 def test_one_source_a_language():
@@ -149,8 +31,3 @@ def test_keys_that_do_not_go_together(entry, words):
     with pytest.raises(QuernError) as error:
         expand({"name": "s"} | entry)
     assert str(error.value).startswith("source s: ") and words in str(error.value)
-
-
-def test_a_source_that_is_not_fetched_yet():
-    with pytest.raises(QuernError, match="source s/en: kind oscar must be fetched first"):
-        list(documents(Source("s", "x", kind="oscar", language="en")))

@@ -12,7 +12,7 @@ KINDS = sorted(LAYOUTS)
 def some_blocks(layout, n=500):
     """Random blocks, with scales of every size, subnormal ones among them."""
     rng = np.random.default_rng(1)
-    low, high = layout.factors
+    low, high = layout.factor_range
 
     def scales():
         bits = rng.integers(0, 0x7C00, n) | rng.integers(0, 2, n) << 15

@@ -5,11 +5,11 @@ import pytest
 
 from conftest import command
 from quern.rounding.layouts import LAYOUTS
-from quern.rounding.pictures import ROUNDINGS, UNSIGNED, cube_face, similarities, sphere
+from quern.rounding.pictures import SEARCHES, UNSIGNED, cube_face, similarities, sphere
 
 
 @pytest.mark.parametrize(
-    "kind, rounding, least, mean",
+    "kind, search, least, mean",
     [
         ("Q4_0", "ggml", 0.99625194, 0.99935178),
         ("Q4_0", "gradient", 0.99625194, 0.99943539),
@@ -19,17 +19,17 @@ from quern.rounding.pictures import ROUNDINGS, UNSIGNED, cube_face, similarities
         ("IQ4_NL", "exact", 0.99840120, 0.99973945),
     ],
 )
-def test_the_known_values(kind, rounding, least, mean):
-    found = similarities(sphere(1024), rounding, LAYOUTS[kind].levels)
+def test_the_known_values(kind, search, least, mean):
+    found = similarities(sphere(1024), search, LAYOUTS[kind].levels)
     assert found.shape == (1024, 2048)
     assert found.min() == pytest.approx(least, abs=2e-7)
     # llama.cpp rounds a table's codes once more; the last digit is not ours.
-    close = 1e-6 if (kind, rounding) == ("IQ4_NL", "ggml") else 2e-8
+    close = 1e-6 if (kind, search) == ("IQ4_NL", "ggml") else 2e-8
     assert found.mean(dtype=np.float64) == pytest.approx(mean, abs=close)
 
 
 def test_a_cube_face_with_unsigned_codes():
-    found = {r: similarities(cube_face(64), r, UNSIGNED) for r in ROUNDINGS}
+    found = {r: similarities(cube_face(64), r, UNSIGNED) for r in SEARCHES}
     assert found["exact"][0, 0] == pytest.approx(1)
     for picture in found.values():
         assert (picture <= 1 + 1e-6).all()

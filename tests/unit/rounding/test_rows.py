@@ -8,10 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-import references
 from quern import QuernError, llama, rounding
 from quern.rounding import RULES
 from quern.rounding.layouts import LAYOUTS
+from references import (
+    errors_of,
+    free_errors,
+    least_errors,
+    least_joint_errors,
+    least_line_errors,
+    levels_of,
+    some_values,
+    weights_of,
+)
 
 KINDS = sorted(RULES)
 SINGLE = [kind for kind in KINDS if not LAYOUTS[kind].sub_blocks]
@@ -22,54 +31,10 @@ LINES = {  # the error at most, over ggml's and over that of lines that no facto
 }  # fmt: skip
 
 
-def weights_of(kind, values, importances, rounding_name="exact"):
-    """The weights that `Rule` describes, float64."""
-    rule, x = RULES[kind], values.astype(np.float64)
-    if rounding_name == "importance":
-        return np.broadcast_to(1.0 if importances is None else importances, x.shape)
-    if importances is None:
-        spread, power = rule.bare
-        rms = np.sqrt((x.reshape(-1, 32) ** 2).mean(1))
-        return (spread * np.repeat(rms, 32).reshape(x.shape) + np.abs(x)) ** power
-    if rule.span == 0:
-        return np.broadcast_to(importances.astype(np.float64), x.shape)
-    span = x.shape[1] if rule.span < 0 else rule.span
-    variance = rule.share * (x.reshape(-1, span) ** 2).mean(1)
-    return importances * np.sqrt(np.repeat(variance, span).reshape(x.shape) + x**2)
-
-
-def errors_of(kind, values, importances, raw, rounding_name="exact"):
-    """Weighted squared error of each block."""
-    x, size = values.astype(np.float64), LAYOUTS[kind].weights
-    w = weights_of(kind, values, importances, rounding_name)
-    return ((x - llama.dequantize_rows(kind, raw)) ** 2 * w).reshape(-1, size).sum(1)
-
-
-def free_errors(kind, values, importances, raw):
-    """Weighted squared error of each block's codes, were the scale no float16."""
-    layout = LAYOUTS[kind]
-    q = layout.levels[layout.unpack(raw.reshape(-1, layout.bytes)).codes].astype(np.float64)
-    x = values.astype(np.float64).reshape(q.shape)
-    w = weights_of(kind, values, importances).reshape(q.shape)
-    a, b = (w * q * x).sum(1), (w * q * q).sum(1)
-    return (w * x * x).sum(1) - np.divide(a * a, b, out=np.zeros_like(a), where=b > 0)
-
-
-def levels_of(kind):
-    return LAYOUTS[kind].levels[-255:].astype(np.float64)
-
-
-def some_values(shape, kind="normal", seed=0):
-    rng = np.random.default_rng(seed)
-    draw = {"normal": rng.standard_normal, "laplace": rng.laplace, "t4": rng.standard_t}[kind]
-    values = draw(4, shape) if kind == "t4" else draw(size=shape)
-    return values.astype(np.float32), np.exp(rng.normal(size=shape[1])).astype(np.float32)
-
-
 def least(kind, values, importances):
     size = LAYOUTS[kind].weights
     w = weights_of(kind, values, importances).reshape(-1, size)
-    return references.least_errors(values.astype(np.float64).reshape(-1, size), w, levels_of(kind))
+    return least_errors(values.astype(np.float64).reshape(-1, size), w, levels_of(kind))
 
 
 @pytest.mark.parametrize("draw", ["normal", "laplace", "t4"])
@@ -84,7 +49,8 @@ def test_exact_is_the_optimum_of_20000_blocks(kind, draw):
     room = (w * values.reshape(w.shape).astype(np.float64) ** 2).sum(1) * 2.0**-22
     room *= kind == "Q8_0"
     found = np.minimum(
-        errors_of(kind, values, importances, raw), free_errors(kind, values, importances, raw)
+        errors_of(kind, values, importances, raw),
+        free_errors(kind, values, importances, raw),
     )
     assert (found >= best * (1 - 1e-6)).all()
     close = found <= best * (1 + 1e-4) + room
@@ -117,7 +83,7 @@ def test_the_reference_is_brute_force_over_all_codes(x, w):
     q = np.array(list(itertools.product(levels, repeat=4)))
     b = (w * q * q).sum(1)
     f = np.divide((w * q * x).sum(1) ** 2, b, out=np.zeros(len(q)), where=b > 0)
-    found = references.least_errors(x[None], w[None], levels)[0]
+    found = least_errors(x[None], w[None], levels)[0]
     assert found == pytest.approx((w * x * x).sum() - f.max(), abs=1e-12)
 
 
@@ -129,10 +95,10 @@ def test_joint_search_comes_near_the_joint_optimum(kind, limit, draw):
     raw = rounding.round_rows(kind, "exact", values, importances)
     x = values.astype(np.float64).reshape(-1, 256)
     w = weights_of(kind, values, importances).reshape(-1, 256)
-    ends = np.linspace(0.4, 1.3, 120) * layout.factors[1]
+    ends = np.linspace(0.4, 1.3, 120) * layout.factor_range[1]
     scales = np.abs(x).max(1)[:, None] / np.abs(layout.levels).max() / ends
-    best = references.least_joint_errors(
-        x, w, levels_of(kind), scales, *layout.factors, 256 // layout.sub_blocks
+    best = least_joint_errors(
+        x, w, levels_of(kind), scales, *layout.factor_range, 256 // layout.sub_blocks
     )
     assert errors_of(kind, values, importances, raw).sum() <= best.sum() * (1 + limit)
 
@@ -153,7 +119,7 @@ def test_types_with_minima_are_rounded_better_than_by_ggml(kind, draw):
     size = layout.weights // layout.sub_blocks
     w = weights_of(kind, values, importances).reshape(-1, size)
     x = values.astype(np.float64).reshape(-1, size)
-    free = references.least_line_errors(x, w, layout.levels[-1]).sum()
+    free = least_line_errors(x, w, layout.levels[-1]).sum()
     assert found <= over_ggml * theirs
     assert free * 0.999 <= found <= over_free * free
 
@@ -198,7 +164,7 @@ def test_importance_alone_is_the_weight_of_importance(kind, with_importances):
     if kind in SINGLE and kind != "Q8_0":  # whose float16 scale costs more than that
         w = weights_of(kind, values, importances, "importance").reshape(-1, LAYOUTS[kind].weights)
         x = values.astype(np.float64).reshape(w.shape)
-        best = references.least_errors(x, w, levels_of(kind))
+        best = least_errors(x, w, levels_of(kind))
         assert found["importance"].sum() <= best.sum() * (1 + 1e-4)
 
 

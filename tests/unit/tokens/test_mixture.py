@@ -6,8 +6,6 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from conftest import command, fails_with
 from models import write_model
@@ -16,32 +14,7 @@ from quern.corpus import build
 from quern.corpus.sources import Source
 from quern.llama import Model
 from quern.tokens.chat import ChatTemplate
-from quern.tokens.order import interleave, shuffled
 from quern.tokens.windows import read_tokens
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 500), st.integers(0, 2)), min_size=3, max_size=60),
-    st.lists(st.floats(0.1, 10), min_size=3, max_size=3),
-)
-def test_every_prefix_keeps_the_proportions(items, weights):
-    sizes, groups = np.array([(10, 0), (10, 1), (10, 2), *items]).T
-    weights = np.array(weights)
-    order = interleave(sizes, groups, weights)
-    by_group = (groups[order][:, None] == np.arange(3)) * sizes[order][:, None] / weights
-    taken = np.cumsum(by_group, axis=0)
-    assert (np.ptp(taken, axis=1) <= (sizes / weights[groups]).max() + 1e-6).all()
-    used_up = [(groups[order] == g).sum() == (groups == g).sum() for g in range(3)]
-    assert any(used_up)
-    for group in range(3):
-        assert (np.diff(order[groups[order] == group]) > 0).all()
-
-
-def test_a_shuffle_is_the_same_for_ever():
-    assert shuffled(8, 0, "a").tolist() == shuffled(8, 0, "a").tolist()
-    assert sorted(shuffled(100, 1, "a")) == list(range(100))
-    assert shuffled(100, 1, "a").tolist() != shuffled(100, 2, "a").tolist()
-    assert shuffled(100, 1, "a").tolist() != shuffled(100, 1, "b").tolist()
 
 
 @pytest.fixture(scope="module")
@@ -191,31 +164,3 @@ def test_a_chat_template_renders_each_document(model, tmp_path, texts):
     made = json.loads((tmp_path / "t.json").read_text())
     assert made["chat_template"]["sha256"] == ChatTemplate.read(model).sha256
     assert made["special"] is True
-
-
-def test_a_model_without_a_template(made):
-    with pytest.raises(QuernError, match=r"dense.gguf has no chat template"):
-        ChatTemplate.read(made / "dense.gguf")
-
-
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        ("{% for %}", "the chat template of m fails"),
-        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
-        ("{{ messages[7]['content'] }}", "fails"),
-        ("{{ ''.__class__.__mro__ }}", "unsafe"),
-    ],
-)
-def test_a_template_that_fails(source, words):
-    with pytest.raises(QuernError, match=words):
-        ChatTemplate("m", source).renderer()("text")
-
-
-def test_what_templates_may_use():
-    source = (
-        "{%- for m in messages -%}{{ m | tojson }}{% break %}{%- endfor -%}"
-        "{{ strftime_now('%d %b %Y') }}{{ eos_token }}"
-    )
-    rendered = ChatTemplate("m", source, eos_token="</s>").renderer()("é\n")
-    assert rendered == '{"role": "user", "content": "é\\n"}01 Jan 2024</s>'

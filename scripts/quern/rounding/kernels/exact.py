@@ -23,67 +23,56 @@ import numpy as np
 from numba import njit
 
 from ...compiled import FAST, STRICT
+from .arguments import Workspace
 from .lanes import (
     BOUND,
     CROSS,
     LANES,
-    ROWS,
+    POINT_ROWS,
     SCALE,
     SQUARE,
-    bounds,
     column_of,
+    first_bit,
     integer_residuals,
     lay,
+    promising,
     table_residuals,
 )
-from .lanes import lowest as lowest_bit
 
 F = np.float32
 _ZERO, _ONE, _TWO = F(0), F(1), F(2)
-TOLERANCE = F(5e-6)  # of the error, by which an interval must promise to be better
-BEYOND = F(1.1)  # step of the grid beyond its end, where only odd weights have an optimum
-MIRROR = 1024  # column of `points` where those of the mirrored side begin
-ROOM = 1024  # intervals that can wait
-SIDE, LIMIT = 6, 7  # rows of `waiting`
+TOLERANCE = F(5e-6)  # An interval is searched if it may lower the error by more than this part.
+BEYOND = F(1.1)  # ratio of scales beyond the grid's end, where only odd weights have an optimum
+MIRROR = 1024  # column of `points` where the scales of side 1 begin
+CAPACITY = 1024  # intervals that can wait
+WAITING_SIDE, WAITING_BOUND = 6, 7  # the last rows of `waiting`; three for each end come first
 
 
 @njit(**STRICT)
 def workspace(grid):
-    """Arrays that a search works in, one set for each thread.
-
-    Args:
-        grid: (shared, own, mirrored): increasing scales to begin with, multiples of 16 of them,
-            where no value is clamped and above; whether negative scales differ there.
-
-    Returns:
-        (points, inner, waiting): the grid and what is known of it, a column a scale; the same for
-        the inside of an interval; intervals, a column each: s, Σ w·r·x and Σ w·r² of both ends,
-        the side and the bound.
-    """
-    shared, own, mirrored = grid
-    a, b = shared.size, own.size
-    points = np.zeros((ROWS, 2 * MIRROR), np.float32)
-    for side in range(1 + mirrored):
+    """A `Workspace` for one thread, with the scales of the grid in it."""
+    shared, own = grid.shared.size, grid.own.size
+    points = np.zeros((POINT_ROWS, 2 * MIRROR), np.float32)
+    for side in range(1 + grid.mirrored):
         first = side * MIRROR
-        points[SCALE, first : first + a] = shared
-        points[SCALE, first + a : first + a + b] = own
-    inner = np.zeros((ROWS, 2 * LANES), np.float32)
-    waiting = np.empty((8, ROOM), np.float32)
-    return points, inner, waiting
+        points[SCALE, first : first + shared] = grid.shared
+        points[SCALE, first + shared : first + shared + own] = grid.own
+    inner = np.zeros((POINT_ROWS, 2 * LANES), np.float32)
+    return Workspace(points, inner, np.empty((8, CAPACITY), np.float32))
 
 
 @njit(**STRICT, inline="always")
-def _try_scales(x, w, start, size, power, lowest, highest, cells, points, at):
-    """Try the 16 scales from `at` on; return the least error."""
-    if cells.size:
-        error = table_residuals(x, w, start, size, power, cells, points, at)
+def _try_scales(part, side, power, codebook, points, at):
+    """Try the 16 scales from column `at` on; return the least error."""
+    if codebook.cells.size:
+        error = table_residuals(part, side, power, codebook, points, at)
     else:
-        error = integer_residuals(x, w, start, size, power, lowest, highest, points, at)
+        error = integer_residuals(part, side, power, codebook, points, at)
     return error
 
 
 @njit(**STRICT, inline="always")
-def _known(points, column):
+def _state(points, column):
     """The scale in a column and its two sums."""
     return points[SCALE, column], points[CROSS, column], points[SQUARE, column]
 
@@ -95,30 +84,31 @@ def _fitted(s, cross, square, power):
 
 
 @njit(**FAST)
-def _clipped(x, w, start, size, lowest, highest, s):
-    """Error of the values beyond the outermost levels at scale s.
+def _clamped_error(part, side, codebook, s):
+    """The error of the values that are clamped at scale s.
 
-    It grows with s; where it is greater than an error that was found, the optimum is below.
+    It grows with s. If it is greater than an error that was found, the optimum is below s.
     """
     total = _ZERO
-    for i in range(start, start + size):
-        value = x[i] * s
-        over = max(max(value - highest, lowest - value), _ZERO)
-        total += w[i] * over * over
+    first = part.start + side * part.size
+    for i in range(first, first + part.size):
+        value = part.x[i] * s
+        over = max(max(value - codebook.highest, codebook.lowest - value), _ZERO)
+        total += part.w[i] * over * over
     return total / (s * s)
 
 
 @njit(**STRICT, inline="always")
 def _wait(points, at, bits, side, waiting, count):
     """Let the intervals wait that `bits` marks; return how many wait now."""
-    while bits and count < ROOM:
-        i = at + lowest_bit(bits)
+    while bits and count < CAPACITY:
+        i = at + first_bit(bits)
         bits &= bits - 1
         for k in range(2):
             waiting[3 * k, count] = points[SCALE, i + k]
             waiting[3 * k + 1, count] = points[CROSS, i + k]
             waiting[3 * k + 2, count] = points[SQUARE, i + k]
-        waiting[SIDE, count], waiting[LIMIT, count] = F(side), points[BOUND, i]
+        waiting[WAITING_SIDE, count], waiting[WAITING_BOUND, count] = F(side), points[BOUND, i]
         count += 1
     return count
 
@@ -130,7 +120,7 @@ def _fill(interval, power, waiting, inner):
     Where a fixed point narrows it, the first or last scale lies there.
 
     Returns:
-        The bits of those of the 17 intervals between that need not be looked at.
+        The bits of those of the 17 intervals between that need not be searched.
     """
     for k in range(2):
         column = k * (LANES + 1)
@@ -144,81 +134,73 @@ def _fill(interval, power, waiting, inner):
     narrower0, narrower1 = s0 < h0 <= _TWO * s0, h1 < s1
     low = min(h0, s1) if narrower0 else s0
     high = max(h1, low) if narrower1 else s1
-    step = (high - low) / F(LANES + 1 - narrower0 - narrower1)
-    first = low if narrower0 else low + step
-    lay(inner, 1, first, step)
+    spacing = (high - low) / F(LANES + 1 - narrower0 - narrower1)
+    first = low if narrower0 else low + spacing
+    lay(inner, 1, first, spacing)
     return narrower0 | (narrower1 << LANES)
 
 
 @njit(**STRICT, inline="always")
-def best_scale(x, w, size, power, lowest, highest, cells, grid, points, inner, waiting):
+def best_scale(part, power, codebook, grid, work):
     """The scale whose codes, at their own best scale, have the least weighted squared error.
 
     Args:
-        x: float32 [2 · size], values of which the largest is 1, then the same negated.
-        w: float32 [2 · size], the weights, twice.
-        power: Σ w·x², above 0.
-        levels: (lowest, highest, cells): float32 bounds of the levels, and their `lanes.cells_of`,
-            or an empty array where they are all the integers between.
-        grid, work: as for and from `workspace`.
+        part: a `Part` whose largest magnitude is 1.
+        power: Σ w·x², float32, above 0.
+        codebook, grid: see `arguments`.
+        work: the `workspace` of this grid.
 
     Returns:
-        (d, side, error): the scale, for the values or, where side is 1, for the negated ones.
+        (d, side, error): the scale, above 0, for the values of that side.
     """
-    shared, own, mirrored = grid  # how many scales
+    points, inner, waiting = work
+    shared = grid.shared.size
     best, best_side = F(np.inf), 0
     s, cross, square = _ONE, _ZERO, _ZERO  # of the best
-    ends = (0, 0)
-    for side in range(1 + mirrored):
+    stops = (0, 0)  # the column after the last one, of each side
+    for side in range(1 + grid.mirrored):
         first = side * MIRROR
-        at, end = first, first + shared + own
+        at, stop = first, first + shared + grid.own.size
         if side:
             at += shared
             for row in (CROSS, SQUARE):  # the last state that both sides share
                 points[row, at - 1] = points[row, shared - 1]
-        while at < end:
-            error = _try_scales(x, w, side * size, size, power, lowest, highest, cells, points, at)
+        while at < stop:
+            error = _try_scales(part, side, power, codebook, points, at)
             if error < best:
                 best, best_side = error, side
-                column = column_of(points, at, error)
-                s, cross, square = (
-                    points[SCALE, column],
-                    points[CROSS, column],
-                    points[SQUARE, column],
-                )
+                s, cross, square = _state(points, column_of(points, at, error))
             at += LANES
-            room = at + LANES < first + MIRROR
-            if at == end and room:
+            if at == stop and at + LANES < first + MIRROR:
                 last = points[SCALE, at - 1]
-                if _clipped(x, w, side * size, size, lowest, highest, last) <= best:
+                if _clamped_error(part, side, codebook, last) <= best:
                     for lane in range(LANES):
                         last *= BEYOND
                         points[SCALE, at + lane] = last
-                    end += LANES
-        ends = (end, end) if side == 0 else (ends[0], end)
+                    stop += LANES
+        stops = (stop, stop) if side == 0 else (stops[0], stop)
     count, goal = 0, best * (_ONE - TOLERANCE)
-    for side in range(1 + mirrored):
+    for side in range(1 + grid.mirrored):
         at = side * (MIRROR + max(0, shared - 1))
-        while at < ends[side] - 1:
-            bits = bounds(points, at, power, goal)
-            bits &= (1 << (ends[side] - 1 - at)) - 1
+        while at < stops[side] - 1:
+            bits = promising(points, at, power, goal)
+            bits &= (1 << (stops[side] - 1 - at)) - 1
             count = _wait(points, at, bits, side, waiting, count)
             at += LANES
     while count:
         count -= 1
-        if waiting[LIMIT, count] >= goal:
+        if waiting[WAITING_BOUND, count] >= goal:
             continue
-        side = int(waiting[SIDE, count])
-        known = _fill(count, power, waiting, inner)
-        error = _try_scales(x, w, side * size, size, power, lowest, highest, cells, inner, 1)
+        side = int(waiting[WAITING_SIDE, count])
+        excluded = _fill(count, power, waiting, inner)
+        error = _try_scales(part, side, power, codebook, inner, 1)
         if error < best:
             best, best_side = error, side
-            column = column_of(inner, 1, error)
-            s, cross, square = _known(inner, column)
+            s, cross, square = _state(inner, column_of(inner, 1, error))
             goal = best * (_ONE - TOLERANCE)
-        bits = bounds(inner, 0, power, goal) & ~known
+        bits = promising(inner, 0, power, goal) & ~excluded
         count = _wait(inner, 0, bits, side, waiting, count)
-        if not known >> LANES:
-            bits = bounds(inner, 1, power, goal) >> (LANES - 1)
+        if not excluded >> LANES:
+            bits = promising(inner, 1, power, goal) >> (LANES - 1)
             count = _wait(inner, LANES, bits, side, waiting, count)
     return _fitted(s, cross, square, power), best_side, best

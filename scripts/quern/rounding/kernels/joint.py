@@ -1,138 +1,129 @@
-"""Rounding of the types whose blocks have a scale D and a factor for each sub-block.
+"""Rounding `exact` of the types whose blocks have a scale D and a factor for each sub-block.
 
-First the best scale of each sub-block alone, by `exact`. Then 32 scales D, of which the largest
-sub-block's scale is 1/reach of, are tried at once: for each, every sub-block takes the best of the
-factors around what it wants, and the D with the least error in all is kept. It is fitted to the
-codes, and 16 float16 values around it are tried in the same way.
+A weight is D · factor · level. The search has three stages:
+
+1. Each sub-block alone: `exact` finds its best scale d. The ideal factor is d / D.
+2. 32 scales D = (largest d) / ratio are tried. For each D, every sub-block takes the best of the
+   factors next to d / D. The D with the least error of the whole block is kept.
+3. 16 float16 values around this D are tried in the same way, and the best is stored.
 """
 
 import numpy as np
 from numba import njit
 
 from ...compiled import STRICT
-from .blocks import SMALLEST, as_half, code, largest, load, weigh
+from .arguments import Part, Wanted
+from .blocks import SMALLEST, as_half, code, largest, load, weigh, zero_code
 from .exact import best_scale, workspace
-from .lanes import FACTORS, LANES, TOTAL, TRIAL, integer_factors, table_factors
+from .lanes import (
+    LANES,
+    TRIAL_ERROR,
+    TRIAL_FACTORS,
+    TRIAL_SCALE,
+    integer_factors,
+    table_factors,
+)
 
 F = np.float32
 _ZERO, _ONE, _HALF = F(0), F(1), F(0.5)
-NEAR = F(1.5e-3)  # step, relative, between the scales that are tried last
+NEAR = F(1.5e-3)  # spacing of the scales of stage 3, relative
 
 
 @njit(**STRICT)
-def _peak(x, size):
+def _peak(part):
     """The value of the largest magnitude."""
+    x = part.x
     found = x[0]
-    for i in range(1, size):
+    for i in range(1, part.size):
         if abs(x[i]) > abs(found):
             found = x[i]
     return found
 
 
 @njit(**STRICT, inline="always")
-def _try_trials(x, w, size, powers, wanted, sides, lowest, highest, cells, most, reach, trials, at):
-    """Try the 16 scales D from `at` on; errors and factors go to `trials`."""
-    trials[TOTAL, at : at + LANES] = _ZERO
-    for b in range(wanted.size):
-        start = (2 * b + sides[b]) * size
-        power, scale, limit = powers[b], wanted[b], most[sides[b]]
-        if cells.size:
-            table_factors(x, w, start, size, power, cells, scale, limit, reach, trials, at, b)
+def _try_trials(block, wanted, codebook, factor_rule, trials, at):
+    """Try the 16 scales D of columns from `at` on; errors and factors go to `trials`.
+
+    Args:
+        block: the `Part` of the first sub-block; the others follow it.
+        trials: see `lanes.integer_factors`.
+    """
+    trials[TRIAL_ERROR, at : at + LANES] = _ZERO
+    for b in range(wanted.scales.size):
+        part = Part(block.x, block.w, 2 * b * block.size, block.size)
+        if codebook.cells.size:
+            table_factors(part, b, wanted, codebook, factor_rule, trials, at)
         else:
-            integer_factors(
-                x, w, start, size, power, lowest, highest, scale, limit, reach, trials, at, b
-            )
+            integer_factors(part, b, wanted, codebook, factor_rule, trials, at)
 
 
 @njit(**STRICT)
-def round_rows(
-    values, importances, span, share, bare, size, levels, below, grid, ends, reach, factor_range,
-    scales, factors, codes,
-):  # fmt: skip
-    """Round rows, block by block.
-
-    Args:
-        values, importances, span, share, bare, levels, below, grid, codes: as for
-            `single.round_rows`.
-        size: weights in a sub-block.
-        ends: float32 [16 · k]: the largest sub-block's scale over each D that is tried.
-        reach: how many factors are tried for each D.
-        factor_range: the lowest and the highest factor.
-        scales: float32 [rows, blocks of a row], overwritten with float16 values.
-        factors: int8 [rows, sub-blocks of a row], overwritten.
-    """
-    lowest, highest, cells = levels
-    points, inner, waiting = workspace(grid)
-    counts = grid[0].size, grid[1].size, grid[2]
-    columns, blocks = values.shape[1], scales.shape[1]
-    subs = columns // blocks // size
-    whole = subs * size
+def round_rows(values, weighing, codebook, grid, factor_rule, result):
+    """Round rows, block by block; arguments are as for `single.round_rows`, and a `FactorRule`."""
+    columns, blocks = values.shape[1], result.scales.shape[1]
+    subs = result.factors.shape[1] // blocks
+    block_size = columns // blocks
+    size = block_size // subs
+    work = workspace(grid)
     weights = np.empty(columns, np.float32)
-    one_x, one_w = np.empty(2 * size, np.float32), np.empty(2 * size, np.float32)
-    x, w = np.empty(2 * whole, np.float32), np.empty(2 * whole, np.float32)
-    powers, wanted = np.empty(subs, np.float32), np.empty(subs, np.float32)
-    sides = np.empty(subs, np.int64)
-    trials = np.zeros((FACTORS + subs, max(ends.size, LANES)), np.float32)
-    most = F(factor_range[1]), F(-factor_range[0])
+    alone = Part(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
+    x, w = np.empty(2 * block_size, np.float32), np.empty(2 * block_size, np.float32)
+    wanted = Wanted(
+        np.empty(subs, np.float32), np.empty(subs, np.int64), np.empty(subs, np.float32)
+    )
+    ratios = factor_rule.ratios
+    trials = np.zeros((TRIAL_FACTORS + subs, max(ratios.size, LANES)), np.float32)
     for row in range(values.shape[0]):
-        of_row, codes_of_row, factors_of_row = values[row], codes[row], factors[row]
-        weigh(of_row, importances, span, share, bare, weights)
+        of_row, codes, factors_of_row = values[row], result.codes[row], result.factors[row]
+        weigh(of_row, weighing, weights)
         for block in range(blocks):
-            first = block * whole
-            unit = largest(of_row, first, whole)
-            scales[row, block] = _ZERO
+            first = block * block_size
+            unit = largest(of_row, first, block_size)
+            result.scales[row, block] = _ZERO
             factors_of_row[block * subs : (block + 1) * subs] = 0
-            zero = -lowest if cells.size == 0 else F(below[0])
-            codes_of_row[first : first + whole] = np.uint8(zero)
+            codes[first : first + block_size] = zero_code(codebook)
             if not unit > SMALLEST:
                 continue
-            top = largest(weights, first, whole)
+            heaviest = largest(weights, first, block_size)
             widest = _ZERO
             for b in range(subs):
-                at = first + b * size
-                powers[b] = load(of_row, weights, at, size, unit, top, x, w, 2 * b * size)
-                wanted[b], sides[b] = _ZERO, 0
-                own = largest(of_row, at, size)
-                if not own > SMALLEST:
+                here = first + b * size
+                part = Part(x, w, 2 * b * size, size)
+                wanted.powers[b] = load(of_row, weights, here, unit, heaviest, part)
+                wanted.scales[b], wanted.sides[b] = _ZERO, 0
+                sub_unit = largest(of_row, here, size)
+                if not sub_unit > SMALLEST:
                     continue
-                power = load(of_row, weights, at, size, own, _ZERO, one_x, one_w, 0)
-                d, side, _ = best_scale(
-                    one_x, one_w, size, power, lowest, highest, cells, counts,
-                    points, inner, waiting,
-                )  # fmt: skip
-                if cells.size == 0 and d * (highest + _HALF) > _ONE:
-                    # Nothing is clamped, so either sign will do here, but not when d is made
-                    # smaller: there is one more negative level.
-                    side = int(_peak(one_x, size) > _ZERO)
-                wanted[b], sides[b] = d * (own / unit), side
-                widest = max(widest, wanted[b])
-            for k in range(ends.size):
-                trials[TRIAL, k] = widest / ends[k]
-            for at in range(0, ends.size, LANES):
-                _try_trials(
-                    x, w, size, powers, wanted, sides, lowest, highest, cells,
-                    most, reach, trials, at,
-                )  # fmt: skip
-            best = np.argmin(trials[TOTAL, : ends.size])
-            middle = trials[TRIAL, best]
+                power = load(of_row, weights, here, sub_unit, _ZERO, alone)
+                d, side, _ = best_scale(alone, power, codebook, grid, work)
+                if codebook.cells.size == 0 and d * (codebook.highest + _HALF) > _ONE:
+                    # No value is clamped at d, so both sides are equally good. At a smaller d one
+                    # may be: the side where the peak is negative has one more level for it.
+                    side = int(_peak(alone) > _ZERO)
+                wanted.scales[b], wanted.sides[b] = d * (sub_unit / unit), side
+                widest = max(widest, wanted.scales[b])
+            block_part = Part(x, w, 0, size)
+            for k in range(ratios.size):
+                trials[TRIAL_SCALE, k] = widest / ratios[k]
+            for at in range(0, ratios.size, LANES):
+                _try_trials(block_part, wanted, codebook, factor_rule, trials, at)
+            best = np.argmin(trials[TRIAL_ERROR, : ratios.size])
+            middle = trials[TRIAL_SCALE, best]
             for k in range(LANES):
                 d = as_half(unit * middle * (_ONE + F(k - LANES // 2) * NEAR))
-                trials[TRIAL, k] = d / unit
-            if trials[TRIAL, LANES - 1] == _ZERO:
+                trials[TRIAL_SCALE, k] = d / unit
+            if trials[TRIAL_SCALE, LANES - 1] == _ZERO:
                 continue
             for k in range(LANES):
-                if trials[TRIAL, k] == _ZERO:
-                    trials[TRIAL, k] = trials[TRIAL, LANES - 1]
-            _try_trials(
-                x, w, size, powers, wanted, sides, lowest, highest, cells, most, reach, trials, 0
-            )
-            best = np.argmin(trials[TOTAL, :LANES])
-            d = as_half(trials[TRIAL, best] * unit)
-            scales[row, block] = d
+                if trials[TRIAL_SCALE, k] == _ZERO:
+                    trials[TRIAL_SCALE, k] = trials[TRIAL_SCALE, LANES - 1]
+            _try_trials(block_part, wanted, codebook, factor_rule, trials, 0)
+            best = np.argmin(trials[TRIAL_ERROR, :LANES])
+            d = as_half(trials[TRIAL_SCALE, best] * unit)
+            result.scales[row, block] = d
             for b in range(subs):
-                factor = trials[FACTORS + b, best]
-                factor = -factor if sides[b] else factor
+                factor = trials[TRIAL_FACTORS + b, best]
+                factor = -factor if wanted.sides[b] else factor
                 factors_of_row[block * subs + b] = np.int8(factor)
                 if factor != _ZERO:
-                    at = first + b * size
-                    code(of_row, at, size, d * factor, lowest, highest, cells, below, codes_of_row)
+                    code(of_row, first + b * size, size, d * factor, codebook, codes)

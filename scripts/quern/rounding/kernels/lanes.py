@@ -1,8 +1,8 @@
 """Sixteen candidate scales at once, for levels that are multiplied by a scale.
 
-Each of the 16 lanes of a vector holds another scale s, and the weights pass by one at a time, so
+Each of the 16 lanes of a vector holds another scale s, and the values pass by one at a time, so
 there are no sums across a vector. numba does not make vectors of such loops, so they are written
-by hand (see `vectors`).
+by hand (see `vectors`). `arguments` describes the named tuples that are passed.
 
 For scale s, the codes are the levels q nearest to x·s, and r = q − x·s is what rounding adds. Two
 sums tell all: Σ w·r·x and Σ w·r². They are small where q and x·s are large, so that float32 keeps
@@ -13,64 +13,64 @@ the digits that Σ w·q·x and Σ w·q² would lose. With X = Σ w·x²,
     the least error of these codes: X − A²/B = (X·Σ w·r² − (Σ w·r·x)²) / B, at the scale d = A/B
     their error at d = 1/s: Σ w·r² / s²
 
-What is known of candidate scales is kept in `points`, float32 [5, n], a row for each of s, Σ w·r·x,
-Σ w·r², the least error, and the bound of `bounds`.
+What is known of candidate scales is kept in `points`, float32 [5, n]: a column for each scale, and
+a row for each of s, Σ w·r·x, Σ w·r², the least error, and the bound that `promising` writes.
 """
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import FLOAT, INDEX, LANES, MAGIC, VECTOR, Array, Variable, Vector
+from .codebooks import CELL
+from .vectors import FLOAT, INDEX, LANES, MAGIC, VECTOR, Variable, Vector, passed
 
 SCALE, CROSS, SQUARE, ERROR, BOUND = range(5)  # the rows of points
-ROWS = 5
-TRIAL, TOTAL, FACTORS = range(3)  # the rows of trials: D, the error, and from there the factors
-CELL = 8.0  # width of the cells by which `table_residuals` finds the nearest level
-NARROW = 1e-6  # of its scale: intervals of no greater width are not looked into
+POINT_ROWS = 5
+TRIAL_SCALE, TRIAL_ERROR, TRIAL_FACTORS = range(3)  # the rows of trials; see `integer_factors`
+NARROW = 1e-6  # An interval is not searched if its width is at most this times its scale.
 
 
 class _Integers:
-    """Residuals r where the levels are the integers lowest … highest."""
+    """Residuals r where the levels are consecutive integers."""
 
-    def __init__(self, builder, s, lowest, highest):
+    def __init__(self, builder, s, codebook):
         self.builder, self.s = builder, s
-        self.low, self.high = (Vector.spread(builder, v) + MAGIC for v in (lowest, highest))
+        ends = codebook.lowest, codebook.highest
+        self.low, self.high = (Vector.broadcast(builder, v) + MAGIC for v in ends)
 
     def residual(self, value):
         """(r, x) in all lanes for a value x."""
-        x = Vector.spread(self.builder, value)
-        code = x.times_plus(self.s, MAGIC).at_least(self.low).at_most(self.high) - MAGIC
-        return (-x).times_plus(self.s, code), x
+        x = Vector.broadcast(self.builder, value)
+        level = x.times_plus(self.s, MAGIC).at_least(self.low).at_most(self.high) - MAGIC
+        return (-x).times_plus(self.s, level), x
 
 
 class _Table:
-    """Residuals r where the levels are a table of uneven steps; scales are positive."""
+    """Residuals r where the levels are a table (see `codebooks`); scales are positive."""
 
-    def __init__(self, builder, s, cells):
-        self.builder, self.s, self.cells = builder, s, cells
+    def __init__(self, builder, s, codebook):
+        self.builder, self.s, self.cells = builder, s, codebook.cells
         self.s_cells = s * (1 / CELL)
 
     def residual(self, value):
-        """(r, x) in all lanes for a value, both as seen from its side of 0."""
+        """(r, x) in all lanes for a value x; where x is negative, (-r, -x)."""
         builder, index = self.builder, self.cells.columns.type
         negative = builder.fcmp_ordered("<", value, ir.Constant(FLOAT, 0))
-        size = builder.select(negative, builder.fneg(value), value)
+        magnitude = builder.select(negative, builder.fneg(value), value)
         first = builder.select(negative, ir.Constant(index, 3 * LANES), ir.Constant(index, 0))
-        step, below, above = (
+        border, below, above = (
             self.cells.vector(builder.add(first, ir.Constant(index, k * LANES))) for k in range(3)
         )
-        x = Vector.spread(builder, size)
+        x = Vector.broadcast(builder, magnitude)
         cell = x.times_plus(self.s_cells, MAGIC).at_most(MAGIC + LANES - 1).low_bits()
         y = x * self.s
-        code = above.lookup(cell).where(y > step.lookup(cell), below.lookup(cell))
-        return code - y, x
+        level = above.lookup(cell).where(y > border.lookup(cell), below.lookup(cell))
+        return level - y, x
 
 
 class _Sums:
-    """Σ w·r·x and Σ w·r² as the weights pass by."""
+    """Σ w·r·x and Σ w·r², added up as the values pass by."""
 
     def __init__(self, builder):
         self.builder = builder
@@ -83,188 +83,161 @@ class _Sums:
 
     def finish(self, points, at, power):
         """Write the sums and the least errors; return the least of these."""
-        power = Vector.spread(self.builder, power)
+        power = Vector.broadcast(self.builder, power)
         s = points.vector(at, SCALE)
         cross, square = self.cross.get(), self.square.get()
-        whole = s * s * power
+        unrounded = s * s * power  # B if r were 0
         b = (s * power + cross * 2) * s + square
         # Where nearly all codes are 0, float32 knows nothing of B; such codes are not the best.
-        error = ((power * square - cross * cross) / b).where(b > whole * 1e-4, power)
+        error = ((power * square - cross * cross) / b).where(b > unrounded * 1e-4, power)
         for row, value in ((CROSS, cross), (SQUARE, square), (ERROR, error)):
             value.store(points.address(at, row))
         return error.least()
 
 
-def _try(builder, levels, x, w, start, count):
-    """Let the weights pass by."""
-    sums = _Sums(builder)
-    with cgutils.for_range(builder, count) as loop:
-        i = builder.add(start, loop.index)
-        r, value = levels.residual(x.scalar(i))
-        sums.add(Vector.spread(builder, w.scalar(i)), r, value)
-    return sums
+def _first(builder, part, side):
+    """Where the values of a side of a `Part` begin."""
+    return builder.add(part.start, builder.mul(side, part.size))
+
+
+def _residuals(rounder_at):
+    """What `integer_residuals` and `table_residuals` write."""
+
+    def generate(context, builder, signature, arguments):
+        part, side, power, codebook, points, at = passed(
+            context, builder, signature.args, arguments
+        )
+        rounder, sums = rounder_at(builder, points.vector(at), codebook), _Sums(builder)
+        first = _first(builder, part, side)
+        with cgutils.for_range(builder, part.size) as loop:
+            i = builder.add(first, loop.index)
+            r, x = rounder.residual(part.x.scalar(i))
+            sums.add(Vector.broadcast(builder, part.w.scalar(i)), r, x)
+        return sums.finish(points, at, power)
+
+    return generate
 
 
 @intrinsic
-def integer_residuals(typing, x, w, start, count, power, lowest, highest, points, at):
-    """Try the 16 scales in `points` from `at` on, where levels are the integers lowest … highest.
+def integer_residuals(typing, part, side, power, codebook, points, at):
+    """Try the 16 scales in `points` from column `at` on, where levels are consecutive integers.
 
     Args:
-        x, w: values and weights, float32; those from `start` to `start + count - 1` are used.
+        part, codebook: a `Part` and a `Codebook`.
+        side: 0 for the values, 1 for the negated ones.
         power: Σ w·x², float32.
-        lowest, highest: float32.
+        points: float32 [5, ≥ at + 16]; sums and errors are written.
 
     Returns:
         The least of the 16 errors.
     """
-
-    def generate(context, builder, signature, arguments):
-        x, w, points = (Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 7))
-        start, count, power, lowest, highest, at = (arguments[k] for k in (2, 3, 4, 5, 6, 8))
-        levels = _Integers(builder, points.vector(at), lowest, highest)
-        return _try(builder, levels, x, w, start, count).finish(points, at, power)
-
-    return types.float32(x, w, start, count, power, lowest, highest, points, at), generate
+    return types.float32(part, side, power, codebook, points, at), _residuals(_Integers)
 
 
 @intrinsic
-def table_residuals(typing, x, w, start, count, power, cells, points, at):
-    """Try the 16 scales in `points` from `at` on, where levels are a table of uneven steps.
+def table_residuals(typing, part, side, power, codebook, points, at):
+    """As `integer_residuals`, where levels are a table."""
+    return types.float32(part, side, power, codebook, points, at), _residuals(_Table)
 
-    Args:
-        x, w, start, count, power: as for `integer_residuals`.
-        cells: from `cells_of`.
 
-    Returns:
-        The least of the 16 errors.
-    """
+def _best_factors(rounder_at):
+    """What `integer_factors` and `table_factors` write."""
 
     def generate(context, builder, signature, arguments):
-        x, w, cells, points = (
-            Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 5, 6)
+        part, b, wanted, codebook, factor_rule, trials, at = passed(
+            context, builder, signature.args, arguments
         )
-        start, count, power, at = (arguments[k] for k in (2, 3, 4, 7))
-        levels = _Table(builder, points.vector(at), cells)
-        return _try(builder, levels, x, w, start, count).finish(points, at, power)
-
-    return types.float32(x, w, start, count, power, cells, points, at), generate
-
-
-def _try_factors(
-    builder, levels_at, x, w, start, count, power, wanted, most, reach, trials, at, row
-):
-    """Try factors around `wanted` / D for 16 scales D of a super-block; see `integer_factors`."""
-
-    wanted, most, power = (Vector.spread(builder, v) for v in (wanted, most, power))
-    zero, one = Vector.constant(builder, 0), Vector.constant(builder, 1)
-    scale = trials.vector(at, TRIAL)
-    back = builder.fmul(
-        builder.sitofp(builder.add(reach, ir.Constant(reach.type, 1)), FLOAT),
-        ir.Constant(FLOAT, 0.5),
-    )
-    below = (wanted / scale).at_most(2**20) - Vector.spread(builder, back)
-    factor = Variable((below + MAGIC) - MAGIC)
-    best, chosen, total = Variable(power), Variable(zero), Variable(zero)
-    with cgutils.for_range(builder, reach):
-        factor.set(factor.get() + 1)
-        within = factor.get().at_least(1).at_most(most)
-        d = scale * within
-        levels = levels_at(one / d)
-        total.set(zero)
-        with cgutils.for_range(builder, count) as loop:
-            i = builder.add(start, loop.index)
-            r, _ = levels.residual(x.scalar(i))
-            weighted = Vector.spread(builder, w.scalar(i)) * r
-            total.set(weighted.times_plus(r, total.get()))
-        error = total.get() * d * d
-        chosen.set(within.where(error < best.get(), chosen.get()))
-        best.set(error.at_most(best.get()))
-    (trials.vector(at, TOTAL) + best.get()).store(trials.address(at, TOTAL))
-    row = builder.add(row, ir.Constant(row.type, FACTORS))
-    chosen.get().store(trials.address(at, row))
-
-
-@intrinsic
-def integer_factors(
-    typing, x, w, start, count, power, lowest, highest, wanted, most, reach, trials, at, row
-):
-    """For each of 16 scales D of a super-block, the best factor of one sub-block.
-
-    A weight is D · factor · level. The factors tried are the integers around wanted / D.
-
-    Args:
-        x, w, start, count, power, lowest, highest: as for `integer_residuals`.
-        wanted: the sub-block's own best scale, float32, above 0.
-        most: the largest factor; the least is 0, which makes all weights 0.
-        reach: how many factors are tried, integer.
-        trials: float32 [2 + sub-blocks, ≥ at + 16]: rows of D, of errors, to which this
-            sub-block's are added, and of factors, to be written.
-        row: which sub-block.
-    """
-
-    def generate(context, builder, signature, arguments):
-        x, w, trials = (
-            Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 10)
+        side = wanted.sides.scalar(b)
+        first = _first(builder, part, side)
+        negated = builder.icmp_signed("!=", side, ir.Constant(side.type, 0))
+        most = builder.select(negated, builder.fneg(factor_rule.lowest), factor_rule.highest)
+        most = Vector.broadcast(builder, most)
+        wanted_scale, power = (
+            Vector.broadcast(builder, array.scalar(b)) for array in (wanted.scales, wanted.powers)
         )
-        start, count, power, lowest, highest = arguments[2:7]
-        wanted, most, reach, at, row = (arguments[k] for k in (7, 8, 9, 11, 12))
-        _try_factors(
-            builder, lambda s: _Integers(builder, s, lowest, highest),
-            x, w, start, count, power, wanted, most, reach, trials, at, row,
-        )  # fmt: skip
+        zero, one = Vector.constant(builder, 0), Vector.constant(builder, 1)
+        scale = trials.vector(at, TRIAL_SCALE)
+        # Factors are counted up from the first: half of `reach` lie below the one that is wanted.
+        back = builder.fmul(
+            builder.sitofp(
+                builder.add(factor_rule.reach, ir.Constant(factor_rule.reach.type, 1)), FLOAT
+            ),
+            ir.Constant(FLOAT, 0.5),
+        )
+        before = (wanted_scale / scale).at_most(2**20) - Vector.broadcast(builder, back)
+        factor = Variable((before + MAGIC) - MAGIC)
+        best, chosen, total = Variable(power), Variable(zero), Variable(zero)
+        with cgutils.for_range(builder, factor_rule.reach):
+            factor.set(factor.get() + 1)
+            within = factor.get().at_least(1).at_most(most)
+            d = scale * within
+            rounder = rounder_at(builder, one / d, codebook)
+            total.set(zero)
+            with cgutils.for_range(builder, part.size) as loop:
+                i = builder.add(first, loop.index)
+                r, _ = rounder.residual(part.x.scalar(i))
+                weighted = Vector.broadcast(builder, part.w.scalar(i)) * r
+                total.set(weighted.times_plus(r, total.get()))
+            error = total.get() * d * d
+            chosen.set(within.where(error < best.get(), chosen.get()))
+            best.set(error.at_most(best.get()))
+        (trials.vector(at, TRIAL_ERROR) + best.get()).store(trials.address(at, TRIAL_ERROR))
+        row = builder.add(b, ir.Constant(b.type, TRIAL_FACTORS))
+        chosen.get().store(trials.address(at, row))
         return context.get_dummy_value()
 
-    return types.void(
-        x, w, start, count, power, lowest, highest, wanted, most, reach, trials, at, row
-    ), generate
+    return generate
 
 
 @intrinsic
-def table_factors(typing, x, w, start, count, power, cells, wanted, most, reach, trials, at, row):
-    """As `integer_factors`, where levels are a table of uneven steps."""
+def integer_factors(typing, part, b, wanted, codebook, factor_rule, trials, at):
+    """For each of 16 block scales D, the best factor of one sub-block.
 
-    def generate(context, builder, signature, arguments):
-        x, w, cells, trials = (
-            Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 5, 9)
-        )
-        start, count, power = arguments[2:5]
-        wanted, most, reach, at, row = (arguments[k] for k in (6, 7, 8, 10, 11))
-        _try_factors(
-            builder, lambda s: _Table(builder, s, cells),
-            x, w, start, count, power, wanted, most, reach, trials, at, row,
-        )  # fmt: skip
-        return context.get_dummy_value()
+    A weight is D · factor · level; levels are consecutive integers. The factors tried are the
+    integers around wanted scale / D, from 1 up. Factor 0 makes all weights 0; it is taken if none
+    is better.
 
-    return types.void(
-        x, w, start, count, power, cells, wanted, most, reach, trials, at, row
-    ), generate
+    Args:
+        part: the sub-block.
+        b: its number.
+        wanted, codebook, factor_rule: a `Wanted`, a `Codebook` and a `FactorRule`.
+        trials: float32 [2 + sub-blocks, ≥ at + 16], a column for each D. Rows are D; the error,
+            to which this sub-block's is added; and from there the factors. Row 2 + b is written;
+            for side 1 it is the negated factor.
+    """
+    signature = types.void(part, b, wanted, codebook, factor_rule, trials, at)
+    return signature, _best_factors(_Integers)
 
 
 @intrinsic
-def lay(typing, points, at, first, step):
-    """Lay 16 scales, `first`, `first + step` and so on, from column `at` on."""
+def table_factors(typing, part, b, wanted, codebook, factor_rule, trials, at):
+    """As `integer_factors`, where levels are a table."""
+    return types.void(part, b, wanted, codebook, factor_rule, trials, at), _best_factors(_Table)
+
+
+@intrinsic
+def lay(typing, points, at, first, spacing):
+    """Lay 16 scales, `first`, `first + spacing` and so on, from column `at` on."""
 
     def generate(context, builder, signature, arguments):
-        _, at, first, step = arguments
-        points = Array(context, builder, signature.args[0], arguments[0])
+        points, at, *numbers = passed(context, builder, signature.args, arguments)
         counts = ir.Constant(VECTOR, [ir.Constant(FLOAT, float(k)) for k in range(LANES)])
-        first, step = (Vector.spread(builder, v) for v in (first, step))
-        Vector(builder, counts).times_plus(step, first).store(points.address(at, SCALE))
+        first, spacing = (Vector.broadcast(builder, v) for v in numbers)
+        Vector(builder, counts).times_plus(spacing, first).store(points.address(at, SCALE))
         return context.get_dummy_value()
 
-    return types.void(points, at, first, step), generate
+    return types.void(points, at, first, spacing), generate
 
 
 @intrinsic
 def column_of(typing, points, at, error):
-    """The first of the 16 columns from `at` on that has this error, which one of them has."""
+    """The first of the 16 columns from `at` on that has this error; one of them must have it."""
 
     def generate(context, builder, signature, arguments):
-        _, at, error = arguments
-        points = Array(context, builder, signature.args[0], arguments[0])
-        error = Vector.spread(builder, error)
-        known = points.vector(at, ERROR)
-        bits = Vector(builder, builder.fcmp_ordered("==", known.value, error.value)).bits()
+        points, at, error = passed(context, builder, signature.args, arguments)
+        error = Vector.broadcast(builder, error)
+        errors = points.vector(at, ERROR)
+        bits = Vector(builder, builder.fcmp_ordered("==", errors.value, error.value)).bits()
         last = ir.Constant(bits.type, 1 << (LANES - 1))
         lane = builder.cttz(builder.or_(bits, last), ir.Constant(ir.IntType(1), 1))
         return builder.add(at, lane)
@@ -273,8 +246,8 @@ def column_of(typing, points, at, error):
 
 
 @intrinsic
-def lowest(typing, bits):
-    """The place of the lowest bit that is set; `bits` is not 0."""
+def first_bit(typing, bits):
+    """The number of the lowest bit that is set; `bits` is not 0."""
 
     def generate(context, builder, signature, arguments):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
@@ -283,20 +256,19 @@ def lowest(typing, bits):
 
 
 @intrinsic
-def bounds(typing, points, at, power, goal):
-    """Which of the 16 intervals, from the points `at` … `at + 15` to those that follow them, may
-    hold an error below `goal`; the bounds are written to the points where the intervals begin.
+def promising(typing, points, at, power, goal):
+    """Which of 16 intervals may hold an error below `goal`; `exact` says why one may not.
 
-    `exact` says why an interval may not.
+    Interval i lies between the columns at + i and at + i + 1. Its bound, which no error inside it
+    is below, is written to the column where it begins.
 
     Returns:
         int64, a bit for each interval, the lowest for the first.
     """
 
     def generate(context, builder, signature, arguments):
-        _, at, power, goal = arguments
-        points = Array(context, builder, signature.args[0], arguments[0])
-        power, goal = (Vector.spread(builder, v) for v in (power, goal))
+        points, at, *numbers = passed(context, builder, signature.args, arguments)
+        power, goal = (Vector.broadcast(builder, v) for v in numbers)
         after = builder.add(at, ir.Constant(at.type, 1))
         s0, cross0, square0 = (points.vector(at, row) for row in (SCALE, CROSS, SQUARE))
         s1, cross1, square1 = (points.vector(after, row) for row in (SCALE, CROSS, SQUARE))
@@ -318,62 +290,63 @@ def bounds(typing, points, at, power, goal):
 
 
 @intrinsic
-def copy_block(typing, values, weights, first, count, unit, top, least, x, w, at):
-    """Copy values over `unit` to x and, negated, behind them; weights over `top` to w, twice.
+def copy_block(typing, values, weights, first, per_unit, per_weight, least, part):
+    """Fill a part: x = value · per_unit, and negated behind; w = weight · per_weight, twice.
 
     Args:
-        values, weights: float32; `count`, a multiple of 16, are used from `first` on.
-        unit, top: float32, multiplied with.
-        least: float32, below which no weight falls.
-        x, w: float32, written from `at` on.
+        values, weights: float32; the `part.size` ones from `first` on are used. The size is a
+            multiple of 16.
+        per_unit, per_weight: float32.
+        least: float32; where w would be less, it is this.
 
     Returns:
         Σ w·x².
     """
 
     def generate(context, builder, signature, arguments):
-        values, weights, x, w = (
-            Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 7, 8)
-        )
-        first, count, at = (arguments[k] for k in (2, 3, 9))
-        unit, top, least = (Vector.spread(builder, arguments[k]) for k in (4, 5, 6))
+        values, weights, first, *numbers, part = passed(context, builder, signature.args, arguments)
+        per_unit, per_weight, least = (Vector.broadcast(builder, v) for v in numbers)
         power = Variable(Vector.constant(builder, 0))
-        width = ir.Constant(count.type, LANES)
-        with cgutils.for_range(builder, builder.sdiv(count, width)) as loop:
+        width = ir.Constant(part.size.type, LANES)
+        with cgutils.for_range(builder, builder.sdiv(part.size, width)) as loop:
             i = builder.mul(loop.index, width)
-            value = values.vector(builder.add(first, i)) * unit
-            weight = (weights.vector(builder.add(first, i)) * top).at_least(least)
-            here = builder.add(at, i)
-            there = builder.add(here, count)
-            for one, place in ((value, x.address(here)), (-value, x.address(there))):
-                one.store(place)
-            for place in (w.address(here), w.address(there)):
-                weight.store(place)
-            power.set((weight * value).times_plus(value, power.get()))
+            x = values.vector(builder.add(first, i)) * per_unit
+            w = (weights.vector(builder.add(first, i)) * per_weight).at_least(least)
+            here = builder.add(part.start, i)
+            there = builder.add(here, part.size)
+            x.store(part.x.address(here))
+            (-x).store(part.x.address(there))
+            for place in (here, there):
+                w.store(part.w.address(place))
+            power.set((w * x).times_plus(x, power.get()))
         return power.get().total()
 
-    return types.float32(values, weights, first, count, unit, top, least, x, w, at), generate
+    signature = types.float32(values, weights, first, per_unit, per_weight, least, part)
+    return signature, generate
 
 
 @intrinsic
-def integer_codes(typing, values, first, count, s, lowest, highest, codes):
-    """Write the codes of the integers nearest to value · s, `count` of them from `first` on.
+def integer_codes(typing, values, first, size, s, codebook, codes):
+    """Write the codes of the integers nearest to value · s, `size` of them from `first` on.
 
     Args:
         values: float32.
-        count: a multiple of 16.
-        lowest, highest: float32; code 0 is the lowest.
+        size: a multiple of 16.
+        s: float32.
+        codebook: a `Codebook` of consecutive integers.
         codes: uint8, as long as the values.
     """
 
     def generate(context, builder, signature, arguments):
-        values, codes = (Array(context, builder, signature.args[k], arguments[k]) for k in (0, 6))
-        first, count = arguments[1], arguments[2]
-        s, low, high = (Vector.spread(builder, v) for v in arguments[3:6])
+        values, first, size, s, codebook, codes = passed(
+            context, builder, signature.args, arguments
+        )
+        numbers = s, codebook.lowest, codebook.highest
+        s, low, high = (Vector.broadcast(builder, v) for v in numbers)
         low, high = low + MAGIC, high + MAGIC
         bytes_ = ir.VectorType(ir.IntType(8), LANES)
-        width = ir.Constant(count.type, LANES)
-        with cgutils.for_range(builder, builder.sdiv(count, width)) as loop:
+        width = ir.Constant(size.type, LANES)
+        with cgutils.for_range(builder, builder.sdiv(size, width)) as loop:
             i = builder.add(first, builder.mul(loop.index, width))
             nearest = values.vector(i).times_plus(s, MAGIC).at_least(low).at_most(high) - low
             whole = builder.trunc(builder.fptosi(nearest.value, INDEX), bytes_)
@@ -381,33 +354,4 @@ def integer_codes(typing, values, first, count, s, lowest, highest, codes):
             builder.store(whole, place, align=1)
         return context.get_dummy_value()
 
-    return types.void(values, first, count, s, lowest, highest, codes), generate
-
-
-def cells_of(levels: np.ndarray) -> np.ndarray:
-    """What `table_residuals` needs of increasing levels, float32 [2 · 3 · 16].
-
-    Cell k is where |x·s| / CELL rounds to k. For x ≥ 0 and then for x < 0, as seen from there: the
-    step (halfway between levels) that lies in each cell, and the levels below and above it. The
-    levels must straddle 0, and no cell may hold two steps.
-    """
-    cells = np.empty((2, 3, LANES), np.float32)
-    for side, seen in enumerate((levels, -levels[::-1])):
-        steps = (seen[1:] + seen[:-1]) / 2
-        positive = steps > 0
-        steps, levels_here = steps[positive], seen[np.flatnonzero(positive)[0] :]
-        for cell in range(LANES):
-            begin, end = (cell - 0.5) * CELL, (cell + 0.5) * CELL
-            inside = np.flatnonzero((steps > begin) & (steps <= end))
-            passed = int((steps <= begin).sum())
-            assert len(inside) < 2
-            cells[side, 1, cell] = levels_here[passed]
-            cells[side, 2, cell] = levels_here[passed + len(inside)]
-            cells[side, 0, cell] = steps[inside[0]] if len(inside) else np.inf
-    return cells.ravel()
-
-
-def codes_of(levels: np.ndarray) -> np.ndarray:
-    """The code of the lower level in each cell of `cells_of`, int64 [2 · 16]."""
-    below = cells_of(levels).reshape(2, 3, LANES)[:, 1]
-    return np.searchsorted(levels, below * np.array([[1], [-1]])).ravel()
+    return types.void(values, first, size, s, codebook, codes), generate

@@ -1,8 +1,8 @@
 """Sixteen candidates at once, for sub-blocks whose weights are lowered by a minimum.
 
-A weight is D·q − M, with codes q from 0 to `highest`. For s = 1/D and values x less their weighted
-mean, the best codes are the nearest to y = x·s + o, where o is the mean code that D and M make one
-expect; r = q − y is what rounding adds. As in `lanes`, sums of r tell all. With W = Σ w,
+A weight is D·q − M, with codes q from 0 to `highest`; x are the values less their weighted mean.
+For s = 1/D and o = (mean + M)·s, the best codes are the nearest to y = x·s + o, and r = q − y is
+what rounding adds; o is about the mean code. As in `lanes`, sums of r tell all. With W = Σ w,
 X = Σ w·x², R = Σ w·r, C = Σ w·r·x, V = Σ w·r² − R²/W:
 
     Σ w·x·q = s·X + C
@@ -10,8 +10,8 @@ X = Σ w·x², R = Σ w·r, C = Σ w·r·x, V = Σ w·r² − R²/W:
     the least error of these codes: (X·V − C²) / Σ w·(q − mean q)², where
     D = Σ w·x·q / Σ w·(q − mean q)², the mean code is o + R/W, and M = D · mean code − mean value
 
-That is a straight line through the values, and rounding to it anew can only lower the error.
-Minima are never negative; where this one would be, the line goes through 0.
+These D and M are a straight line through the values. Rounding to that line again can only lower
+the error. Minima are never negative; where M would be, the best line through 0 is taken.
 """
 
 from llvmlite import ir
@@ -19,10 +19,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import MAGIC, Array, Variable, Vector
+from .vectors import MAGIC, Variable, Vector, passed
 
-SCALE, MEAN, ERROR = range(3)  # the rows of fits: s, o, and the least error
-TRIAL, MINIMUM, TOTAL, FACTORS = range(4)  # the rows of trials; see `offset_factors`
+LINE_SCALE, LINE_MEAN, LINE_ERROR = range(3)  # the rows of lines: s, o, and the least error
+# The rows of pairs; see `offset_factors`.
+PAIR_SCALE, PAIR_MIN_SCALE, PAIR_ERROR, PAIR_FACTORS = range(4)
 _FAR = 1e-3  # of s·X: where Σ w·x·q is less, the codes hardly follow the values
 
 
@@ -31,17 +32,17 @@ def _residual(y, low, high):
     return (y + MAGIC).at_least(low).at_most(high) - MAGIC - y
 
 
-def _fit(builder, x, w, start, count, known, highest, s, o):
+def _fit(builder, part, moments, highest, s, o):
     """The line through the values that the codes at s and o have: (error, its s, its o)."""
-    power, weight, mean = known
+    weight, mean, power = moments
     sums = [Variable(Vector.constant(builder, 0)) for _ in range(3)]
     low, high = Vector.constant(builder, MAGIC), highest + MAGIC
-    with cgutils.for_range(builder, count) as loop:
-        i = builder.add(start, loop.index)
-        value = Vector.spread(builder, x.scalar(i))
+    with cgutils.for_range(builder, part.size) as loop:
+        i = builder.add(part.start, loop.index)
+        value = Vector.broadcast(builder, part.x.scalar(i))
         y = value.times_plus(s, o)
         r = _residual(y, low, high)
-        weighted = Vector.spread(builder, w.scalar(i)) * r
+        weighted = Vector.broadcast(builder, part.w.scalar(i)) * r
         residual, cross, square = sums
         residual.set(residual.get() + weighted)
         cross.set(weighted.times_plus(value, cross.get()))
@@ -55,12 +56,12 @@ def _fit(builder, x, w, start, count, known, highest, s, o):
     error = ((power * rest - cross * cross) / variance).at_least(0).where(follows, power)
     new_s, new_o = (variance / together).where(follows, s), o + shift
     # The same through 0, where M would be negative.
-    whole = power + mean * mean * weight
+    raw_power = power + mean * mean * weight
     together += mean * (o * weight + residual)
     squares = s * (s * power + cross * 2) + o * (o * weight + residual * 2) + square
     follows = together > 0
     zero_s = (squares / together).where(follows, s)
-    zero_error = (whole - together * together / squares).where(follows, whole)
+    zero_error = (raw_power - together * together / squares).where(follows, raw_power)
     negative = new_o < new_s * mean
     return (
         zero_error.where(negative, error),
@@ -70,102 +71,97 @@ def _fit(builder, x, w, start, count, known, highest, s, o):
 
 
 @intrinsic
-def refine_fits(typing, x, w, start, count, power, weight, mean, highest, fits, at, rounds):
-    """Refine 16 lines: round to each, draw the best line through the codes, and so on.
+def refine_lines(typing, part, moments, highest, lines, at, times):
+    """Refine 16 lines: round to each, draw the best line through the codes, and again.
 
     Args:
-        x, w: values less their weighted mean, and weights, float32; those from `start` to
-            `start + count - 1` are used.
-        power, weight, mean: Σ w·x², Σ w, and the mean, float32.
+        part: a `Part` of values less their weighted mean; only side 0 is used.
+        moments: the `Moments` of the values themselves.
         highest: the highest code, float32.
-        fits: float32 [3, ≥ at + 16]; s and o are begun with and overwritten by the best that were
-            met, whose error is written.
-        rounds: how often, integer.
+        lines: float32 [3, ≥ at + 16], a column for each line. Rows are s, o and the error. Columns
+            from `at` on hold the lines to begin with; the best met are written, with their errors.
+        times: how often, integer.
     """
 
     def generate(context, builder, signature, arguments):
-        x, w, fits = (Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 8))
-        start, count = arguments[2:4]
-        *known, highest = (Vector.spread(builder, v) for v in arguments[4:8])
-        at, rounds = arguments[9:11]
-        s, o = (Variable(fits.vector(at, row)) for row in (SCALE, MEAN))
-        best = [Variable(fits.vector(at, row)) for row in (SCALE, MEAN)]
+        part, moments, highest, lines, at, times = passed(
+            context, builder, signature.args, arguments
+        )
+        moments = [Vector.broadcast(builder, v) for v in moments]
+        highest = Vector.broadcast(builder, highest)
+        s, o = (Variable(lines.vector(at, row)) for row in (LINE_SCALE, LINE_MEAN))
+        best = [Variable(lines.vector(at, row)) for row in (LINE_SCALE, LINE_MEAN)]
         error = Variable(Vector.constant(builder, 3e38))
-        with cgutils.for_range(builder, rounds):
-            found, *line = _fit(builder, x, w, start, count, known, highest, s.get(), o.get())
+        with cgutils.for_range(builder, times):
+            found, *line = _fit(builder, part, moments, highest, s.get(), o.get())
             for place, kept, value in zip((s, o), best, line, strict=True):
                 kept.set(value.where(found < error.get(), kept.get()))
                 place.set(value)
             error.set(found.at_most(error.get()))
-        for row, place in ((SCALE, best[0]), (MEAN, best[1]), (ERROR, error)):
-            place.get().store(fits.address(at, row))
+        for row, place in ((LINE_SCALE, best[0]), (LINE_MEAN, best[1]), (LINE_ERROR, error)):
+            place.get().store(lines.address(at, row))
         return context.get_dummy_value()
 
-    return types.void(x, w, start, count, power, weight, mean, highest, fits, at, rounds), generate
+    return types.void(part, moments, highest, lines, at, times), generate
 
 
 @intrinsic
-def offset_factors(
-    typing, x, w, start, count, power, highest, scale, minimum, mean, most, trials, at, row
-):
-    """For each of 16 pairs of scales of a super-block, the best factors of one sub-block.
+def offset_factors(typing, part, b, wanted, highest, most, pairs, at):
+    """For each of 16 pairs of block scales, the best factors of one sub-block.
 
-    A weight is trial scale · factor · code − trial minimum · min factor. The two factors around
-    what the sub-block wants are tried, and for each the min factor that suits it.
+    A weight is scale · factor · code − min scale · min factor. The two factors next to what the
+    sub-block wants are tried, and for each the min factor that suits it.
 
     Args:
-        x, w, start, count: values and weights, float32, and which are used.
-        power: Σ w·x², float32: the error where all weights become 0.
+        part: the sub-block; only side 0 is used.
+        b: its number.
+        wanted: `WantedLines`; the powers are the errors if all weights become 0.
         highest: the highest code, float32.
-        scale, minimum, mean: the sub-block's own best D and M, and their mean code, float32.
         most: the largest factor, float32; the least is 1, that of minima 0.
-        trials: float32 [4 + 2 · sub-blocks, ≥ at + 16]: rows of scales, of minima, of errors, to
-            which this sub-block's are added, and of factors and min factors, to be written.
-        row: which sub-block.
+        pairs: float32 [3 + 2 · sub-blocks, ≥ at + 16], a column for each pair. Rows are the scale;
+            the min scale; the error, to which this sub-block's is added; and from there factor and
+            min factor of each sub-block. Those of b are written.
     """
 
     def generate(context, builder, signature, arguments):
-        x, w, trials = (
-            Array(context, builder, signature.args[k], arguments[k]) for k in (0, 1, 10)
+        part, b, wanted, highest, most, pairs, at = passed(
+            context, builder, signature.args, arguments
         )
-        start, count = arguments[2:4]
-        power, highest, scale, minimum, mean, most = (
-            Vector.spread(builder, v) for v in arguments[4:10]
+        wanted_scale, minimum, mean, power = (
+            Vector.broadcast(builder, array.scalar(b)) for array in wanted
         )
-        at, row = arguments[11:13]
+        highest, most = (Vector.broadcast(builder, v) for v in (highest, most))
         zero, one = Vector.constant(builder, 0), Vector.constant(builder, 1)
         low, high = Vector.constant(builder, MAGIC), highest + MAGIC
-        trial, trial_minimum = trials.vector(at, TRIAL), trials.vector(at, MINIMUM)
-        factor = Variable((scale / trial - 0.5).at_most(2**20) + MAGIC - MAGIC)
-        best, chosen, chosen_minimum = Variable(power), Variable(zero), Variable(zero)
-        error = Variable(zero)
-        with cgutils.for_range(builder, ir.Constant(start.type, 2)):
+        scale, min_scale = pairs.vector(at, PAIR_SCALE), pairs.vector(at, PAIR_MIN_SCALE)
+        factor = Variable((wanted_scale / scale - 0.5).at_most(2**20) + MAGIC - MAGIC)
+        best, chosen, chosen_min = Variable(power), Variable(zero), Variable(zero)
+        total = Variable(zero)
+        with cgutils.for_range(builder, ir.Constant(part.size.type, 2)):
             within = factor.get().at_least(1).at_most(most)
-            d = trial * within
-            wanted = (minimum + (d - scale) * mean) / trial_minimum
-            lowering = wanted.at_least(0).at_most(most) + MAGIC - MAGIC
+            d = scale * within
+            ideal = (minimum + (d - wanted_scale) * mean) / min_scale
+            min_factor = ideal.at_least(0).at_most(most) + MAGIC - MAGIC
             s = one / d
-            o = lowering * trial_minimum * s
-            error.set(zero)
-            with cgutils.for_range(builder, count) as loop:
-                i = builder.add(start, loop.index)
-                y = Vector.spread(builder, x.scalar(i)).times_plus(s, o)
+            o = min_factor * min_scale * s
+            total.set(zero)
+            with cgutils.for_range(builder, part.size) as loop:
+                i = builder.add(part.start, loop.index)
+                y = Vector.broadcast(builder, part.x.scalar(i)).times_plus(s, o)
                 r = _residual(y, low, high)
-                weighted = Vector.spread(builder, w.scalar(i)) * r
-                error.set(weighted.times_plus(r, error.get()))
-            found = error.get() * d * d
-            better = found < best.get()
+                weighted = Vector.broadcast(builder, part.w.scalar(i)) * r
+                total.set(weighted.times_plus(r, total.get()))
+            error = total.get() * d * d
+            better = error < best.get()
             chosen.set(within.where(better, chosen.get()))
-            chosen_minimum.set(lowering.where(better, chosen_minimum.get()))
-            best.set(found.at_most(best.get()))
+            chosen_min.set(min_factor.where(better, chosen_min.get()))
+            best.set(error.at_most(best.get()))
             factor.set(factor.get() + 1)
-        (trials.vector(at, TOTAL) + best.get()).store(trials.address(at, TOTAL))
-        row = builder.mul(row, ir.Constant(row.type, 2))
-        for k, place in enumerate((chosen, chosen_minimum)):
-            here = builder.add(row, ir.Constant(row.type, FACTORS + k))
-            place.get().store(trials.address(at, here))
+        (pairs.vector(at, PAIR_ERROR) + best.get()).store(pairs.address(at, PAIR_ERROR))
+        row = builder.mul(b, ir.Constant(b.type, 2))
+        for k, place in enumerate((chosen, chosen_min)):
+            here = builder.add(row, ir.Constant(row.type, PAIR_FACTORS + k))
+            place.get().store(pairs.address(at, here))
         return context.get_dummy_value()
 
-    return types.void(
-        x, w, start, count, power, highest, scale, minimum, mean, most, trials, at, row
-    ), generate
+    return types.void(part, b, wanted, highest, most, pairs, at), generate

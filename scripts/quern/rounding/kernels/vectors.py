@@ -1,10 +1,11 @@
-"""Vectors of sixteen float32 lanes in LLVM's language, for numba, which has none.
+"""Vectors of sixteen float32 lanes in LLVM's language; numba has no vectors.
 
-`Vector` and `Array` write instructions for the `intrinsic`s of `lanes` and `offset_lanes`; LLVM
-makes of them the widest that the processor has.
+`Vector` and `Array` write LLVM instructions for the `intrinsic`s of `lanes` and `offset_lanes`.
+LLVM turns them into the widest instructions that the processor has.
 """
 
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 
 LANES = 16
@@ -24,7 +25,7 @@ class Vector:
         return cls(builder, ir.Constant(VECTOR, [ir.Constant(FLOAT, float(number))] * LANES))
 
     @classmethod
-    def spread(cls, builder, scalar):
+    def broadcast(cls, builder, scalar):
         """The same number in all lanes."""
         nothing, zero = ir.Constant(VECTOR, ir.Undefined), ir.Constant(INT, 0)
         first = builder.insert_element(nothing, scalar, zero)
@@ -78,9 +79,9 @@ class Vector:
 
     def times_plus(self, factor, summand):
         """self · factor + summand, rounded once."""
-        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+        signature = ir.FunctionType(VECTOR, [VECTOR] * 3)
         name = f"llvm.fma.v{LANES}f32"
-        fma = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        fma = cgutils.get_or_insert_function(self.builder.module, signature, name)
         values = [self.value, self._as_vector(factor).value, self._as_vector(summand).value]
         return self._with(self.builder.call(fma, values))
 
@@ -115,16 +116,16 @@ class Vector:
 
     def least(self):
         """The smallest of the lanes, a scalar."""
-        kind = ir.FunctionType(FLOAT, [VECTOR])
+        signature = ir.FunctionType(FLOAT, [VECTOR])
         name = f"llvm.vector.reduce.fmin.v{LANES}f32"
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         return self.builder.call(function, [self.value], fastmath=("nnan",))
 
     def total(self):
         """The sum of the lanes, a scalar."""
-        kind = ir.FunctionType(FLOAT, [FLOAT, VECTOR])
+        signature = ir.FunctionType(FLOAT, [FLOAT, VECTOR])
         name = f"llvm.vector.reduce.fadd.v{LANES}f32"
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         zero = ir.Constant(FLOAT, -0.0)
         return self.builder.call(function, [zero, self.value], fastmath=("reassoc",))
 
@@ -134,19 +135,33 @@ class Vector:
         return self.builder.zext(number, ir.IntType(64))
 
 
+def passed(context, builder, types_, values):
+    """What was passed to an intrinsic: an `Array`, a named tuple of such, or a number as it is."""
+
+    def one(type_, value):
+        if isinstance(type_, types.Array):
+            return Array(context, builder, type_, value)
+        if isinstance(type_, types.BaseNamedTuple):
+            fields = cgutils.unpack_tuple(builder, value, len(type_))
+            return type_.instance_class(*map(one, type_.types, fields))
+        return value
+
+    return [one(type_, value) for type_, value in zip(types_, values, strict=True)]
+
+
 class Array:
     """A contiguous array that was passed to an intrinsic."""
 
-    def __init__(self, context, builder, kind, value):
-        self.builder, array = builder, context.make_array(kind)(context, builder, value)
+    def __init__(self, context, builder, type_, value):
+        self.builder, array = builder, context.make_array(type_)(context, builder, value)
         self.data = array.data
-        self.columns = cgutils.unpack_tuple(builder, array.shape, kind.ndim)[-1]
+        self.columns = cgutils.unpack_tuple(builder, array.shape, type_.ndim)[-1]
 
     def address(self, index, row=0):
         """Of a column; the row is a number or a value of the program."""
         row = ir.Constant(self.columns.type, row) if isinstance(row, int) else row
-        step = self.builder.mul(self.columns, row)
-        return self.builder.gep(self.data, [self.builder.add(index, step)])
+        before = self.builder.mul(self.columns, row)
+        return self.builder.gep(self.data, [self.builder.add(index, before)])
 
     def scalar(self, index):
         return self.builder.load(self.address(index))

@@ -1,0 +1,154 @@
+"""Shards add up to one long run, whatever the cuts; their noise falls as the pool grows."""
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import command
+from quern import QuernError, gguf_files
+from quern.imatrix.shards import OUTPUT, Collector, merge, noise, read_shard
+from quern.imatrix.shards import collect as collect_shard
+from quern.llama import Model
+from quern.tokens import windows
+
+
+class Product:
+    """A product with given inputs."""
+
+    def __init__(self, name, inputs, key, ids=None, experts=0, matrices=1):
+        self.name, self.key, self.experts, self.matrices = name, key, experts, matrices
+        self.inputs, self.expert_ids = (lambda: inputs), (lambda: ids)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 5), st.booleans())
+def test_expert_sums_agree_with_a_loop(seed, experts, tokens, shared):
+    rng = np.random.default_rng(seed)
+    used = min(2, experts)
+    ids = np.array([rng.permutation(experts)[:used] for _ in range(tokens)])
+    inputs = rng.standard_normal((tokens, 1 if shared else used, 8)).astype(np.float32)
+    collector = Collector()
+    collector(0, Product("e", inputs, 0, ids, experts, experts))
+    sums, counts = np.zeros((experts, 8)), np.zeros(experts)
+    for token in range(tokens):
+        for slot in range(used):
+            row = inputs[token, 0 if shared else slot].astype(np.float64)
+            sums[ids[token, slot]] += row**2
+            counts[ids[token, slot]] += 1
+    np.testing.assert_allclose(collector.halves[0].sums["e"], sums, rtol=1e-12)
+    assert (collector.halves[0].counts["e"] == counts).all()
+
+
+def test_ten_million_rows_lose_nothing():
+    """float32 sums would lose percents here."""
+    rows = np.full((1, 100_000, 1), 1.1, np.float32)
+    collector = Collector()
+    for i in range(100):
+        collector(0, Product("w", rows, i))
+    expected = 1e7 * float(np.float32(1.1)) ** 2
+    assert collector.halves[0].sums["w"][0, 0] == pytest.approx(expected, rel=1e-9)
+
+
+def collect(made, shard, first=0, last=None, name="dense", n_ctx=64, **options):
+    info = gguf_files.model_info(made / f"{name}.gguf")
+    tokens = windows.read_tokens(made / f"{name}.h5")
+    with Model(made / f"{name}.gguf", threads=2) as model:
+        collect_shard(model, info, tokens, shard, n_ctx=n_ctx, first=first, last=last, **options)
+    return shard
+
+
+@pytest.mark.parametrize("name", ["dense", "moe"])
+def test_shards_in_any_order_and_grouping_equal_one_long_run(made, tmp_path, name):
+    cuts = {"whole": [(0, 12)], "uneven": [(0, 3), (3, 4), (4, 12)], "even": [(0, 6), (6, 12)]}
+    merged = {}
+    for kind, ranges in cuts.items():
+        shards = [collect(made, tmp_path / f"{kind}{a}.h5", a, b, name) for a, b in ranges]
+        merged[kind] = merge(shards[::-1], "text/pool")
+    whole = merged.pop("whole")
+    assert whole.matrix.chunks == 12 and not whole.exhausted
+    for other in merged.values():
+        for name, sums in whole.matrix.sums.items():
+            np.testing.assert_array_equal(
+                sums.astype(np.float32), other.matrix.sums[name].astype(np.float32)
+            )
+            assert (whole.matrix.counts[name] == other.matrix.counts[name]).all()
+        assert noise(other.halves) == pytest.approx(noise(whole.halves))
+
+
+def test_the_output_matrix_is_included_when_asked_for(made, tmp_path):
+    without, both = (
+        merge([collect(made, tmp_path / f"{output}.h5", 0, 3, output_weight=output)], "d").matrix
+        for output in (False, True)
+    )
+    assert set(both.sums) - set(without.sums) == {OUTPUT}
+    assert both.counts[OUTPUT].tolist() == [3 * 64]
+    for name, sums in without.sums.items():
+        assert (sums == both.sums[name]).all()
+
+
+def test_a_shard_takes_what_the_pool_still_has(made, tmp_path):
+    count = windows.read_tokens(made / "dense.h5").n_windows(64)
+    shards = [
+        collect(made, tmp_path / "a.h5", 0, count - 2),
+        collect(made, tmp_path / "b.h5", count - 2, count + 50),
+        collect(made, tmp_path / "c.h5", count + 50, count + 90),
+    ]
+    merged = merge(shards, "text/pool", asked=count + 90)
+    assert merged.matrix.chunks == count and merged.exhausted
+    assert not merge(shards[:1], "text/pool", asked=count - 2).exhausted
+
+
+@pytest.mark.parametrize("parts", [3, 30])
+def test_parts_of_the_pool_are_all_of_it(made, tmp_path, parts):
+    count = windows.read_tokens(made / "dense.h5").n_windows(2048)
+    assert 3 < count < 30
+    shards = [
+        collect(made, tmp_path / f"{k}.h5", part=(k, parts), n_ctx=2048)
+        for k in range(1, parts + 1)
+    ]
+    sizes = [read_shard(shard)[2]["windows"] for shard in shards]
+    assert max(sizes) - min(sizes) <= 1
+    merged = merge(shards, "text/pool").matrix
+    whole = merge([collect(made, tmp_path / "whole.h5", n_ctx=2048)], "text/pool").matrix
+    assert merged.chunks == whole.chunks == count
+    for name, sums in whole.sums.items():
+        assert (sums.astype(np.float32) == merged.sums[name].astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("part", ["0/4", "5/4", "3", "a/b"])
+def test_a_part_that_is_none(tmp_path, part):
+    result = command(
+        *("imatrix_shard", "--model", "m", "--info", "i", "--tokens", "t", "--output", "o"),
+        *("--part", part),
+    )
+    assert result.returncode == 2 and "not K/N with K from 1 to N" in result.stderr
+
+
+def test_shards_that_do_not_fit_are_refused(made, tmp_path):
+    a, b = (collect(made, tmp_path / f"{first}.h5", first, first + 2) for first in (0, 3))
+    with pytest.raises(QuernError, match="begins at window 3, not at 2"):
+        merge([a, b], "d")
+    with h5py.File(b, "r+") as h5:
+        h5.attrs["text_sha256"] = "another"
+    with pytest.raises(QuernError, match="is of another text than the other shards"):
+        merge([a, b], "d")
+    b.write_bytes(b.read_bytes()[:1000])
+    with pytest.raises(QuernError, match="no whole shard"):
+        merge([a, b], "d")
+
+
+def test_noise_falls_as_the_pool_grows(made, tmp_path):
+    few = merge([collect(made, tmp_path / "few.h5", 0, 4)], "d")
+    many = merge([collect(made, tmp_path / "many.h5", 0, 64)], "d")
+    small, large = (np.median(list(noise(m.halves).values())) for m in (many, few))
+    assert 0 < small < large / 2
+
+
+def test_a_nan_stops_the_shard_and_names_tensor_and_window():
+    collector = Collector(first=40)
+    rows = np.ones((1, 20, 8), np.float32)
+    collector(1, Product("blk.0.attn_q.weight", rows, 0))
+    rows[0, 3, 3] = np.inf
+    with pytest.raises(QuernError, match=r"blk\.0\.ffn_up\.weight are not finite in window 41"):
+        collector(1, Product("blk.0.ffn_up.weight", rows, 1))

@@ -1,0 +1,38 @@
+"""A baseline store and two quantized models, for all that compares."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from quern import gguf_files
+from quern.llama import Model
+from quern.measure import baseline
+from quern.quantize import quantization
+from quern.tokens import windows
+
+N_CTX, WINDOWS = 64, 30
+
+
+@pytest.fixture(scope="module")
+def ready(made, tmp_path_factory):
+    """Two quantized models of the dense one, its baseline store, and tokens with sources."""
+    folder = tmp_path_factory.mktemp("ready")
+    info = gguf_files.model_info(made / "dense.gguf")
+    text = (made / "text.txt").read_bytes()
+    cut = text.index(b" ", 900) + 1
+    table = {"part": "text", "source": ["first", "rest"], "offset": [0, cut]}
+    pd.DataFrame(table).to_csv(folder / "documents.csv", index=False)
+    documents = windows.read_documents(folder / "documents.csv", made / "text.txt")
+    with Model(made / "dense.gguf", threads=2) as model:
+        windows.tokenize_text(
+            model, info.tokenizer_sha256, made / "text.txt", folder / "t.h5", documents
+        )
+        tokens = windows.read_tokens(folder / "t.h5")
+        baseline.write_baseline(model, info, tokens, folder / "b.h5", n_ctx=N_CTX, limit=WINDOWS)
+    for kind in ("Q4_0", "Q8_0"):
+        recipe, path = quantization.Recipe(kind), folder / f"{kind}.gguf"
+        quantization.quantize(made / "dense.gguf", info, recipe, path)
+        info_of = gguf_files.model_info(path).as_dict()
+        (folder / f"{kind}.json").write_text(json.dumps(info_of))
+    return folder
