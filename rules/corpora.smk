@@ -57,8 +57,11 @@ def fetched_files(
 def fetched_entry(
     wildcards,
 ):
-    """The source as the command takes it."""
-    return json.dumps(sources.entry_of(fetched_source(wildcards)))
+    """The source as the command takes it; a plugin's options, which may be secret, stand in the
+    environment."""
+    entry, secrets = sources.hidden(sources.entry_of(fetched_source(wildcards)))
+    os.environ.update(secrets)
+    return json.dumps(entry)
 
 
 rule fetch:

@@ -69,8 +69,8 @@ def recipe_options(
     wildcards,
     input,
 ):
-    """A recipe as options of the command."""
-    return options_of(PLAIN[wildcards.plain], input)
+    """A recipe as options of the command; where it fails, the others are summarized all the same."""
+    return f"{options_of(PLAIN[wildcards.plain], input)} {flags({'keep_failure': True})}"
 
 
 rule quantize:

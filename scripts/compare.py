@@ -22,33 +22,37 @@ def main(arguments):
     lists = [arguments.model, arguments.info, *(getattr(arguments, name) for name in OUTPUTS)]
     if len({len(items) for items in lists}) > 1:
         raise QuernError("--model, --info and each output must be given equally often.")
-    candidates = [
-        comparison.Candidate(model, ModelInfo.read(info), output)
-        for model, info, output in zip(*lists[:3], strict=True)
-    ]
+    jobs = []
+    for model, info, output, windows, summary, text in zip(*lists, strict=True):
+        if reason := files.failure(info):  # there is nothing to compare
+            files.write_failure(summary, reason, output, windows, text)
+        else:
+            candidate = comparison.Candidate(model, ModelInfo.read(info), output)
+            jobs.append((candidate, windows, summary, text))
+    if jobs:
+        compare(arguments, jobs)
+
+
+def compare(arguments, jobs):
+    """Compare candidates; each has its CSV, JSON and text to write."""
+    candidates = [candidate for candidate, *_ in jobs]
     info = ModelInfo.read(arguments.baseline_info) if arguments.baseline_info else None
+    compute = {"threads": arguments.threads, "gpus": arguments.gpus}
     with Baseline(arguments.baseline, arguments.baseline_model, info) as baseline:
         comparison.compare(
             candidates,
             baseline,
-            threads=arguments.threads,
-            gpus=arguments.gpus,
+            **compute,
             first=getattr(arguments, "from"),
             last=arguments.to,
             until=comparison.Until(*arguments.until) if arguments.until else None,
         )
         noise = [
-            comparison.noise(
-                candidate,
-                baseline,
-                threads=arguments.threads,
-                gpus=arguments.gpus,
-                windows=arguments.noise_windows,
-            )
-            for candidate in candidates
+            comparison.noise(c, baseline, **compute, windows=arguments.noise_windows)
+            for c in candidates
         ]
-    for own, _, _, output, windows, summary, text in zip(noise, *lists, strict=True):
-        result, table = comparison.summarize(output)
+    for (candidate, windows, summary, text), own in zip(jobs, noise, strict=True):
+        result, table = comparison.summarize(candidate.output)
         result["noise"] = own
         with files.replacing(windows) as temporary, open(temporary, "w", newline="") as file:
             rows = zip(*(column.tolist() for column in table.values()), strict=True)

@@ -2,22 +2,29 @@
 
 from pathlib import Path
 
-from quern import command, files
+from quern import QuernError, command, files
 from quern.gguf_files import ModelInfo, model_info
 from quern.quantize.quantization import quantize
 from quern.quantize.recipes import BY_LLAMA, Recipe
 
 
 def main(arguments):
-    notes = quantize(
-        arguments.model,
-        ModelInfo.read(arguments.info),
-        Recipe.of_arguments(arguments),
-        arguments.output,
-        imatrix=arguments.imatrix,
-        unreached=arguments.unreached,
-        threads=arguments.threads,
-    )
+    try:
+        notes = quantize(
+            arguments.model,
+            ModelInfo.read(arguments.info),
+            Recipe.of_arguments(arguments),
+            arguments.output,
+            imatrix=arguments.imatrix,
+            unreached=arguments.unreached,
+            threads=arguments.threads,
+        )
+    except QuernError as error:
+        if not arguments.keep_failure:
+            raise
+        command.warn(str(error))
+        files.write_failure(arguments.output_info, str(error), arguments.output)
+        return
     made = model_info(arguments.output).as_dict()
     files.write_json(arguments.output_info, made | {"notes": notes})
 
@@ -33,6 +40,12 @@ if __name__ == "__main__":
         default="neutral",
         metavar="POLICY",
         help="for weights that calibration did not reach: neutral, refuse, or a tensor type",
+    )
+    p.add_argument(
+        "--keep-failure",
+        action="store_true",
+        help="where it cannot be done, write the reason to the JSON and succeed, so that a sweep's "
+        "other recipes are summarized",
     )
     p.add_argument("--threads", type=int, default=1, help="CPU threads")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")

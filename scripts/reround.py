@@ -14,6 +14,9 @@ def main(arguments):
         raise QuernError(
             "without an imatrix, name the rounding: better figures may be worse models."
         )
+    if arguments.info and (reason := files.failure(arguments.info)):
+        files.write_failure(arguments.output_info, reason, arguments.output)
+        return
     reround(
         arguments.baseline,
         arguments.quantized,

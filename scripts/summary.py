@@ -13,6 +13,7 @@ def main(arguments):
     summary.write(
         summary.read(arguments.recipes),
         imatrices,
+        summary.failures(arguments.recipes),
         arguments.title,
         csv=arguments.csv,
         pairs_csv=arguments.pairs,

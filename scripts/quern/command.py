@@ -5,19 +5,24 @@ A command runs in a forked child. If native code kills the child, the parent sti
 
 import argparse
 import dataclasses
+import errno
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from . import QuernError, __version__
 
 log = logging.getLogger("quern")
+
+_SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|QUERN_OPTIONS", re.IGNORECASE)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -142,6 +147,7 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: os.kill(child, received))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the child as well
+    _end_with_snakemake(child)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         _complain(_death(os.WTERMSIG(status), arguments))
@@ -161,17 +167,28 @@ def _report(main, arguments) -> int:
         _complain(f"not enough memory ({error}); lower the number of jobs or the context size.")
     except OSError as error:
         log.debug("", exc_info=True)
+        what = error.strerror or str(error)
         where = f" {error.filename}" if error.filename else ""
-        _complain(f"{error.strerror or error}{where}.")
+        remedy = "; make room and run again, what was computed is kept" if _is_full(error) else ""
+        _complain(f"{what}{where}{remedy}.")
     except Exception as error:
         log.error("", exc_info=True)
         _complain(f"a defect in Quern: {type(error).__name__}: {error}. Please report the log.")
     return 1
 
 
+def warn(sentence: str) -> None:
+    """Say something to the user that does not end the command."""
+    _complain(sentence)
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def _complain(sentence: str) -> None:
     command = Path(sys.argv[0]).stem
-    message = f"quern {command}: {sentence}"
+    message = masked(f"quern {command}: {sentence}")
     print(message, file=sys.stderr)
     if any(isinstance(h, logging.FileHandler) for h in log.handlers):
         log.error(message)
@@ -199,12 +216,56 @@ def _die_with_parent(alive: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _end_with_snakemake(child: int) -> None:
+    """End the command once the Snakemake that started it is gone, however it died.
+
+    The rules name its process in the environment. Between it and this process stands a shell, and
+    that does not end with Snakemake.
+    """
+    number = os.environ.get("QUERN_SNAKEMAKE", "")
+    started = _started(number)
+    if not started:  # by hand, or in another container
+        return
+
+    def watch():
+        while _started(number) == started:
+            time.sleep(1)
+        os.kill(child, signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _started(number: str) -> str:
+    """When a process was started, in ticks of the clock; empty where there is none (any more)."""
+    try:
+        fields = Path(f"/proc/{int(number)}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] == "Z" else fields[19]
+    except (OSError, ValueError, IndexError):
+        return ""
+
+
+def masked(text: str) -> str:
+    """A text without the secrets that stand in the environment."""
+    for name, value in os.environ.items():
+        if len(value) > 5 and _SECRET.search(name):
+            text = text.replace(value, "***")
+    return text
+
+
+class _Masking(logging.Formatter):
+    """Formats a record, its traceback included, without secrets."""
+
+    def format(self, record):
+        return masked(super().format(record))
+
+
 def _start_log(path: Path | None) -> None:
+    logging.raiseExceptions = False  # a log that cannot be written must not bury what happened
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     else:
         handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Masking("%(asctime)s %(name)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if path is not None else logging.WARNING)

@@ -1,10 +1,13 @@
 """Whole files or none: atomic writes, content hashes, JSON with a stable byte order."""
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,22 +20,45 @@ _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
 
-    On any exception the temporary file is removed and `path` stays as it was.
+    The temporary file exists already, empty, and is locked. On any exception it is removed and
+    `path` stays as it was. What a process that was killed left behind is removed first.
+
+    Raises:
+        OSError: something could not be written; its `filename` is set.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     # Keep the ending: some writers choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield temporary
+            os.fsync(fd)
+            os.replace(temporary, path)
+        finally:
+            os.close(fd)
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files for `path` that no living process holds."""
+    pattern = f".{glob.escape(path.stem)}.{'[0-9a-f]' * 8}{glob.escape(path.suffix)}"
+    for left in path.parent.glob(pattern):
+        with contextlib.suppress(OSError):  # another process was faster
+            fd = os.open(left, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+            finally:
+                os.close(fd)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -45,14 +71,34 @@ def read_json(path: Path) -> dict:
     """Read a JSON file written by `write_json`.
 
     Raises:
-        QuernError: the file is missing or not JSON.
+        QuernError: the file is missing or not JSON, or holds a number that is not finite.
     """
+
+    def refuse(name):
+        raise ValueError(f"it holds {name}")
+
     try:
-        return json.loads(Path(path).read_text())
+        found = json.loads(Path(path).read_text(), parse_constant=refuse)
     except FileNotFoundError:
         raise QuernError(f"{path} does not exist.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise QuernError(f"{path} is not valid JSON ({error}); delete it and run again.") from None
+    if not isinstance(found, dict):
+        raise QuernError(f"{path} is JSON, but no object; delete it and run again.")
+    return found
+
+
+def write_failure(path: Path, reason: str, *others: Path) -> None:
+    """Write to `path` (JSON) why a result cannot be, and leave the files beside it empty."""
+    for other in others:
+        with replacing(other):
+            pass
+    write_json(path, {"failed": reason})
+
+
+def failure(path: Path) -> str:
+    """Why a result cannot be, as `write_failure` left it; empty where it is there."""
+    return read_json(path).get("failed", "")
 
 
 def sha256(path: Path) -> str:

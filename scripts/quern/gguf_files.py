@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gguf import GGUFReader, GGUFValueType
 
-from . import QuernError, files
+from . import QuernError, files, gguf_header
 from .files import shards
 
 UNQUANTIZED = {"F64", "F32", "F16", "BF16"}
@@ -101,6 +101,7 @@ def open_gguf(path: Path) -> GGUFReader:
     with open(path, "rb") as file:
         if file.read(4) != b"GGUF":
             raise QuernError(f"{path} is not a GGUF file.")
+    gguf_header.check(path)
     try:
         reader = GGUFReader(path)
     except Exception as error:  # the reader fails in many ways on a file cut short

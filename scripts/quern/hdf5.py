@@ -1,11 +1,13 @@
 """HDF5 files, written whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from . import files
 
@@ -64,6 +66,16 @@ class _Watched:
         self._kept(os.fsync, self._fd)
 
 
+def digest(arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of arrays by name, with their dtypes and shapes."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        found.update(array.data)
+    return found.hexdigest()
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[h5py.File]:
     """A new HDF5 file that takes its name when the block is done and every byte is on disk.
@@ -74,7 +86,7 @@ def writing(path: Path) -> Iterator[h5py.File]:
     with files.replacing(path) as temporary:
         raw = _Watched(temporary)
         try:
-            with h5py.File(raw, "w") as h5:
+            with h5py.File(raw, "w", locking=False) as h5:
                 yield h5
         except Exception:
             if raw.error:
@@ -84,5 +96,5 @@ def writing(path: Path) -> Iterator[h5py.File]:
             raw.close()
         if raw.error:
             raise raw.error
-        with h5py.File(temporary):  # opens, or is not whole
+        with h5py.File(temporary, locking=False):  # opens, or is not whole
             pass

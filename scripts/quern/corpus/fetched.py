@@ -2,19 +2,18 @@
 
 import importlib.util
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import QuernError, plugin_base
+from ..command import masked
 from .readers import as_text, text_of
 from .sources import Source, oscar_files
 
 log = logging.getLogger("quern.fetched")
 
 TOGETHER = 1000  # records that a plugin is asked for at once
-_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 def texts(source: Source, start: int, wanted: int | None) -> Iterator[tuple[int, str]]:
@@ -35,10 +34,7 @@ def texts(source: Source, start: int, wanted: int | None) -> Iterator[tuple[int,
 def _first_line(error: Exception) -> str:
     """What an error says, in a line and without the user's token."""
     text = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-    for name in _TOKENS:
-        if secret := os.getenv(name):
-            text = text.replace(secret, "***")
-    return text
+    return masked(text)
 
 
 # --- data sets ------------------------------------------------------------------------------

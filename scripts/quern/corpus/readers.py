@@ -27,6 +27,11 @@ from .sources import FETCHED, Source
 log = logging.getLogger("quern.readers")
 
 BLOCK = 1 << 20  # bytes read at a time
+LONGEST_LINE = 64 << 20  # characters; whoever packs more into a line means no document
+UNPACKED = (
+    2000,
+    1 << 30,
+)  # times the size of a file, and bytes, beyond which it is no text but a bomb
 LONGEST = 4 << 20  # characters of one document; a longer one is cut at an empty line
 _ENDINGS = {
     ".jsonl": "jsonl",
@@ -78,7 +83,15 @@ def documents(source: Source) -> Iterator[str]:
 
 def _file_documents(source: Source) -> Iterator[str]:
     for path in paths(source):
-        yield from READERS[kind_of(source, path)](source, path)
+        times, least = UNPACKED
+        left = max(least, times * path.stat().st_size)
+        if kind_of(source, path) == "raw":
+            left = float("inf")  # a list of files that Quern wrote itself
+        for text in READERS[kind_of(source, path)](source, path):
+            left -= len(text)
+            if left < 0:
+                raise source.fails(f"{path} unpacks to more than {times} times its size")
+            yield text
 
 
 def _cut(source: Source, text: str) -> Iterator[str]:
@@ -136,11 +149,18 @@ def _characters(source: Source, path: Path) -> Iterator[str]:
 
 def _lines(source: Source, path: Path) -> Iterator[str]:
     """A file's text, line by line, line ends kept."""
-    rest = ""
+    parts: list[str] = []  # of the line so far
+    size = 0
     for text in _characters(source, path):
-        *lines, rest = (rest + text).split("\n")
-        yield from (f"{line}\n" for line in lines)
-    if rest:
+        first, *lines = text.split("\n")
+        parts.append(first)
+        size += len(first)
+        if size > LONGEST_LINE:
+            raise source.fails(f"{path} has a line of more than {LONGEST_LINE:,} characters")
+        for line in lines:
+            yield "".join(parts) + "\n"
+            parts, size = [line], len(line)
+    if rest := "".join(parts):
         yield rest
 
 
@@ -232,7 +252,7 @@ def _parquet_documents(source: Source, path: Path) -> Iterator[str]:
                 found = ", ".join(table.schema_arrow.names)
                 raise source.fails(f"{path} has no field {source.field}; it has {found}")
             number = 0
-            for batch in table.iter_batches(batch_size=256, columns=[column]):
+            for batch in table.iter_batches(batch_size=16, columns=[column]):
                 for record in batch.to_pylist():
                     number += 1
                     yield text_of(source, record, f"row {number} of {path}")

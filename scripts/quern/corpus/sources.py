@@ -8,6 +8,7 @@ source of kind `raw`.
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from glob import glob
@@ -106,6 +107,36 @@ def expand(entry: dict) -> list[Source]:
     return [_of_language(replace(source, weight=weight), language) for language in languages]
 
 
+HIDDEN = "QUERN_OPTIONS_"
+
+
+def hidden(entry: dict) -> tuple[dict, dict[str, str]]:
+    """A source without what its plugin is made with, which may be secret, and the environment that
+    holds it instead; `revealed` puts it back."""
+    if not entry.get("options"):
+        return entry, {}
+    content = json.dumps(entry["options"], sort_keys=True)
+    name = HIDDEN + hashlib.sha256(content.encode()).hexdigest()[:12].upper()
+    return entry | {"options": {HIDDEN: name}}, {name: content}
+
+
+def revealed(entry: dict) -> dict:
+    """A source with its plugin's options, as they were before `hidden`.
+
+    Raises:
+        QuernError: the environment does not hold them.
+    """
+    name = (entry.get("options") or {}).get(HIDDEN)
+    if name is None:
+        return entry
+    if name not in os.environ:
+        raise QuernError(
+            f"source {entry.get('name')}: its options are not in the environment ({name}); let "
+            "jobs inherit the environment of the Snakemake that sends them."
+        )
+    return entry | {"options": json.loads(os.environ[name])}
+
+
 def entry_of(source: Source) -> dict:
     """A source of one language as the configuration would have it, the inverse of `expand`."""
     entry = {f.name: getattr(source, f.name) for f in dataclasses.fields(Source)}
@@ -152,8 +183,12 @@ def with_content(source: Source, sha256: Callable[[Path], str] = files.sha256) -
 
 
 def identity(source: Source) -> dict:
-    """All that decides what a source's samples are."""
-    return {key: getattr(source, key) for key in _IDENTITY}
+    """All that decides what a source's samples are; options by their hash: some are secret."""
+    found = {key: getattr(source, key) for key in _IDENTITY}
+    if source.options:
+        content = json.dumps(source.options, sort_keys=True)
+        found["options"] = hashlib.sha256(content.encode()).hexdigest()
+    return found
 
 
 def folder_name(source: Source) -> str:

@@ -87,21 +87,26 @@ def _figures(replicates: statistics.Replicates) -> dict:
 
 def _write(path: Path, replicates: statistics.Replicates, windows: np.ndarray) -> None:
     with hdf5.writing(path) as h5:
+        arrays = {"drawn": replicates.drawn["ln_score"], "windows": windows}
         h5.attrs["ln_score"] = replicates.values["ln_score"]
-        h5["drawn"] = replicates.drawn["ln_score"]
-        h5["windows"] = windows
+        h5.attrs["sha256"] = hdf5.digest(arrays)
+        for name, array in arrays.items():
+            h5[name] = array
 
 
 def _read(path: Path) -> tuple[statistics.Replicates, np.ndarray]:
     try:
         with h5py.File(path) as h5:
-            windows = h5["windows"][:]
+            arrays = {name: h5[name][:] for name in ("drawn", "windows")}
+            windows, value = arrays["windows"], float(h5.attrs["ln_score"])
+            if hdf5.digest(arrays) != h5.attrs["sha256"] or not np.isfinite(value):
+                raise ValueError("its content is not what was written")
             replicates = statistics.Replicates(
-                {"ln_score": float(h5.attrs["ln_score"])},
-                {"ln_score": h5["drawn"][:]},
+                {"ln_score": value},
+                {"ln_score": arrays["drawn"]},
                 {},
                 len(windows),
             )
             return replicates, windows
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise QuernError(f"{path} is no whole step of a growth ({error}); delete it.") from None

@@ -11,9 +11,10 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from .. import QuernError, files, gguf_files
+from .. import QuernError, files, gguf_files, hdf5
 from .matrix import Imatrix
 
+HASH = "quern.sha256"  # of the sums and counts
 CHUNK_SIZE = 512  # tokens in a window of llama-imatrix, which a `.dat` does not say
 
 
@@ -32,7 +33,7 @@ def _write_gguf(matrix, path):
     writer.add_array("imatrix.datasets", matrix.datasets)
     writer.add_uint32("imatrix.chunk_count", matrix.chunks)
     writer.add_uint32("imatrix.chunk_size", matrix.chunk_size)
-    for key, value in matrix.extra.items():
+    for key, value in (matrix.extra | {HASH: _digest(matrix)}).items():
         writer.add_string(key, value)
     for name in sorted(matrix.sums):
         counts = matrix.counts[name].astype(np.float32)[:, None]
@@ -71,9 +72,10 @@ def read(path: Path) -> Imatrix:
     with open(path, "rb") as file:
         is_gguf = file.read(4) == b"GGUF"
     result = _read_gguf(path) if is_gguf else _read_dat(path)
-    for name, sums in result.sums.items():
-        if not np.isfinite(sums).all():
-            raise QuernError(f"{path} holds values that are not finite for {name}.")
+    try:
+        result.require_sense()
+    except ValueError as error:
+        raise QuernError(f"{path} holds {error}.") from None
     if not result.sums:
         raise QuernError(f"{path} holds no importances.")
     return result
@@ -96,9 +98,22 @@ def _read_gguf(path):
         counts = tensors.get(f"{name}.counts")
         if counts is None:
             raise QuernError(f"{path} has sums but no counts for {name}.")
-        counts = counts.ravel().astype(np.int64)
+        counts = counts.ravel().astype(np.float64)
+        if sums.size == 0 or counts.size == 0 or sums.size % counts.size:
+            raise QuernError(f"{path} has {counts.size} counts for {sums.size} sums of {name}.")
         result.add(name, sums.astype(np.float64).reshape(len(counts), -1), counts)
+    said = gguf_files.field(reader, HASH)
+    if said is not None and said != _digest(result):
+        raise QuernError(f"{path} is damaged: its content is not what was written; delete it.")
     return result
+
+
+def _digest(matrix: Imatrix) -> str:
+    """Of the sums and counts as a GGUF holds them."""
+    return hdf5.digest(
+        {f"{name}.sums": sums.astype(np.float32) for name, sums in matrix.sums.items()}
+        | {f"{name}.counts": n.astype(np.float32) for name, n in matrix.counts.items()}
+    )
 
 
 def _read_dat(path):
@@ -117,6 +132,8 @@ def _read_dat(path):
     for _ in range(number()):
         name = take(number()).decode("utf-8", "replace")
         calls = number()
+        if name in result.sums:
+            raise QuernError(f"{path} has {name} twice.")
         values = np.frombuffer(take(4 * number()), "<f4").astype(np.float64)
         # Values are means times a number of windows; in tokens they weigh as a GGUF's do.
         sums, tokens = values[None] * CHUNK_SIZE, max(calls, 1) * CHUNK_SIZE

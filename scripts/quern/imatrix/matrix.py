@@ -48,6 +48,25 @@ class Imatrix:
                 result.add(name, part.sums[name], part.counts[name])
         return result
 
+    def require_sense(self) -> None:
+        """Refuse sums and counts that nothing can add up to.
+
+        Raises:
+            ValueError: it names the weight.
+        """
+        for name, sums in self.sums.items():
+            counts = self.counts[name]
+            if sums.ndim != 2 or counts.shape != sums.shape[:1]:
+                raise ValueError(f"{name} has sums and counts of shapes that do not fit")
+            if not np.isfinite(sums).all() or not np.isfinite(counts).all():
+                raise ValueError(f"values that are not finite for {name}")
+            if (sums < 0).any() or (counts < 0).any():
+                raise ValueError(f"{name} has sums or counts below zero")
+            if (counts > 2**53).any():
+                raise ValueError(f"{name} has counts that no calibration reaches")
+            if sums[counts == 0].any():
+                raise ValueError(f"{name} has sums of nothing")
+
     def importances(self, prior: float = 0.0) -> dict[str, np.ndarray]:
         """Mean squared inputs, float32 [experts · columns], as llama-quantize forms them.
 

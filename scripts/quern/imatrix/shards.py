@@ -19,6 +19,7 @@ from ..tokens.windows import Tokens
 from .matrix import Imatrix
 
 OUTPUT = "output.weight"
+HALVES = ("even", "odd")  # windows
 
 
 class Collector:
@@ -127,30 +128,45 @@ def collect(
         "windows": len(wanted),
         "available": available,
     }
+    arrays = _arrays(collector.halves)
     with hdf5.writing(shard) as h5:
-        h5.attrs.update(attributes)
-        for half, part in zip(("even", "odd"), collector.halves, strict=True):
-            for name in sorted(part.sums):
-                h5[f"{half}/{name}/sums"] = part.sums[name]
-                h5[f"{half}/{name}/counts"] = part.counts[name]
+        h5.attrs.update(attributes | {"sha256": hdf5.digest(arrays)})
+        for name, array in arrays.items():
+            h5[name] = array
     return len(wanted)
+
+
+def _arrays(halves: tuple[Imatrix, Imatrix]) -> dict[str, np.ndarray]:
+    """What a shard holds, by its names in the file."""
+    return {
+        f"{half}/{name}/{kind}": values[name]
+        for half, part in zip(HALVES, halves, strict=True)
+        for name in sorted(part.sums)
+        for kind, values in (("sums", part.sums), ("counts", part.counts))
+    }
 
 
 def read_shard(path: Path) -> tuple[Imatrix, Imatrix, dict]:
     """The even and the odd half of a shard, and its attributes.
 
     Raises:
-        QuernError: it is missing or damaged.
+        QuernError: it is missing or damaged, or holds what no shard can hold.
     """
     halves = Imatrix(), Imatrix()
     try:
         with h5py.File(path) as h5:
-            for half, part in zip(("even", "odd"), halves, strict=True):
+            for half, part in zip(HALVES, halves, strict=True):
                 for name, group in h5.get(half, {}).items():
                     part.add(name, group["sums"][:], group["counts"][:])
             facts = {k: v.item() if isinstance(v, np.generic) else v for k, v in h5.attrs.items()}
-            return *halves, facts
-    except (OSError, KeyError) as error:
+        if hdf5.digest(_arrays(halves)) != facts.pop("sha256"):
+            raise ValueError("its content is not what was written")
+        for part in halves:
+            part.require_sense()
+        if min(facts["first"], facts["windows"]) < 0 or facts["n_ctx"] < 1:
+            raise ValueError("its windows make no sense")
+        return *halves, facts
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise QuernError(f"{path} is no whole shard of an imatrix ({error}); delete it.") from None
 
 

@@ -4,6 +4,9 @@ Sources: include/llama.h (llama_model_quantize) and ggml/include/ggml.h (ggml_qu
 """
 
 import ctypes
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import llama_cpp
@@ -76,6 +79,8 @@ def quantize(
         str(model).encode(), str(output).encode(), ctypes.byref(params)
     )
     if status != 0:
+        if shutil.disk_usage(output.parent).free < 1 << 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
         raise QuernError(f"llama.cpp cannot quantize {model} to {kind}: {complaint()}")
 
 

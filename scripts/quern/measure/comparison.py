@@ -2,7 +2,6 @@
 
 import json
 import logging
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from ..llama import VERSION, Model
 from . import statistics
 from .baseline import Baseline
 from .divergence import FIGURES, position_figures
-from .window_store import WindowStore, window_range
+from .window_store import WindowStore, partial_path, window_range
 
 NOISE_TOKENS_PER_GRAPH = 93  # unlike a usual batch: one row is left where kernels take four
 
@@ -135,7 +134,13 @@ def summarize(output: Path) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def read_figures(store: WindowStore) -> dict[str, np.ndarray]:
-    """The `FIGURES` of all windows of a comparison, each [windows, positions]."""
+    """The `FIGURES` of all windows of a comparison, each [windows, positions].
+
+    Raises:
+        QuernError: a window is damaged.
+    """
+    for window in np.flatnonzero(store.done):
+        store.check(window)
     return {name: store.rows(name) for name in FIGURES}
 
 
@@ -163,8 +168,11 @@ def noise(
     if n < 2:
         return {"windows": 0, "tokens_per_graph": size, "figures": {}}
     places = np.unique(np.linspace(0, len(numbers) - 1, n).round().astype(int))
-    with tempfile.TemporaryDirectory(dir=candidate.output.parent) as folder:
-        again = replace(candidate, output=Path(folder) / "again.h5")
+    again = replace(candidate, output=candidate.output.with_name(f".{candidate.output.name}.again"))
+    left = (again.output, partial_path(again.output))
+    for path in left:
+        path.unlink(missing_ok=True)
+    try:
         compare(
             *([again], baseline),
             threads=threads,
@@ -174,6 +182,9 @@ def noise(
         )
         with WindowStore.open(again.output) as store:
             other = statistics.Sample(read_figures(store)).replicates
+    finally:
+        for path in left:
+            path.unlink(missing_ok=True)
     own = statistics.Sample({name: rows[places] for name, rows in figures.items()}).replicates
     found = {}
     for name in statistics.FIGURES:

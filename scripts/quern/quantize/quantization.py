@@ -87,7 +87,7 @@ def notes_on(lacking: dict[str, int], shapes: dict[str, tuple[int, int]], policy
     """What was done about weights that calibration did not reach, in sentences."""
     done = "they are weighed evenly" if policy == "neutral" else f"these weights are {policy}"
     return [
-        f"calibration did not reach {count} of {shapes[name][1]} matrices of {name}; {done}."
+        f"{name}: calibration did not reach {count} of {shapes[name][1]} matrices; {done}."
         for name, count in lacking.items()
     ]
 

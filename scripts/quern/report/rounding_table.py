@@ -29,6 +29,7 @@ def table(entries: list[dict]) -> pd.DataFrame:
             made it).
     """
     recipes = {recipe.name: recipe for recipe in summary.read(entries)}
+    entries = [e for e in entries if e["name"] in recipes and e["plain"] in recipes]
     which = [(e["name"], e["plain"]) for e in entries if e["name"] != e["plain"]]
     signs = {name: sign for name, (_, sign) in FIGURES.items()}
     compared = summary.pairs(list(recipes.values()), which, signs)

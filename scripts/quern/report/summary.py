@@ -83,6 +83,7 @@ def read(entries: list[dict]) -> list[Compared]:
                 tuple(files.read_json(entry["info"]).get("notes", ())),
             )
             for entry in entries
+            if not files.failure(entry["compare"])
         ]
     except (KeyError, TypeError) as error:
         raise QuernError(f"--recipes is not a list of compared recipes ({error!r}).") from None
@@ -184,6 +185,14 @@ def _of_imatrix(name: str, report: dict) -> str:
     return f"{said}; **not reached** (number of matrices): {lacking}.\n"
 
 
+def failures(entries: list[dict]) -> dict[str, str]:
+    """Why some recipes could not be made, by name."""
+    found = {entry["name"]: files.failure(entry["compare"]) for entry in entries}
+    if found and all(found.values()):
+        raise QuernError(f"no recipe could be made: {next(iter(found.values()))}")
+    return {name: reason for name, reason in found.items() if reason}
+
+
 def _notes(recipes: list[Compared]) -> str:
     """What the user should know of how recipes were made; the same of several once."""
     names: dict[str, list[str]] = {}
@@ -191,6 +200,10 @@ def _notes(recipes: list[Compared]) -> str:
         for note in recipe.notes:
             names.setdefault(note, []).append(f"`{recipe.name}`")
     return "".join(f"\n**{', '.join(of)}**: {note}\n" for note, of in names.items())
+
+
+def _failed(reasons: dict[str, str]) -> str:
+    return "".join(f"\n**`{name}` failed**: {why}\n" for name, why in reasons.items())
 
 
 def markdown(frame: pd.DataFrame, title: str, imatrices: dict[str, dict], notes: str = "") -> str:
@@ -220,6 +233,7 @@ def markdown(frame: pd.DataFrame, title: str, imatrices: dict[str, dict], notes:
 def write(
     recipes: list[Compared],
     imatrices: dict[str, dict],
+    failed: dict[str, str],
     title: str,
     *,
     csv: Path,
@@ -232,12 +246,15 @@ def write(
     Args:
         recipes: as `read` gives them.
         imatrices: reports of the imatrices that were collected, by name.
+        failed: why other recipes could not be made, by name.
     """
     frame, compared = table(recipes), pairs(recipes)
     frame["beaten_by"] = beaten_by(recipes, compared)
-    for path, content in ((csv, frame), (pairs_csv, compared)):
+    lost = pd.DataFrame({"recipe": list(failed), "failed": list(failed.values())})
+    whole = pd.concat([frame, lost]) if failed else frame
+    for path, content in ((csv, whole), (pairs_csv, compared)):
         with files.replacing(path) as temporary:
             content.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
-        temporary.write_text(markdown(frame, title, imatrices, _notes(recipes)))
+        temporary.write_text(markdown(frame, title, imatrices, _notes(recipes) + _failed(failed)))
     plots.divergence_against_size(frame, title, picture)

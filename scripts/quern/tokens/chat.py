@@ -1,7 +1,11 @@
 """A model's own chat template, from its GGUF, and how it renders texts."""
 
+import contextlib
 import hashlib
 import json
+import re
+import signal
+import threading
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +17,8 @@ from .. import QuernError, gguf_files
 from ..corpus import conversations
 
 KEY = "tokenizer.chat_template"
+SECONDS = 10.0  # that a document may take
+LARGEST = 1 << 24  # characters of a text that is repeated
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class ChatTemplate:
         Raises:
             QuernError: the template is not Jinja. The function raises it where the template does.
         """
-        environment = ImmutableSandboxedEnvironment(
+        environment = _Sandbox(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
         environment.filters["tojson"] = _json
@@ -79,19 +85,56 @@ class ChatTemplate:
         def render(text: str) -> str:
             messages = conversations.messages(text)
             try:
-                return template.render(
-                    messages=messages,
-                    add_generation_prompt=messages[-1]["role"] != "assistant",
-                    bos_token=self.bos_token,
-                    eos_token=self.eos_token,
-                )
+                with _time_limit(SECONDS):
+                    return template.render(
+                        messages=messages,
+                        add_generation_prompt=messages[-1]["role"] != "assistant",
+                        bos_token=self.bos_token,
+                        eos_token=self.eos_token,
+                    )
             except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
+                raise self._fails(error) from None
+            except (ArithmeticError, AttributeError, RecursionError, MemoryError) as error:
                 raise self._fails(error) from None
 
         return render
 
     def _fails(self, error: Exception) -> QuernError:
         return QuernError(f"the chat template of {self.model} fails ({error}).")
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, in which nothing can be multiplied into a flood of text."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def call_binop(self, context, operator, left, right):
+        sizes = [len(x) if hasattr(x, "__len__") else abs(x) for x in (left, right)]
+        if operator == "**" and (sizes[0] > 1000 or sizes[1] > 64):
+            raise jinja2.TemplateError("a power is too large")
+        repeats = operator == "*" and any(hasattr(x, "__len__") for x in (left, right))
+        if repeats and sizes[0] * sizes[1] > LARGEST:
+            raise jinja2.TemplateError("a text is repeated too often")
+        return super().call_binop(context, operator, left, right)
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float):
+    """End the block with an error after some time; only where signals are received."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_):
+        raise jinja2.TemplateError(f"it takes more than {seconds:g} s for one document")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _json(value, **options) -> str:
@@ -103,5 +146,7 @@ def _refuse(message: str):
 
 
 def _today(form: str) -> str:
+    if len(form) > 200 or re.search(r"%\W*\d", form):
+        raise jinja2.TemplateError(f"strftime_now({form[:20]!r}…) is no form of a date")
     # One day for ever: the same text must give the same tokens.
     return datetime(2024, 1, 1).strftime(form)
