@@ -23,12 +23,11 @@ def written(path, texts):
 @pytest.fixture(scope="module")
 def contents(texts):
     """Documents of each source, two of which are of one name in two languages."""
-    many = texts[30:36]
     return {
         "books/en": [*texts[:12], *texts[:3]],
         "books/de": [f"Ä {text}" for text in texts[12:20]],
         "bare": [*texts[20:30], texts[0]],
-        "whole": [*many, f"{many[0]} and no more"],
+        "whole": [*texts[30:36], *(f"{text} and no more" for text in texts[:12])],
     }
 
 
@@ -120,7 +119,7 @@ def test_what_is_listed_is_there(built, documents):
     _, facts = built
     near = facts["near_duplicates"]
     matches = near["near_duplicates"] + near["quotations"]
-    assert len(near["listed"]) == matches <= build.LISTED
+    assert 0 < len(near["listed"]) == matches <= build.LISTED
     hashes = {part: set(documents.sha256[documents.part == part]) for part in PARTS}
     for match in near["listed"]:
         assert match["evaluation_sha256"] in hashes["evaluation"]
