@@ -46,7 +46,7 @@ DRAWN = {
     "growth": (
         plots.growth,
         (growth_result(), {"Q2_K": figures(1)}),
-        (growth_result(2), {}),
+        (growth_result(), {}),
     ),
     "importances": (plots.importances, (importances(),), (importances(False),)),
 }
@@ -64,10 +64,3 @@ def test_a_picture_is_the_same_bytes_for_the_same_figures_only(name, tmp_path):
     pixels = matplotlib.image.imread(tmp_path / "a.png")
     assert min(pixels.shape[:2]) > 200 and len(np.unique(pixels)) > 10
     assert plots.plt.get_fignums() == before  # none stays open
-
-
-def test_the_reference_without_an_imatrix_is_drawn(tmp_path):
-    for file, without in (("a", {}), ("b", {"Q2_K": figures(1)}), ("c", {"Q4_0": figures(1)})):
-        plots.growth(growth_result(), without, "some model", tmp_path / f"{file}.png")
-    a, b, c = ((tmp_path / f"{file}.png").read_bytes() for file in "abc")
-    assert a == c != b
