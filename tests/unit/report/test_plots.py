@@ -26,12 +26,12 @@ def figures(size):
     return {n: {"value": v, "low": v * 0.9, "high": v * 1.2} for n, v in values.items()}
 
 
-def growth_result(chosen=1):
+def growth_result():
     steps = [
         {"tokens": 512 << k, "figures": {kind: figures(k + 2) for kind in ("Q2_K",)}}
         for k in range(3)
     ]
-    return {"steps": steps, "decision": {"chosen": chosen, "reason": "the pool is used up"}}
+    return {"steps": steps, "decision": {"chosen": 1, "reason": "the pool is used up"}}
 
 
 def importances(zero=True):
