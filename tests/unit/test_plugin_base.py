@@ -103,3 +103,9 @@ def test_a_plugin_must_load_something():
 
     with pytest.raises(TypeError, match="load_data"):
         Empty()
+
+
+@pytest.mark.parametrize("key", ["²", "٣", "-1", "2", "1.0"])
+def test_what_only_looks_like_a_number_is_no_index(key):
+    with pytest.raises(LookupError, match="no field"):
+        at_path(["a", "b"], key)

@@ -53,6 +53,15 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("name", DRAWN)
+def test_a_picture_may_be_svg(name, tmp_path):
+    draw, some, _ = DRAWN[name]
+    for file in ("a.svg", "b.svg"):
+        draw(*some, "some model", tmp_path / file)
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize("name", DRAWN)
 def test_a_picture_is_the_same_bytes_for_the_same_figures_only(name, tmp_path):
     draw, some, others = DRAWN[name]
     before = plots.plt.get_fignums()
