@@ -53,6 +53,10 @@ class DataSourcePluginBase(ABC):
         return at_path(record, self.schema["content"])
 
 
+def _is_index(key: str, length: int) -> bool:
+    return key.isascii() and key.isdecimal() and int(key) < length
+
+
 def at_path(record, path: str):
     """What lies at a dotted path, such as `conversation.0.text`, of nested dicts and lists.
 
@@ -61,7 +65,7 @@ def at_path(record, path: str):
     """
     value = record
     for key in path.split("."):
-        if isinstance(value, list | tuple) and key.isdigit() and int(key) < len(value):
+        if isinstance(value, list | tuple) and _is_index(key, len(value)):
             value = value[int(key)]
         elif isinstance(value, dict) and key in value:
             value = value[key]

@@ -16,7 +16,10 @@ class StoredRows:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        start, stop, _ = rows.indices(len(self))
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise ValueError("stored rows are read without a step")
+        stop = max(start, stop)
         offset = self._offset + start * self.shape[1] * self._dtype.itemsize
         count = (stop - start) * self.shape[1]
         found = np.fromfile(self._path, self._dtype, count, offset=offset)

@@ -99,6 +99,8 @@ def importances(frame: pd.DataFrame, title: str, path: Path) -> None:
 
 def _save(figure, path: Path) -> None:
     with files.replacing(path) as temporary:
-        # No date in the file: the same figures give the same bytes.
-        figure.savefig(temporary, dpi=150, metadata={"Software": None})
+        # No date and no chance in the file: the same figures give the same bytes.
+        without = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        with plt.rc_context({"svg.hashsalt": "quern"}):
+            figure.savefig(temporary, dpi=150, metadata=without)
     plt.close(figure)

@@ -1,0 +1,50 @@
+"""Three recipes compared with one baseline, as the workflow compares them."""
+
+import json
+
+import pytest
+
+from quern import gguf_files
+from quern.llama import Model
+from quern.measure import baseline, comparison
+from quern.measure.baseline import Baseline
+from quern.quantize import quantization
+from quern.tokens import windows
+
+N_CTX, WINDOWS = 64, 12
+TYPES = ("Q2_K", "Q4_0", "Q8_0")
+
+
+@pytest.fixture(scope="package")
+def compared(made, tmp_path_factory):
+    """Entries as for `summary.read`, of three types, smallest first; and the noise."""
+    folder = tmp_path_factory.mktemp("compared")
+    model, info = made / "dense.gguf", gguf_files.model_info(made / "dense.gguf")
+    with Model(model, threads=2) as m:
+        tokens = windows.read_tokens(made / "dense.h5")
+        baseline.write_baseline(m, info, tokens, folder / "b.h5", n_ctx=N_CTX, limit=WINDOWS)
+    entries, candidates = [], []
+    for kind in TYPES:
+        path = folder / f"{kind}.gguf"
+        quantization.quantize(model, info, quantization.Recipe(kind), path)
+        found = gguf_files.model_info(path)
+        candidates.append(comparison.Candidate(path, found, folder / f"{kind}.h5"))
+        (folder / f"{kind}.info.json").write_text(json.dumps(found.as_dict()))
+        entries.append(
+            {
+                "name": kind,
+                "type": kind,
+                "imatrix": "none",
+                "info": str(folder / f"{kind}.info.json"),
+                "compare": str(folder / f"{kind}.json"),
+                "positions": str(folder / f"{kind}.h5"),
+            }
+        )
+    with Baseline(folder / "b.h5", model, info) as store:
+        comparison.compare(candidates, store, threads=2)
+        own = comparison.Candidate(model, info, folder / "noise.h5")
+        noise = comparison.noise(own, store, threads=2, gpus=0, windows=4)["figures"]
+    for kind in TYPES:
+        result, _ = comparison.summarize(folder / f"{kind}.h5")
+        (folder / f"{kind}.json").write_text(json.dumps(result))
+    return entries, noise

@@ -1,0 +1,231 @@
+"""The table of recipes against the comparisons behind it."""
+
+import dataclasses
+import json
+from itertools import combinations, permutations
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from quern import QuernError
+from quern.measure.divergence import FIGURES
+from quern.report import summary
+
+
+@pytest.fixture
+def recipes(compared):
+    return summary.read(compared[0])
+
+
+def named(recipe, name):
+    return dataclasses.replace(recipe, name=name)
+
+
+def test_recipes_come_by_falling_size(compared):
+    assert [r.name for r in summary.read(compared[0])] == ["Q8_0", "Q4_0", "Q2_K"]
+    for order in permutations(compared[0]):
+        assert summary.read(list(order)) == summary.read(compared[0])
+
+
+def test_an_entry_that_lacks_a_key_is_refused(compared):
+    first, *rest = compared[0]
+    for key in first:
+        lacking = {k: value for k, value in first.items() if k != key}
+        with pytest.raises(QuernError, match=f"not a list of compared recipes .*'{key}'"):
+            summary.read([*rest, lacking])
+    for entries in ([1], [None], ["Q4_0"]):
+        with pytest.raises(QuernError, match="not a list of compared recipes"):
+            summary.read(entries)
+
+
+def test_a_file_that_is_missing_is_named(compared, tmp_path):
+    for key in ("info", "compare"):
+        entry = compared[0][0] | {key: str(tmp_path / "gone.json")}
+        with pytest.raises(QuernError, match=r"gone\.json does not exist"):
+            summary.read([entry])
+
+
+def test_figures_are_those_of_the_json(compared, recipes):
+    frame = summary.table(recipes).set_index("recipe")
+    assert list(frame.index) == [r.name for r in recipes]
+    for entry in compared[0]:
+        row, result = frame.loc[entry["name"]], json.loads(Path(entry["compare"]).read_text())
+        info = json.loads(Path(entry["info"]).read_text())
+        assert (row.type, row.imatrix) == (entry["type"], "none")
+        assert (row.windows, row.bytes) == (result["windows"], info["file_bytes"])
+        assert row.bpw == info["tensor_bytes"] * 8 / info["parameters"]
+        for name in summary.FIGURES:
+            figure = result["figures"][name]
+            assert row[name] == figure["value"]
+            assert (row[f"{name}_low"], row[f"{name}_high"]) == (figure["low"], figure["high"])
+
+
+def test_differences_are_those_of_the_figures(recipes, compared):
+    values = summary.table(recipes).set_index("recipe")
+    found = summary.pairs(recipes, compared[1])
+    assert set(zip(found.recipe, found.other, strict=True)) == set(
+        combinations(["Q8_0", "Q4_0", "Q2_K"], 2)
+    )
+    assert len(found) == 3 * len(summary.PAIRED)
+    for row in found.itertuples():
+        expected = values.loc[row.recipe, row.figure] - values.loc[row.other, row.figure]
+        assert row.difference == pytest.approx(expected, abs=1e-15)
+        assert row.low <= row.difference <= row.high
+
+
+def test_pairs_in_the_other_order_say_the_opposite(recipes, compared):
+    opposite = {"better": "worse", "worse": "better"}
+    columns = ["recipe", "other", "figure"]
+    one = summary.pairs(recipes, compared[1]).set_index(columns)
+    other = summary.pairs(recipes[::-1], compared[1]).set_index(columns)
+    assert len(one) == len(other) > 0
+    for (first, second, figure), row in one.iterrows():
+        back = other.loc[(second, first, figure)]
+        assert row.difference == -back.difference
+        assert (row.low, row.high) == (-back.high, -back.low)
+        assert row.verdict == opposite.get(back.verdict, back.verdict)
+    assert "better" in set(one.verdict)
+
+
+def test_more_bits_are_better_in_every_figure(recipes, compared):
+    found = summary.pairs(recipes, compared[1], [("Q8_0", "Q2_K")])
+    assert set(found.verdict) == {"better"} and len(found) == len(summary.PAIRED)
+    back = summary.pairs(recipes, compared[1], [("Q2_K", "Q8_0")])
+    assert set(back.verdict) == {"worse"}
+
+
+def test_a_recipe_is_tied_with_itself(recipes, compared):
+    for recipe in recipes:
+        found = summary.pairs([recipe, named(recipe, "copy")], compared[1])
+        assert set(found.verdict) == {"tied"}
+        assert (found[["difference", "low", "high"]] == 0).all(axis=None)
+
+
+def test_differences_below_the_noise_are_tied(recipes, compared):
+    loud = {name: 1e9 for name in compared[1]}
+    assert set(summary.pairs(recipes, loud).verdict) == {"tied"}
+
+
+def some_windows(recipe, path, numbers):
+    """A comparison of which only some windows are there."""
+    with h5py.File(recipe.positions) as old, h5py.File(path, "w") as new:
+        for name in old:
+            if name != "done":
+                old.copy(name, new)
+        new["done"] = np.isin(np.arange(len(old["done"])), numbers)
+        new.attrs.update(old.attrs)
+    return dataclasses.replace(recipe, positions=path)
+
+
+def test_pairs_are_compared_on_common_windows_only(recipes, compared, tmp_path):
+    first = some_windows(recipes[0], tmp_path / "a.h5", range(0, 8))
+    second = some_windows(recipes[1], tmp_path / "b.h5", range(3, 12))
+    found = summary.pairs([first, second], compared[1]).set_index("figure").difference
+    means = []
+    for recipe in recipes[:2]:
+        with h5py.File(recipe.positions) as h5:
+            rows = {name: h5[name][3:8].astype(float) for name in FIGURES}
+        means.append((rows["kld"].mean(), np.median(rows["kld"]), rows["same_top"].mean()))
+    expected = np.subtract(*means)
+    assert found[["kld_mean", "kld_median", "same_top"]].tolist() == pytest.approx(expected)
+    third = some_windows(recipes[1], tmp_path / "c.h5", range(7, 12))
+    with pytest.raises(QuernError, match="Q8_0 and Q4_0 were not compared on the same windows"):
+        summary.pairs([first, third], compared[1])
+
+
+def made_up(recipe, sizes_and_scores):
+    """Recipes a, b, … of these sizes and scores."""
+    return [
+        dataclasses.replace(
+            recipe,
+            name=name,
+            info=dataclasses.replace(recipe.info, tensor_bytes=size),
+            result={"figures": {"score": {"value": score}}},
+        )
+        for name, (size, score) in zip("abcd", sizes_and_scores, strict=False)
+    ]
+
+
+def said(*rows):
+    columns = ["recipe", "other", "figure", "verdict"]
+    return pd.DataFrame([(a, b, "score", v) for a, b, v in rows], columns=columns)
+
+
+def test_beaten_by_the_best_that_is_no_larger(recipes):
+    some = made_up(recipes[0], [(10, 3.0), (8, 2.0), (8, 1.0)])
+    verdicts = said(("a", "b", "worse"), ("a", "c", "worse"), ("b", "c", "worse"))
+    assert summary.beaten_by(some, verdicts) == ["c", "c", ""]
+    verdicts = said(("b", "a", "better"), ("a", "c", "cannot tell"), ("b", "c", "tied"))
+    assert summary.beaten_by(some, verdicts) == ["b", "", ""]
+
+
+def test_a_larger_recipe_beats_nobody(recipes):
+    some = made_up(recipes[0], [(10, 1.0), (8, 2.0)])
+    assert summary.beaten_by(some, said(("a", "b", "better"))) == ["", ""]
+    some = made_up(recipes[0], [(8, 1.0), (8, 2.0)])
+    assert summary.beaten_by(some, said(("a", "b", "better"))) == ["", "a"]
+
+
+def test_verdicts_of_other_figures_beat_nobody(recipes):
+    some = made_up(recipes[0], [(8, 2.0), (8, 1.0)])
+    verdicts = pd.concat(
+        [said(("a", "b", "tied")), said(("a", "b", "worse")).assign(figure="kld_mean")]
+    )
+    assert summary.beaten_by(some, verdicts) == ["", ""]
+
+
+@pytest.fixture
+def outputs(recipes, compared, tmp_path):
+    """All that is written, with two imatrices."""
+    imatrices = {
+        "wiki": {"tokens": 12345, "noise_median": 0.0234, "unreached": {}},
+        "code": {"tokens": 99, "noise_median": None, "unreached": {"blk.0.x.weight": 3}},
+    }
+    paths = {"csv": "t.csv", "pairs_csv": "p.csv", "markdown_path": "t.md", "picture": "t.png"}
+    paths = {key: tmp_path / name for key, name in paths.items()}
+    summary.write(recipes, compared[1], imatrices, "some model", **paths)
+    return paths
+
+
+def test_tables_are_written_whole(outputs, recipes, compared):
+    frame = summary.table(recipes)
+    found = pd.read_csv(outputs["csv"], keep_default_na=False)
+    pd.testing.assert_frame_equal(found.drop(columns="beaten_by"), frame, check_dtype=False)
+    pairs = pd.read_csv(outputs["pairs_csv"])
+    pd.testing.assert_frame_equal(pairs, summary.pairs(recipes, compared[1]), check_dtype=False)
+    assert outputs["picture"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_markdown_has_a_row_for_each_recipe(outputs, recipes):
+    text = outputs["markdown_path"].read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+    head, rule, *rows = rows
+    assert [row[0] for row in rows] == [r.name for r in recipes]
+    assert {len(row) for row in rows} == {len(head)} == {len(rule)}
+    for row, recipe in zip(rows, recipes, strict=True):
+        cells, figures = dict(zip(head, row, strict=True)), recipe.result["figures"]
+        assert cells["kld_mean"] == f"{figures['kld_mean']['value']:.6f}"
+        low, high = map(float, cells["score 95 %"].split(" – "))
+        assert low == pytest.approx(figures["score"]["low"], abs=6e-6)
+        assert high == pytest.approx(figures["score"]["high"], abs=6e-6)
+        assert int(cells["bytes"].replace(",", "")) == recipe.info.file_bytes
+    assert text.startswith("# some model\n")
+    assert "over 12 windows" in text
+
+
+def test_markdown_tells_of_every_imatrix(outputs):
+    text = outputs["markdown_path"].read_text()
+    assert (
+        "Imatrix wiki: 12,345 tokens, importances known to 2.3% (median over tensors); "
+        "every weight was reached." in text
+    )
+    assert "Imatrix code: 99 tokens; **not reached** (number of matrices): blk.0.x.weight (3)." in (
+        text
+    )

@@ -1,0 +1,118 @@
+"""Whole files or none, JSON, hashes, shards."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quern import QuernError, files
+
+CONTENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_was_written_replaces_the_file(tmp_path):
+    path = tmp_path / "new/folder/x.txt"
+    for content in ("old", "new"):
+        with files.replacing(path) as temporary:
+            assert temporary.parent == path.parent and temporary.suffix == ".txt"
+            temporary.write_text(content)
+            assert not path.exists() or path.read_text() == "old"
+        assert path.read_text() == content
+        assert names(path.parent) == ["x.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("there_before", [True, False])
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_exception_leaves_everything_as_it_was(tmp_path, error, there_before, begun):
+    path = tmp_path / "x.txt"
+    if there_before:
+        path.write_text("old")
+    with pytest.raises(error), files.replacing(path) as temporary:
+        if begun:
+            temporary.write_text("half")
+        raise error
+    assert names(tmp_path) == (["x.txt"] if there_before else [])
+    assert not there_before or path.read_text() == "old"
+
+
+def test_a_block_that_writes_nothing_fails_and_keeps_the_old_file(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), files.replacing(path):
+        pass
+    assert path.read_text() == "old" and names(tmp_path) == ["x.txt"]
+
+
+def test_files_that_are_replaced_together_stay_together_where_one_fails(tmp_path):
+    for name in ("a.csv", "a.txt"):
+        (tmp_path / name).write_text("old")
+    with (
+        pytest.raises(ValueError, match="half way"),
+        files.replacing(tmp_path / "a.csv") as a,
+        files.replacing(tmp_path / "a.txt") as b,
+    ):
+        a.write_text("new")
+        b.write_text("new")
+        raise ValueError("half way")
+    assert names(tmp_path) == ["a.csv", "a.txt"]
+    assert {(tmp_path / name).read_text() for name in names(tmp_path)} == {"old"}
+
+
+@settings(max_examples=50)
+@given(content=st.dictionaries(st.text(), CONTENTS))
+def test_json_is_read_back_and_the_same_content_is_the_same_bytes(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp() / "json"
+    files.write_json(folder / "a.json", content)
+    found = files.read_json(folder / "a.json")
+    assert found == content == json.loads((folder / "a.json").read_bytes())
+    files.write_json(folder / "b.json", found)
+    assert (folder / "a.json").read_bytes() == (folder / "b.json").read_bytes()
+
+
+def test_a_missing_or_damaged_json_is_named(tmp_path):
+    path = tmp_path / "some.json"
+    with pytest.raises(QuernError, match=r"some\.json does not exist"):
+        files.read_json(path)
+    files.write_json(path, {"a": [1, 2, {"b": "ä"}]})
+    whole = path.read_bytes()
+    for content in (b"", whole[:9], whole[: len(whole) // 2], whole + b"}", b"\xff\xfe{}"):
+        path.write_bytes(content)
+        with pytest.raises(QuernError, match=r"some\.json is not valid JSON"):
+            files.read_json(path)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 18, (1 << 18) + 1])
+def test_the_hash_is_that_of_the_content(tmp_path, size):
+    content = bytes(i * i % 251 for i in range(size))
+    (tmp_path / "x").write_bytes(content)
+    assert files.sha256(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+
+
+def test_what_has_no_hash_is_named(tmp_path):
+    with pytest.raises(QuernError, match=r"nothing\.gguf cannot be read: No such file"):
+        files.sha256(tmp_path / "nothing.gguf")
+    with pytest.raises(QuernError, match="cannot be read: Is a directory"):
+        files.sha256(tmp_path)
+
+
+def test_a_model_of_several_shards_is_all_of_them_in_order():
+    found = files.shards(Path("folder/x-00001-of-00003.gguf"))
+    assert found == [Path(f"folder/x-0000{i}-of-00003.gguf") for i in (1, 2, 3)]
+    assert len(files.shards(Path("x-00001-of-00012.gguf"))) == 12
+
+
+@pytest.mark.parametrize("name", ["x.gguf", "x-1-of-3.gguf", "x-00001-of-00003.gguf.json"])
+def test_a_model_of_another_name_is_one_file(name):
+    assert files.shards(Path("folder") / name) == [Path("folder") / name]
