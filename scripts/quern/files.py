@@ -1,6 +1,7 @@
 """Whole files or none: atomic writes, content hashes, JSON with a stable byte order."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import hashlib
@@ -36,7 +37,10 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.utime(fd, (0, 0))
             yield temporary
+            if os.fstat(fd).st_mtime == 0:
+                raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
             os.fsync(fd)
             os.replace(temporary, path)
         finally:
@@ -71,14 +75,16 @@ def read_json(path: Path) -> dict:
     """Read a JSON file written by `write_json`.
 
     Raises:
-        QuernError: the file is missing or not JSON, or holds a number that is not finite.
+        QuernError: the file is missing or not JSON, or holds NaN.
     """
 
-    def refuse(name):
-        raise ValueError(f"it holds {name}")
+    def constant(name):
+        if name == "NaN":
+            raise ValueError("it holds NaN")
+        return float(name)
 
     try:
-        found = json.loads(Path(path).read_text(), parse_constant=refuse)
+        found = json.loads(Path(path).read_text(), parse_constant=constant)
     except FileNotFoundError:
         raise QuernError(f"{path} does not exist.") from None
     except (ValueError, RecursionError) as error:
@@ -91,8 +97,8 @@ def read_json(path: Path) -> dict:
 def write_failure(path: Path, reason: str, *others: Path) -> None:
     """Write to `path` (JSON) why a result cannot be, and leave the files beside it empty."""
     for other in others:
-        with replacing(other):
-            pass
+        with replacing(other) as temporary:
+            temporary.write_bytes(b"")
     write_json(path, {"failed": reason})
 
 

@@ -25,7 +25,7 @@ command.run(main, p.parse_args())
 
 @pytest.fixture
 def start(tmp_path):
-    def start(body, *options):
+    def start(body, *options, **more):
         program = tmp_path / "grind.py"
         program.write_text(PROGRAM.format(body=body))
         return subprocess.Popen(
@@ -33,6 +33,7 @@ def start(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **more,
         )
 
     return start
@@ -81,3 +82,48 @@ def test_the_child_dies_with_its_parent(start, number):
         time.sleep(0.02)
     assert not alive(child)
     assert process.wait(10) != 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_command_ends_with_the_snakemake_that_started_it(start, tmp_path, number):
+    """Between them stands a shell, which lives on."""
+    snakemake = subprocess.Popen(["sleep", "60"])
+    environment = os.environ | {"QUERN_SNAKEMAKE": str(snakemake.pid)}
+    body = "print(os.getpid(), flush=True); time.sleep(60)"
+    process = start(body, env=environment)
+    child = int(process.stdout.readline())
+    snakemake.send_signal(number)
+    snakemake.wait()
+    assert process.wait(timeout=10) == 1
+    assert not alive(child)
+    assert "stopped by SIGTERM" in process.stderr.read()
+
+
+def test_a_snakemake_that_never_was_ends_nothing(start):
+    process = start("print('done')", env=os.environ | {"QUERN_SNAKEMAKE": "999999999"})
+    assert process.wait(timeout=10) == 0
+
+
+def test_a_secret_is_shown_nowhere(start, tmp_path):
+    body = "raise ValueError(f'no {os.environ[\"HF_TOKEN\"]} here')"
+    environment = os.environ | {"HF_TOKEN": "hf_abcdef123"}
+    process = start(body, "--log", tmp_path / "log", env=environment)
+    process.wait(timeout=10)
+    shown = process.stderr.read() + process.stdout.read() + (tmp_path / "log").read_text()
+    assert "ValueError" in shown and "no *** here" in shown
+    assert "hf_abcdef123" not in shown
+
+
+def test_a_full_disk_is_one_sentence(start, tmp_path):
+    """No traceback of the logging module, though the log cannot be written either."""
+    body = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+        "from quern import files; files.write_json(Path('x.json'), {'a': 'b' * 5000})"
+    )
+    process = start(body, "--log", tmp_path / "log", cwd=tmp_path)
+    assert process.wait(timeout=10) == 1
+    lines = process.stderr.read().splitlines()
+    assert lines == [
+        "quern grind: File too large x.json; make room and run again, what was computed is kept."
+    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["grind.py", "log"]

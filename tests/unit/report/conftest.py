@@ -17,7 +17,7 @@ TYPES = ("Q2_K", "Q4_0", "Q8_0")
 
 @pytest.fixture(scope="package")
 def compared(made, tmp_path_factory):
-    """Entries as for `summary.read`, of three types, smallest first; and the noise."""
+    """Entries as for `summary.read`, of three types, smallest first."""
     folder = tmp_path_factory.mktemp("compared")
     model, info = made / "dense.gguf", gguf_files.model_info(made / "dense.gguf")
     with Model(model, threads=2) as m:
@@ -42,9 +42,9 @@ def compared(made, tmp_path_factory):
         )
     with Baseline(folder / "b.h5", model, info) as store:
         comparison.compare(candidates, store, threads=2)
-        own = comparison.Candidate(model, info, folder / "noise.h5")
-        noise = comparison.noise(own, store, threads=2, gpus=0, windows=4)["figures"]
-    for kind in TYPES:
+        noise = [comparison.noise(c, store, threads=2, windows=4) for c in candidates]
+    for kind, own in zip(TYPES, noise, strict=True):
         result, _ = comparison.summarize(folder / f"{kind}.h5")
+        result["noise"] = own
         (folder / f"{kind}.json").write_text(json.dumps(result))
-    return entries, noise
+    return entries

@@ -17,7 +17,7 @@ VERDICTS = [f"{name}_verdict" for name in rounding_table.FIGURES]
 def entries(compared, tmp_path):
     """Q4_0 passes for ggml's rounding; the others for roundings of the same recipe."""
     found = []
-    for entry in compared[0]:
+    for entry in compared:
         name = entry["name"]
         benchmark = tmp_path / f"{name}.tsv"
         benchmark.write_text(
@@ -32,7 +32,7 @@ def entries(compared, tmp_path):
 
 @pytest.fixture
 def frame(entries, compared):
-    return rounding_table.table(entries, compared[1])
+    return rounding_table.table(entries)
 
 
 def test_rows_are_the_entries_with_their_figures(frame, entries):
@@ -61,7 +61,7 @@ def test_verdicts_are_those_of_pairs_and_know_what_is_good(frame, entries, compa
         assert rows.loc["good", f"{name}_verdict"] == "better"
         assert rows.loc["bad", f"{name}_verdict"] == "worse"
     recipes = summary.read(entries)
-    pairs = summary.pairs(recipes, compared[1], [("Q8_0", "Q4_0"), ("Q2_K", "Q4_0")])
+    pairs = summary.pairs(recipes, [("Q8_0", "Q4_0"), ("Q2_K", "Q4_0")])
     for row in pairs.itertuples():
         if row.figure in rounding_table.FIGURES:
             rounding = {"Q8_0": "good", "Q2_K": "bad"}[row.recipe]
@@ -71,7 +71,7 @@ def test_verdicts_are_those_of_pairs_and_know_what_is_good(frame, entries, compa
 def test_a_rounding_like_ggmls_is_tied(entries, compared):
     ggml = entries[1]
     copy = ggml | {"name": "copy", "rounding": "copy"}
-    frame = rounding_table.table([ggml, copy], compared[1])
+    frame = rounding_table.table([ggml, copy])
     assert set(frame[VERDICTS].iloc[1]) == {"tied"}
 
 
@@ -112,4 +112,4 @@ def test_markdown_has_a_table_for_each_imatrix(frame):
 def test_an_entry_that_is_no_comparison_is_refused(entries, compared):
     lacking = {key: value for key, value in entries[0].items() if key != "positions"}
     with pytest.raises(QuernError, match="positions"):
-        rounding_table.table([lacking, *entries[1:]], compared[1])
+        rounding_table.table([lacking, *entries[1:]])

@@ -17,7 +17,7 @@ from quern.report import summary
 
 @pytest.fixture
 def recipes(compared):
-    return summary.read(compared[0])
+    return summary.read(compared)
 
 
 def named(recipe, name):
@@ -25,13 +25,13 @@ def named(recipe, name):
 
 
 def test_recipes_come_by_falling_size(compared):
-    assert [r.name for r in summary.read(compared[0])] == ["Q8_0", "Q4_0", "Q2_K"]
-    for order in permutations(compared[0]):
-        assert summary.read(list(order)) == summary.read(compared[0])
+    assert [r.name for r in summary.read(compared)] == ["Q8_0", "Q4_0", "Q2_K"]
+    for order in permutations(compared):
+        assert summary.read(list(order)) == summary.read(compared)
 
 
 def test_an_entry_that_lacks_a_key_is_refused(compared):
-    first, *rest = compared[0]
+    first, *rest = compared
     for key in first:
         lacking = {k: value for k, value in first.items() if k != key}
         with pytest.raises(QuernError, match=f"not a list of compared recipes .*'{key}'"):
@@ -43,7 +43,7 @@ def test_an_entry_that_lacks_a_key_is_refused(compared):
 
 def test_a_file_that_is_missing_is_named(compared, tmp_path):
     for key in ("info", "compare"):
-        entry = compared[0][0] | {key: str(tmp_path / "gone.json")}
+        entry = compared[0] | {key: str(tmp_path / "gone.json")}
         with pytest.raises(QuernError, match=r"gone\.json does not exist"):
             summary.read([entry])
 
@@ -51,7 +51,7 @@ def test_a_file_that_is_missing_is_named(compared, tmp_path):
 def test_figures_are_those_of_the_json(compared, recipes):
     frame = summary.table(recipes).set_index("recipe")
     assert list(frame.index) == [r.name for r in recipes]
-    for entry in compared[0]:
+    for entry in compared:
         row, result = frame.loc[entry["name"]], json.loads(Path(entry["compare"]).read_text())
         info = json.loads(Path(entry["info"]).read_text())
         assert (row.type, row.imatrix) == (entry["type"], "none")
@@ -65,7 +65,7 @@ def test_figures_are_those_of_the_json(compared, recipes):
 
 def test_differences_are_those_of_the_figures(recipes, compared):
     values = summary.table(recipes).set_index("recipe")
-    found = summary.pairs(recipes, compared[1])
+    found = summary.pairs(recipes)
     assert set(zip(found.recipe, found.other, strict=True)) == set(
         combinations(["Q8_0", "Q4_0", "Q2_K"], 2)
     )
@@ -79,8 +79,8 @@ def test_differences_are_those_of_the_figures(recipes, compared):
 def test_pairs_in_the_other_order_say_the_opposite(recipes, compared):
     opposite = {"better": "worse", "worse": "better"}
     columns = ["recipe", "other", "figure"]
-    one = summary.pairs(recipes, compared[1]).set_index(columns)
-    other = summary.pairs(recipes[::-1], compared[1]).set_index(columns)
+    one = summary.pairs(recipes).set_index(columns)
+    other = summary.pairs(recipes[::-1]).set_index(columns)
     assert len(one) == len(other) > 0
     for (first, second, figure), row in one.iterrows():
         back = other.loc[(second, first, figure)]
@@ -91,22 +91,29 @@ def test_pairs_in_the_other_order_say_the_opposite(recipes, compared):
 
 
 def test_more_bits_are_better_in_every_figure(recipes, compared):
-    found = summary.pairs(recipes, compared[1], [("Q8_0", "Q2_K")])
+    found = summary.pairs(recipes, [("Q8_0", "Q2_K")])
     assert set(found.verdict) == {"better"} and len(found) == len(summary.PAIRED)
-    back = summary.pairs(recipes, compared[1], [("Q2_K", "Q8_0")])
+    back = summary.pairs(recipes, [("Q2_K", "Q8_0")])
     assert set(back.verdict) == {"worse"}
 
 
 def test_a_recipe_is_tied_with_itself(recipes, compared):
     for recipe in recipes:
-        found = summary.pairs([recipe, named(recipe, "copy")], compared[1])
+        found = summary.pairs([recipe, named(recipe, "copy")])
         assert set(found.verdict) == {"tied"}
         assert (found[["difference", "low", "high"]] == 0).all(axis=None)
 
 
-def test_differences_below_the_noise_are_tied(recipes, compared):
-    loud = {name: 1e9 for name in compared[1]}
-    assert set(summary.pairs(recipes, loud).verdict) == {"tied"}
+def louder(recipe, noise):
+    figures = dict.fromkeys(summary.PAIRED, noise)
+    return dataclasses.replace(recipe, result=recipe.result | {"noise": {"figures": figures}})
+
+
+def test_differences_below_the_noise_of_both_are_tied(recipes):
+    loud = [louder(recipe, 1e9) for recipe in recipes]
+    assert set(summary.pairs(loud).verdict) == {"tied"}
+    found = summary.pairs([louder(recipes[0], 3e-9), louder(recipes[1], 4e-9), *recipes[2:]])
+    assert found.noise.iloc[0] == pytest.approx(5e-9)
 
 
 def some_windows(recipe, path, numbers):
@@ -123,7 +130,7 @@ def some_windows(recipe, path, numbers):
 def test_pairs_are_compared_on_common_windows_only(recipes, compared, tmp_path):
     first = some_windows(recipes[0], tmp_path / "a.h5", range(0, 8))
     second = some_windows(recipes[1], tmp_path / "b.h5", range(3, 12))
-    found = summary.pairs([first, second], compared[1]).set_index("figure").difference
+    found = summary.pairs([first, second]).set_index("figure").difference
     means = []
     for recipe in recipes[:2]:
         with h5py.File(recipe.positions) as h5:
@@ -133,7 +140,7 @@ def test_pairs_are_compared_on_common_windows_only(recipes, compared, tmp_path):
     assert found[["kld_mean", "kld_median", "same_top"]].tolist() == pytest.approx(expected)
     third = some_windows(recipes[1], tmp_path / "c.h5", range(7, 12))
     with pytest.raises(QuernError, match="Q8_0 and Q4_0 were not compared on the same windows"):
-        summary.pairs([first, third], compared[1])
+        summary.pairs([first, third])
 
 
 def made_up(recipe, sizes_and_scores):
@@ -186,16 +193,20 @@ def outputs(recipes, compared, tmp_path):
     }
     paths = {"csv": "t.csv", "pairs_csv": "p.csv", "markdown_path": "t.md", "picture": "t.png"}
     paths = {key: tmp_path / name for key, name in paths.items()}
-    summary.write(recipes, compared[1], imatrices, "some model", **paths)
+    summary.write(recipes, imatrices, {"Q9_9": "why it is not there."}, "some model", **paths)
     return paths
 
 
 def test_tables_are_written_whole(outputs, recipes, compared):
     frame = summary.table(recipes)
-    found = pd.read_csv(outputs["csv"], keep_default_na=False)
-    pd.testing.assert_frame_equal(found.drop(columns="beaten_by"), frame, check_dtype=False)
+    found = pd.read_csv(outputs["csv"])
+    assert found.iloc[-1][["recipe", "failed"]].tolist() == ["Q9_9", "why it is not there."]
+    made = found[found.failed.isna()].drop(columns=["beaten_by", "failed"])
+    made["imatrix"] = made.imatrix.fillna("none")
+    pd.testing.assert_frame_equal(made, frame, check_dtype=False)
+    assert "**`Q9_9` failed**: why it is not there." in outputs["markdown_path"].read_text()
     pairs = pd.read_csv(outputs["pairs_csv"])
-    pd.testing.assert_frame_equal(pairs, summary.pairs(recipes, compared[1]), check_dtype=False)
+    pd.testing.assert_frame_equal(pairs, summary.pairs(recipes), check_dtype=False)
     assert outputs["picture"].read_bytes().startswith(b"\x89PNG")
 
 
