@@ -20,13 +20,19 @@ def main(arguments):
             threads=arguments.threads,
         )
     except QuernError as error:
-        if not arguments.keep_failure:
+        if not failed(arguments, str(error)):
             raise
         command.warn(str(error))
-        files.write_failure(arguments.output_info, str(error), arguments.output)
         return
     made = model_info(arguments.output).as_dict()
     files.write_json(arguments.output_info, made | {"notes": notes})
+
+
+def failed(arguments, reason: str) -> bool:
+    """Keep the reason as the result, if that is asked for; whether it is."""
+    if arguments.keep_failure:
+        files.write_failure(arguments.output_info, reason, arguments.output)
+    return arguments.keep_failure
 
 
 if __name__ == "__main__":
@@ -50,4 +56,4 @@ if __name__ == "__main__":
     p.add_argument("--threads", type=int, default=1, help="CPU threads")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")
     p.add_argument("--output-info", type=Path, required=True, help="JSON to write")
-    command.run(main, p.parse_args())
+    command.run(main, p.parse_args(), failed)

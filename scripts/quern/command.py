@@ -22,6 +22,7 @@ from . import QuernError, __version__
 
 log = logging.getLogger("quern")
 
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
 _SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|QUERN_OPTIONS", re.IGNORECASE)
 
 
@@ -122,11 +123,19 @@ def add_recipes(p: argparse.ArgumentParser, *more: str) -> None:
     )
 
 
-def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
+def run(
+    main: Callable[[argparse.Namespace], None],
+    arguments: argparse.Namespace,
+    crashed: Callable[[argparse.Namespace, str], bool] | None = None,
+) -> None:
     """Run `main(arguments)` in a child process and exit with 0, or with 1 and one sentence.
 
     QuernError and OSError end in their own sentence; a signal (a crash inside llama.cpp, the
     kernel's out-of-memory killer) ends in one that names the command and its files.
+
+    Args:
+        crashed: called with that sentence where native code crashed; whether that is a result, so
+            that the exit is 0.
     """
     _start_log(getattr(arguments, "log", None))
     sys.stdout.flush()
@@ -150,8 +159,10 @@ def run(main: Callable[[argparse.Namespace], None], arguments: argparse.Namespac
     _end_with_snakemake(child)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        _complain(_death(os.WTERMSIG(status), arguments))
-        sys.exit(1)
+        sentence = _death(os.WTERMSIG(status), arguments)
+        _complain(sentence)
+        is_result = crashed and os.WTERMSIG(status) in _CRASHES and crashed(arguments, sentence)
+        sys.exit(0 if is_result else 1)
     sys.exit(os.WEXITSTATUS(status))
 
 

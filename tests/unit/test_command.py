@@ -127,3 +127,16 @@ def test_a_full_disk_is_one_sentence(start, tmp_path):
         "quern grind: File too large x.json; make room and run again, what was computed is kept."
     ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["grind.py", "log"]
+
+
+@pytest.mark.parametrize(("body", "code"), [("os.abort()", 0), ("os.kill(os.getpid(), 9)", 1)])
+def test_a_crash_may_be_a_result_and_a_kill_is_none(tmp_path, body, code):
+    program = PROGRAM.format(body=body).replace(
+        "p.parse_args())", "p.parse_args(), lambda a, s: bool(Path('why').write_text(s)))"
+    )
+    (tmp_path / "grind.py").write_text(program)
+    line = [sys.executable, "grind.py", HOUSE / "scripts"]
+    result = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == code
+    assert (tmp_path / "why").exists() == (code == 0)
+    assert "quern grind: " in result.stderr

@@ -66,6 +66,15 @@ def quantize(
         notes = notes_on(lacking, info.matrices, unreached)
         for note in notes:
             log.warning("%s", note)
+    for name, kind in (
+        ("output.weight", recipe.output_type),
+        ("token_embd.weight", recipe.token_embedding_type),
+    ):
+        if kind and kind.startswith(("IQ1", "IQ2")) and name not in (importances or {}):
+            raise QuernError(
+                f"{name} cannot become {kind}, which needs importances, and there are none of it; "
+                "choose another type."
+            )
     with files.replacing(output) as temporary:
         llama.quantize(
             model,

@@ -1,0 +1,91 @@
+"""What goes wrong around a sweep ends in a sentence, and never in another sweep's results."""
+
+import csv
+import os
+import re
+import shutil
+
+import yaml
+
+from .test_reruns import changed
+
+HOSTILE = "$(touch pwned1)`touch pwned2`; touch pwned3 & 'quo\"te -x"
+
+
+def test_a_mistyped_path_beside_old_results_is_refused(house):
+    house.configure(changed(models__tiny="input/tinny.gguf"))
+    result = house.snakemake("-n")
+    assert result.returncode == 1
+    said = result.stdout + result.stderr
+    assert re.search(r"line \d+: models\.tiny: input/tinny\.gguf does not exist", said)
+
+
+def test_what_cannot_work_is_refused_before_anything_runs(house):
+    house.configure(changed(quantize__0__types=["IQ2_S"]))
+    assert "IQ2_S only with an imatrix" in house.snakemake("-n").stdout
+    house.configure(changed(quantize__0__types=["q2_k"]))
+    assert "there is no 'q2_k'; did you mean Q2_K?" in house.snakemake("-n").stdout
+
+
+def commands_of(result):
+    assert result.returncode == 0, result.stderr
+    return sorted(re.findall(r"python scripts/\S+\.py .*", result.stdout + result.stderr))
+
+
+def test_a_users_configuration_is_the_only_one_that_is_read(house, tmp_path):
+    """Snakemake tells the jobs of a cluster of --configfile, and not that it replaces."""
+    config = changed(evaluation__n_ctx=32, imatrix__n_ctx=32)
+    del config["evaluation"]["windows"]  # the house's own configuration has 6
+    (house.folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    said = [
+        commands_of(house.snakemake("-n", "-p", "-F", "--configfile", "mine.yaml", *more))
+        for more in ([], ["--replace-workflow-config"])
+    ]
+    assert said[0] == said[1]
+    (baseline,) = (line for line in said[0] if "baseline.py" in line)
+    assert "--n-ctx=32" in baseline and "--windows" not in baseline
+
+
+def test_a_job_refuses_another_configuration_than_its_run(house, monkeypatch):
+    monkeypatch.setenv("QUERN_CONFIGURATION", "another")
+    result = house.snakemake("-n", "--mode", "remote")
+    assert result.returncode == 1
+    assert "another configuration than the run that sent it" in result.stdout + result.stderr
+
+
+def test_a_recipe_that_fails_is_a_row_with_its_reason(house):
+    sweep = {"types": ["Q8_0"], "variant": "small", "imatrix": ["topics"]}
+    config = changed()
+    config["quantize"].append(sweep | {"token_embedding_type": "IQ2_XXS"})
+    house.configure(config)
+    assert house.run() == {"quantize": 1, "compare": 1, "summary": 1}
+    summary = house.folder / "results/tiny/summary/topics.csv"
+    rows = {row["recipe"]: row for row in csv.DictReader(summary.read_text().splitlines())}
+    assert "cannot become IQ2_XXS" in rows["Q8_0.small+topics"]["failed"]
+    assert not rows["Q8_0"]["failed"] and float(rows["Q8_0"]["kld_mean"]) > 0
+    text = summary.with_suffix(".md").read_text()
+    assert "**`Q8_0.small+topics` failed**: token_embd.weight cannot become IQ2_XXS" in text
+    assert house.would_run() == {}
+
+
+def test_names_and_values_are_never_commands(house):
+    """Every free text of the configuration that reaches a shell, run for real."""
+    folder = house.folder / "input"
+    names = {kind: f"{HOSTILE}.{kind}" for kind in ("txt", "gguf", "imatrix")}
+    (folder / names["txt"]).write_text((folder / "text.txt").read_text())
+    shutil.copy(folder / "tiny.gguf", folder / names["gguf"])
+    shutil.copy(house.folder / "results/tiny/imatrix/topics.gguf", folder / names["imatrix"])
+    config = changed()
+    config["models"] = {"hostile": f"input/{names['gguf']}"}
+    source = {"name": "topics", "separator": f"\n%%\n{HOSTILE}", "field": HOSTILE, "kind": "text"}
+    other = {"name": "other", "path": f"input/{names['txt']}", "separator": "\n%%\n"}
+    config["corpora"]["topics"]["sources"] = [source | {"path": "input/text.txt"}, other]
+    config["imatrix"]["files"] = {"theirs": f"input/{names['imatrix']}"}
+    config["quantize"] = [
+        {"types": ["Q8_0"], "imatrix": ["theirs"], "tensor_types": {f"({HOSTILE})": "Q6_K"}}
+    ]
+    house.configure(config)
+    result = house.snakemake()
+    assert not [name for name in os.listdir(house.folder) if name.startswith("pwned")]
+    assert result.returncode == 0, result.stderr
+    assert (house.folder / "results/hostile/summary/topics.md").is_file()
