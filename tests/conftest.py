@@ -1,6 +1,7 @@
 """Fixtures: small models, real text, and commands run as a user runs them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from quern.llama import Model
 from quern.tokens import windows
 
 HOUSE = Path(__file__).parent.parent
+# The commands that tests start need not compile the library anew each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 DEMO = HOUSE / "resources/demo/demo-f16.gguf"
 
 

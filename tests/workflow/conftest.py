@@ -63,8 +63,7 @@ def build(folder: Path) -> House:
     for name in ("Snakefile", "rules", "scripts", "config", "envs", "profiles"):
         source = HOUSE / name
         if source.is_dir():
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, folder / name, ignore=ignore)
+            shutil.copytree(source, folder / name)  # with the kernels that are compiled already
         else:
             shutil.copy(source, folder / name)
     return House(folder)

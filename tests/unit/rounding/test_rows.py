@@ -108,7 +108,7 @@ def test_joint_search_comes_near_the_joint_optimum(kind, limit, draw):
 def test_types_with_minima_are_rounded_better_than_by_ggml(kind, draw):
     over_ggml, over_free = LINES[kind]
     layout = LAYOUTS[kind]
-    values, importances = some_values((8, 2560), draw)
+    values, importances = some_values((4, 2560), draw)
     found, theirs = (
         errors_of(kind, values, importances, raw).sum()
         for raw in (
