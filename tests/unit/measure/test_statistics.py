@@ -83,7 +83,7 @@ def correlated(rng, windows, positions):
 
 def test_intervals_cover_as_often_as_they_say(monkeypatch):
     """95 % intervals over 100 windows hold the truth in 93 to 97 % of 1,200 repetitions."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 400)
+    monkeypatch.setattr(statistics, "RESAMPLES", 600)
     monkeypatch.setattr(statistics, "PERCENTILES", (99, 95, 90))  # those of the score alone
     rng = np.random.default_rng(7)
     truth = np.quantile(correlated(rng, 60_000, 32), [0.5, 0.9, 0.95, 0.99])
