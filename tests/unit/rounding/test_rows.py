@@ -91,7 +91,7 @@ def test_the_reference_is_brute_force_over_all_codes(x, w):
 @pytest.mark.parametrize("kind, limit", [("Q3_K", 0.0025), ("IQ4_XS", 0.007), ("Q6_K", 0.018)])
 def test_joint_search_comes_near_the_joint_optimum(kind, limit, draw):
     layout = LAYOUTS[kind]
-    values, importances = some_values((8, 2560), draw)
+    values, importances = some_values((4, 2560), draw)
     raw = rounding.round_rows(kind, "exact", values, importances)
     x = values.astype(np.float64).reshape(-1, 256)
     w = weights_of(kind, values, importances).reshape(-1, 256)
