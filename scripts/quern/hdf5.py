@@ -13,57 +13,69 @@ from . import files
 
 
 class _Watched:
-    """A file for h5py to write that remembers what went wrong.
+    """A file for h5py to write that keeps errors from HDF5 and remembers the first.
 
-    HDF5 keeps data back and drops errors when it writes them while it closes a file. So whoever
-    closes it asks here.
+    HDF5 keeps data back, drops errors that come while it closes a file, and crashes after some. So
+    it never learns of one: what cannot be written any more stays in memory, until `writing` asks
+    what went wrong.
     """
 
     def __init__(self, path: Path):
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        self._at, self.error = 0, None
+        self._at, self._size, self.error = 0, 0, None
+        self._unwritten: list[tuple[int, bytes]] = []
 
     def close(self) -> None:
         os.close(self._fd)
 
-    def _kept(self, function, *arguments):
-        try:
-            return function(*arguments)
-        except OSError as error:
-            self.error = self.error or error
-            raise
+    def _try(self, function, *arguments) -> int:
+        """Call a function of the disk, unless one has failed; what it returns, or -1."""
+        if self.error is None:
+            try:
+                return function(*arguments) or 0
+            except OSError as error:
+                self.error = error
+        return -1
 
     def write(self, data) -> int:
         left = memoryview(data).cast("B")
-        size = len(left)
-        while left:
-            written = self._kept(os.pwrite, self._fd, left, self._at)
-            self._at, left = self._at + written, left[written:]
+        size, at = len(left), self._at
+        while left and (written := self._try(os.pwrite, self._fd, left, at)) >= 0:
+            at, left = at + written, left[written:]
+        if left:
+            self._unwritten.append((at, bytes(left)))
+        self._at += size
+        self._size = max(self._size, self._at)
         return size
 
     def readinto(self, buffer) -> int:
-        count = self._kept(os.preadv, self._fd, [buffer], self._at)
-        self._at += count
-        return count
+        view = memoryview(buffer).cast("B")
+        view[:] = bytes(len(view))
+        os.preadv(self._fd, [view], self._at)
+        for at, raw in self._unwritten:
+            first, last = max(at, self._at), min(at + len(raw), self._at + len(view))
+            if first < last:
+                view[first - self._at : last - self._at] = raw[first - at : last - at]
+        self._at += len(view)
+        return len(view)
 
     def read(self, size: int = -1) -> bytes:
         raise NotImplementedError  # h5py knows a file by this method, and calls readinto
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        base = (0, self._at, os.fstat(self._fd).st_size)[whence]
-        self._at = base + offset
+        self._at = (0, self._at, self._size)[whence] + offset
         return self._at
 
     def tell(self) -> int:
         return self._at
 
     def truncate(self, size: int | None = None) -> int:
-        size = self._at if size is None else size
-        self._kept(os.ftruncate, self._fd, size)
-        return size
+        self._size = self._at if size is None else size
+        self._try(os.ftruncate, self._fd, self._size)
+        return self._size
 
     def flush(self) -> None:
-        self._kept(os.fsync, self._fd)
+        self._try(os.fsync, self._fd)
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:
@@ -87,14 +99,17 @@ def writing(path: Path) -> Iterator[h5py.File]:
         raw = _Watched(temporary)
         try:
             with h5py.File(raw, "w", locking=False) as h5:
+                h5.watched = raw
                 yield h5
-        except Exception:
-            if raw.error:
-                raise raw.error from None
-            raise
         finally:
             raw.close()
-        if raw.error:
-            raise raw.error
+            if raw.error:
+                raise raw.error from None
         with h5py.File(temporary, locking=False):  # opens, or is not whole
             pass
+
+
+def check(h5: h5py.File) -> None:
+    """Raise what went wrong while a file was written, so that no more is computed for it."""
+    if h5.watched.error:
+        raise h5.watched.error

@@ -71,11 +71,13 @@ def read(path: Path) -> Imatrix:
         raise QuernError(f"{path} does not exist.")
     with open(path, "rb") as file:
         is_gguf = file.read(4) == b"GGUF"
-    result = _read_gguf(path) if is_gguf else _read_dat(path)
+    result, said = _read_gguf(path) if is_gguf else (_read_dat(path), None)
     try:
         result.require_sense()
     except ValueError as error:
         raise QuernError(f"{path} holds {error}.") from None
+    if said is not None and said != _digest(result):
+        raise QuernError(f"{path} is damaged: its content is not what was written; delete it.")
     if not result.sums:
         raise QuernError(f"{path} holds no importances.")
     return result
@@ -102,10 +104,7 @@ def _read_gguf(path):
         if sums.size == 0 or counts.size == 0 or sums.size % counts.size:
             raise QuernError(f"{path} has {counts.size} counts for {sums.size} sums of {name}.")
         result.add(name, sums.astype(np.float64).reshape(len(counts), -1), counts)
-    said = gguf_files.field(reader, HASH)
-    if said is not None and said != _digest(result):
-        raise QuernError(f"{path} is damaged: its content is not what was written; delete it.")
-    return result
+    return result, gguf_files.field(reader, HASH)
 
 
 def _digest(matrix: Imatrix) -> str:

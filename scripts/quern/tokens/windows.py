@@ -209,6 +209,7 @@ class TokenWriter:
             tokens = np.concatenate([self._first, tokens])
             if source is not None:
                 source = np.concatenate([source[: len(self._first)], source])
+        hdf5.check(self._h5)
         end = self.count + len(tokens)
         for name, data, values in (
             ("tokens", self._tokens, tokens),
