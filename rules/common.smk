@@ -53,7 +53,7 @@ with sentences():
 
 # A job on another machine refuses to work with another configuration than the run that sent it, whose
 # environment it inherits.
-SETTLED = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+SETTLED = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 os.environ.update(QUERN_SNAKEMAKE=str(os.getpid()))  # commands end when it is gone
 if workflow.is_main_process:
     os.environ.update(QUERN_CONFIGURATION=SETTLED)

@@ -115,7 +115,7 @@ def hidden(entry: dict) -> tuple[dict, dict[str, str]]:
     holds it instead; `revealed` puts it back."""
     if not entry.get("options"):
         return entry, {}
-    content = json.dumps(entry["options"], sort_keys=True)
+    content = json.dumps(entry["options"], sort_keys=True, default=str)
     name = HIDDEN + hashlib.sha256(content.encode()).hexdigest()[:12].upper()
     return entry | {"options": {HIDDEN: name}}, {name: content}
 
@@ -186,7 +186,7 @@ def identity(source: Source) -> dict:
     """All that decides what a source's samples are; options by their hash: some are secret."""
     found = {key: getattr(source, key) for key in _IDENTITY}
     if source.options:
-        content = json.dumps(source.options, sort_keys=True)
+        content = json.dumps(source.options, sort_keys=True, default=str)
         found["options"] = hashlib.sha256(content.encode()).hexdigest()
     return found
 
