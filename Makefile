@@ -4,7 +4,7 @@
 
 CORES ?= all
 
-.PHONY: demo test check lint
+.PHONY: demo test check check-kernels check-others lint
 
 demo: .venv/installed
 	.venv/bin/snakemake --cores $(CORES)
@@ -14,7 +14,16 @@ test: .venv/installed-dev lint
 	.venv/bin/python -m pytest tests
 
 check: .venv/installed-dev lint
-	.venv/bin/python -m pytest tests/unit
+	@$(MAKE) --no-print-directory -j2 check-kernels check-others
+
+# Two halves of the unit tests, of about the same length.
+KERNELS = tests/unit/rounding tests/unit/measure/test_statistics.py
+
+check-kernels:
+	.venv/bin/python -m pytest -q $(KERNELS)
+
+check-others:
+	.venv/bin/python -m pytest -q tests/unit $(addprefix --ignore=,$(KERNELS))
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .
