@@ -122,9 +122,17 @@ def model_info(path: Path, hashes: list[str] | None = None) -> ModelInfo:
     """Read what `ModelInfo` holds; `hashes` are the SHA-256 of its files where they are known.
 
     Raises:
-        QuernError: the file is missing, not GGUF, cut short, or no language model.
+        QuernError: the file is missing, not GGUF, cut short, damaged, or no language model.
     """
-    paths = shards(Path(path))
+    try:
+        return _model_info(Path(path), hashes)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        # Metadata of another type than it must have, or text that is not UTF-8.
+        raise QuernError(f"{path} is damaged: its metadata make no sense ({error}).") from None
+
+
+def _model_info(path: Path, hashes: list[str] | None) -> ModelInfo:
+    paths = shards(path)
     readers = [open_gguf(p) for p in paths]
     first = readers[0]
     architecture = field(first, "general.architecture")
