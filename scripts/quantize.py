@@ -22,7 +22,7 @@ def main(arguments):
     except QuernError as error:
         if not failed(arguments, str(error)):
             raise
-        command.warn(str(error))
+        command.complain(str(error))
         return
     made = model_info(arguments.output).as_dict()
     files.write_json(arguments.output_info, made | {"notes": notes})

@@ -160,7 +160,7 @@ def run(
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         sentence = _death(os.WTERMSIG(status), arguments)
-        _complain(sentence)
+        complain(sentence)
         is_result = crashed and os.WTERMSIG(status) in _CRASHES and crashed(arguments, sentence)
         sys.exit(0 if is_result else 1)
     sys.exit(os.WEXITSTATUS(status))
@@ -171,33 +171,29 @@ def _report(main, arguments) -> int:
         main(arguments)
         return 0
     except KeyboardInterrupt:
-        _complain("interrupted; what was computed is kept, run again to go on.")
+        complain("interrupted; what was computed is kept, run again to go on.")
     except QuernError as error:
-        _complain(str(error))
+        complain(str(error))
     except MemoryError as error:
-        _complain(f"not enough memory ({error}); lower the number of jobs or the context size.")
+        complain(f"not enough memory ({error}); lower the number of jobs or the context size.")
     except OSError as error:
         log.debug("", exc_info=True)
         what = error.strerror or str(error)
         where = f" {error.filename}" if error.filename else ""
         remedy = "; make room and run again, what was computed is kept" if _is_full(error) else ""
-        _complain(f"{what}{where}{remedy}.")
+        complain(f"{what}{where}{remedy}.")
     except Exception as error:
         log.error("", exc_info=True)
-        _complain(f"a defect in Quern: {type(error).__name__}: {error}. Please report the log.")
+        complain(f"a defect in Quern: {type(error).__name__}: {error}. Please report the log.")
     return 1
-
-
-def warn(sentence: str) -> None:
-    """Say something to the user that does not end the command."""
-    _complain(sentence)
 
 
 def _is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def _complain(sentence: str) -> None:
+def complain(sentence: str) -> None:
+    """Say a sentence to the user, with the command's name, on standard error and in the log."""
     command = Path(sys.argv[0]).stem
     message = masked(f"quern {command}: {sentence}")
     print(message, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Schema, commands and guide name the same defaults."""
+"""Schema, commands and guide name the same defaults, schema and library the same values."""
 
 import argparse
 import re
@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from conftest import HOUSE
-from quern import command
+from quern import command, llama, rounding
+from quern.measure import statistics
 
 SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
 # Sections of the configuration, and the commands that take what stands in them.
@@ -81,3 +82,15 @@ def test_the_guide_has_the_schemas_defaults(section):
 
 def test_every_section_of_the_schema_is_looked_at():
     assert set(COMMANDS) == set(SCHEMA["properties"]) - {"models"}
+
+
+def test_the_schema_has_the_types_figures_and_roundings_that_there_are():
+    of = SCHEMA["properties"]
+    types = SCHEMA["$defs"]["tensor_type"]["enum"]
+    assert set(SCHEMA["$defs"]["quantization_type"]["enum"]) == set(llama.quantization_types())
+    assert set(types) <= set(llama.tensor_types())
+    assert of["imatrix"]["properties"]["unreached"]["enum"] == ["neutral", "refuse", *types]
+    until = of["evaluation"]["properties"]["until"]["properties"]
+    assert set(until["figure"]["enum"]) == set(statistics.FIGURES)
+    roundings = of["quantize"]["items"]["properties"]["rounding"]["items"]
+    assert set(roundings["enum"]) == {"ggml", *rounding.ROUNDINGS}

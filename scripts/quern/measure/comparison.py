@@ -57,7 +57,7 @@ def compare(
     last: int | None = None,
     windows: list[int] | None = None,
     until: Until | None = None,
-) -> dict:
+) -> None:
     """Write the figures of each candidate at each scored position (HDF5).
 
     The baseline's logits are computed once for all candidates. Windows that are compared already
@@ -66,9 +66,6 @@ def compare(
     Args:
         tokens_per_graph: llama.cpp's micro-batch; another than usual shows the noise.
         first, last, windows: which windows, from one to another or by number; all where not given.
-
-    Returns:
-        The attributes of the first output.
 
     Raises:
         QuernError: the store is damaged, or of another model, tokenizer or vocabulary; a logit is
@@ -103,10 +100,8 @@ def compare(
                 bar.update()
             if until and all(_known(store, until, batch, len(wanted)) for store in stores):
                 break
-        attributes = stores[0].attributes
         for store, candidate in zip(stores, candidates, strict=True):
             store.finish(candidate.output)
-    return attributes
 
 
 def summarize(output: Path) -> tuple[dict, dict[str, np.ndarray]]:

@@ -109,6 +109,17 @@ def _nibbles(raw: np.ndarray) -> np.ndarray:
     return np.concatenate([raw & 15, raw >> 4], axis=-1)
 
 
+def _quartet(numbers: np.ndarray) -> np.ndarray:
+    """Numbers of two bits, [rows, n, 4, width], as bytes [rows, n · width]; low bits first."""
+    first, second, third, fourth = np.moveaxis(numbers, 2, 0)
+    return (first | second << 2 | third << 4 | fourth << 6).reshape(len(numbers), -1)
+
+
+def _bit_pairs(raw: np.ndarray) -> np.ndarray:
+    """The inverse: numbers [rows, n, 4, width] from bytes [rows, n, width]."""
+    return np.stack([raw >> k & 3 for k in (0, 2, 4, 6)], axis=2)
+
+
 def _integers(lowest: int, highest: int) -> np.ndarray:
     return np.arange(lowest, highest + 1, dtype=np.float32)
 
@@ -203,22 +214,19 @@ class Q3_K(Layout):
         for k in range(8):
             out[:, :32] |= high[:, k] << k
         # The low bits of weight 128·h + 32·k + i are bits 2·k of byte 32·h + i.
-        low = blocks.codes.reshape(n, 2, 4, 32) & 3
-        packed = low[:, :, 0] | low[:, :, 1] << 2 | low[:, :, 2] << 4 | low[:, :, 3] << 6
-        out[:, 32:96] = packed.reshape(n, 64)
+        out[:, 32:96] = _quartet(blocks.codes.reshape(n, 2, 4, 32) & 3)
         factors = (blocks.factors + 32).astype(np.uint8)
         out[:, 96:104] = _pair(factors[:, :8] & 15, factors[:, 8:] & 15)
-        top = (factors >> 4).reshape(n, 4, 4)
-        out[:, 104:108] = top[:, 0] | top[:, 1] << 2 | top[:, 2] << 4 | top[:, 3] << 6
+        out[:, 104:108] = _quartet((factors >> 4).reshape(n, 1, 4, 4))
         _put_scales(blocks.scales, out[:, 108:])
 
     @classmethod
     def _read(cls, raw):
         n = len(raw)
         high = np.unpackbits(raw[:, None, :32], axis=1, bitorder="little")
-        low = np.stack([raw[:, 32:96].reshape(n, 2, 32) >> k & 3 for k in (0, 2, 4, 6)], axis=2)
+        low = _bit_pairs(raw[:, 32:96].reshape(n, 2, 32))
         codes = (low.reshape(n, 8, 32) | high << 2).reshape(n, 256)
-        top = np.concatenate([raw[:, 104:108] >> k & 3 for k in (0, 2, 4, 6)], axis=1)
+        top = _bit_pairs(raw[:, None, 104:108]).reshape(n, 16)
         factors = (_nibbles(raw[:, 96:104]) | top << 4).astype(np.int8) - np.int8(32)
         return Blocks(_get_scales(raw[:, 108:]), factors, codes)
 
@@ -234,8 +242,7 @@ class Q6_K(Layout):
         codes = blocks.codes.reshape(n, 2, 4, 32)  # halves, quarters of a half
         low, high = codes & 15, codes >> 4
         out[:, :128] = _pair(low[:, :, :2], low[:, :, 2:]).reshape(n, 128)
-        packed = high[:, :, 0] | high[:, :, 1] << 2 | high[:, :, 2] << 4 | high[:, :, 3] << 6
-        out[:, 128:192] = packed.reshape(n, 64)
+        out[:, 128:192] = _quartet(high)
         out[:, 192:208] = blocks.factors.view(np.uint8)
         _put_scales(blocks.scales, out[:, 208:])
 
@@ -244,8 +251,7 @@ class Q6_K(Layout):
         n = len(raw)
         low = raw[:, :128].reshape(n, 2, 2, 32)
         low = np.concatenate([low & 15, low >> 4], axis=2)
-        high = raw[:, 128:192].reshape(n, 2, 32)
-        high = np.stack([high >> k & 3 for k in (0, 2, 4, 6)], axis=2)
+        high = _bit_pairs(raw[:, 128:192].reshape(n, 2, 32))
         factors = np.ascontiguousarray(raw[:, 192:208]).view(np.int8)
         return Blocks(_get_scales(raw[:, 208:]), factors, (low | high << 4).reshape(n, 256))
 
@@ -258,16 +264,13 @@ class Q2_K(Layout):
     @classmethod
     def _write(cls, blocks, out):
         out[:, :16] = _pair(blocks.factors.view(np.uint8), blocks.min_factors.view(np.uint8))
-        codes = blocks.codes.reshape(len(out), 2, 4, 32)
-        packed = codes[:, :, 0] | codes[:, :, 1] << 2 | codes[:, :, 2] << 4 | codes[:, :, 3] << 6
-        out[:, 16:80] = packed.reshape(len(out), 64)
+        out[:, 16:80] = _quartet(blocks.codes.reshape(len(out), 2, 4, 32))
         _put_scales(blocks.scales, out[:, 80:82])
         _put_scales(blocks.min_scales, out[:, 82:])
 
     @classmethod
     def _read(cls, raw):
-        packed = raw[:, 16:80].reshape(len(raw), 2, 32)
-        codes = np.stack([packed >> k & 3 for k in (0, 2, 4, 6)], axis=2).reshape(len(raw), 256)
+        codes = _bit_pairs(raw[:, 16:80].reshape(len(raw), 2, 32)).reshape(len(raw), 256)
         factors = (raw[:, :16] & 15).view(np.int8), (raw[:, :16] >> 4).view(np.int8)
         scales = _get_scales(raw[:, 80:82]), _get_scales(raw[:, 82:])
         return Blocks(scales[0], factors[0], codes, scales[1], factors[1])
@@ -359,15 +362,12 @@ class TQ2_0(Layout):
 
     @classmethod
     def _write(cls, blocks, out):
-        codes = blocks.codes.reshape(len(out), 2, 4, 32)
-        packed = codes[:, :, 0] | codes[:, :, 1] << 2 | codes[:, :, 2] << 4 | codes[:, :, 3] << 6
-        out[:, :64] = packed.reshape(len(out), 64)
+        out[:, :64] = _quartet(blocks.codes.reshape(len(out), 2, 4, 32))
         _put_scales(blocks.scales, out[:, 64:])
 
     @classmethod
     def _read(cls, raw):
-        packed = raw[:, :64].reshape(len(raw), 2, 32)
-        codes = np.stack([packed >> k & 3 for k in (0, 2, 4, 6)], axis=2).reshape(len(raw), 256)
+        codes = _bit_pairs(raw[:, :64].reshape(len(raw), 2, 32)).reshape(len(raw), 256)
         return Blocks(_get_scales(raw[:, 64:]), None, codes)
 
 

@@ -8,11 +8,8 @@ import pytest
 from quern import QuernError, gguf_files
 from quern.imatrix import formats
 from quern.imatrix.matrix import Imatrix
-from quern.imatrix.shards import collect as collect_shard
 from quern.imatrix.shards import merge, report
-from quern.llama import Model
 from quern.quantize import quantization
-from quern.tokens import windows
 
 
 def test_the_first_tensor_that_differs_is_named(made, tmp_path):
@@ -21,20 +18,6 @@ def test_the_first_tensor_that_differs_is_named(made, tmp_path):
     matrix.add("blk.0.attn_q.weight", np.ones((1, 128)), np.array([7]))
     with pytest.raises(QuernError, match=r"attn_q\.weight has 128 values there and 1 × 256"):
         matrix.fitted(info.matrices, tmp_path / "i.gguf")
-
-
-# --- shards ----------------------------------------------------------------------------------
-
-
-def collect(made, shard, first=0, last=None, name="dense", n_ctx=64, **options):
-    info = gguf_files.model_info(made / f"{name}.gguf")
-    tokens = windows.read_tokens(made / f"{name}.h5")
-    with Model(made / f"{name}.gguf", threads=2) as model:
-        collect_shard(model, info, tokens, shard, n_ctx=n_ctx, first=first, last=last, **options)
-    return shard
-
-
-# --- other people's files --------------------------------------------------------------------
 
 
 # --- what is done with importances -----------------------------------------------------------
@@ -51,9 +34,9 @@ def test_a_prior_draws_importances_towards_their_mean():
 
 
 @pytest.fixture
-def with_dead_expert(made, tmp_path):
+def with_dead_expert(made, collect, tmp_path):
     """An imatrix of the mixture of experts, one of which no token reaches, without layer 1."""
-    merged = merge([collect(made, tmp_path / "s.h5", 0, 8, "moe")], "text/pool")
+    merged = merge([collect(tmp_path / "s.h5", 0, 8, "moe")], "text/pool")
     for name in [n for n in merged.matrix.sums if n.startswith("blk.1.attn")]:
         del merged.matrix.sums[name], merged.matrix.counts[name]
     formats.write(merged.matrix, tmp_path / "i.gguf")

@@ -7,10 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import command
-from quern import QuernError, gguf_files
+from quern import QuernError
 from quern.imatrix.shards import OUTPUT, Collector, merge, noise, read_shard
-from quern.imatrix.shards import collect as collect_shard
-from quern.llama import Model
 from quern.tokens import windows
 
 
@@ -50,20 +48,12 @@ def test_ten_million_rows_lose_nothing():
     assert collector.halves[0].sums["w"][0, 0] == pytest.approx(expected, rel=1e-9)
 
 
-def collect(made, shard, first=0, last=None, name="dense", n_ctx=64, **options):
-    info = gguf_files.model_info(made / f"{name}.gguf")
-    tokens = windows.read_tokens(made / f"{name}.h5")
-    with Model(made / f"{name}.gguf", threads=2) as model:
-        collect_shard(model, info, tokens, shard, n_ctx=n_ctx, first=first, last=last, **options)
-    return shard
-
-
 @pytest.mark.parametrize("name", ["dense", "moe"])
-def test_shards_in_any_order_and_grouping_equal_one_long_run(made, tmp_path, name):
+def test_shards_in_any_order_and_grouping_equal_one_long_run(collect, tmp_path, name):
     cuts = {"whole": [(0, 12)], "uneven": [(0, 3), (3, 4), (4, 12)], "even": [(0, 6), (6, 12)]}
     merged = {}
     for kind, ranges in cuts.items():
-        shards = [collect(made, tmp_path / f"{kind}{a}.h5", a, b, name) for a, b in ranges]
+        shards = [collect(tmp_path / f"{kind}{a}.h5", a, b, name) for a, b in ranges]
         merged[kind] = merge(shards[::-1], "text/pool")
     whole = merged.pop("whole")
     assert whole.matrix.chunks == 12 and not whole.exhausted
@@ -76,9 +66,9 @@ def test_shards_in_any_order_and_grouping_equal_one_long_run(made, tmp_path, nam
         assert noise(other.halves) == pytest.approx(noise(whole.halves))
 
 
-def test_the_output_matrix_is_included_when_asked_for(made, tmp_path):
+def test_the_output_matrix_is_included_when_asked_for(collect, tmp_path):
     without, both = (
-        merge([collect(made, tmp_path / f"{output}.h5", 0, 3, output_weight=output)], "d").matrix
+        merge([collect(tmp_path / f"{output}.h5", 0, 3, output_weight=output)], "d").matrix
         for output in (False, True)
     )
     assert set(both.sums) - set(without.sums) == {OUTPUT}
@@ -87,12 +77,12 @@ def test_the_output_matrix_is_included_when_asked_for(made, tmp_path):
         assert (sums == both.sums[name]).all()
 
 
-def test_a_shard_takes_what_the_pool_still_has(made, tmp_path):
+def test_a_shard_takes_what_the_pool_still_has(made, collect, tmp_path):
     count = windows.read_tokens(made / "dense.h5").n_windows(64)
     shards = [
-        collect(made, tmp_path / "a.h5", 0, count - 2),
-        collect(made, tmp_path / "b.h5", count - 2, count + 50),
-        collect(made, tmp_path / "c.h5", count + 50, count + 90),
+        collect(tmp_path / "a.h5", 0, count - 2),
+        collect(tmp_path / "b.h5", count - 2, count + 50),
+        collect(tmp_path / "c.h5", count + 50, count + 90),
     ]
     merged = merge(shards, "text/pool", asked=count + 90)
     assert merged.matrix.chunks == count and merged.exhausted
@@ -100,17 +90,16 @@ def test_a_shard_takes_what_the_pool_still_has(made, tmp_path):
 
 
 @pytest.mark.parametrize("parts", [3, 30])
-def test_parts_of_the_pool_are_all_of_it(made, tmp_path, parts):
+def test_parts_of_the_pool_are_all_of_it(made, collect, tmp_path, parts):
     count = windows.read_tokens(made / "dense.h5").n_windows(2048)
     assert 3 < count < 30
     shards = [
-        collect(made, tmp_path / f"{k}.h5", part=(k, parts), n_ctx=2048)
-        for k in range(1, parts + 1)
+        collect(tmp_path / f"{k}.h5", part=(k, parts), n_ctx=2048) for k in range(1, parts + 1)
     ]
     sizes = [read_shard(shard)[2]["windows"] for shard in shards]
     assert max(sizes) - min(sizes) <= 1
     merged = merge(shards, "text/pool").matrix
-    whole = merge([collect(made, tmp_path / "whole.h5", n_ctx=2048)], "text/pool").matrix
+    whole = merge([collect(tmp_path / "whole.h5", n_ctx=2048)], "text/pool").matrix
     assert merged.chunks == whole.chunks == count
     for name, sums in whole.sums.items():
         assert (sums.astype(np.float32) == merged.sums[name].astype(np.float32)).all()
@@ -125,8 +114,8 @@ def test_a_part_that_is_none(tmp_path, part):
     assert result.returncode == 2 and "not K/N with K from 1 to N" in result.stderr
 
 
-def test_shards_that_do_not_fit_are_refused(made, tmp_path):
-    a, b = (collect(made, tmp_path / f"{first}.h5", first, first + 2) for first in (0, 3))
+def test_shards_that_do_not_fit_are_refused(collect, tmp_path):
+    a, b = (collect(tmp_path / f"{first}.h5", first, first + 2) for first in (0, 3))
     with pytest.raises(QuernError, match="begins at window 3, not at 2"):
         merge([a, b], "d")
     with h5py.File(b, "r+") as h5:
@@ -138,9 +127,9 @@ def test_shards_that_do_not_fit_are_refused(made, tmp_path):
         merge([a, b], "d")
 
 
-def test_noise_falls_as_the_pool_grows(made, tmp_path):
-    few = merge([collect(made, tmp_path / "few.h5", 0, 4)], "d")
-    many = merge([collect(made, tmp_path / "many.h5", 0, 64)], "d")
+def test_noise_falls_as_the_pool_grows(collect, tmp_path):
+    few = merge([collect(tmp_path / "few.h5", 0, 4)], "d")
+    many = merge([collect(tmp_path / "many.h5", 0, 64)], "d")
     small, large = (np.median(list(noise(m.halves).values())) for m in (many, few))
     assert 0 < small < large / 2
 

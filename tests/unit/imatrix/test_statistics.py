@@ -4,21 +4,9 @@ import numpy as np
 import pytest
 
 from conftest import command, fails_with
-from quern import gguf_files
 from quern.imatrix import formats, statistics
 from quern.imatrix.matrix import Imatrix
-from quern.imatrix.shards import collect as collect_shard
 from quern.imatrix.shards import merge
-from quern.llama import Model
-from quern.tokens import windows
-
-
-def collect(made, shard, first=0, last=None, name="dense", n_ctx=64, **options):
-    info = gguf_files.model_info(made / f"{name}.gguf")
-    tokens = windows.read_tokens(made / f"{name}.h5")
-    with Model(made / f"{name}.gguf", threads=2) as model:
-        collect_shard(model, info, tokens, shard, n_ctx=n_ctx, first=first, last=last, **options)
-    return shard
 
 
 def test_statistics_by_their_definitions():
@@ -41,8 +29,8 @@ def test_statistics_by_their_definitions():
     assert layers.total.tolist() == [16, 2]
 
 
-def test_statistics_as_files(made, tmp_path):
-    merged = merge([collect(made, tmp_path / "s.h5", 0, 4)], "d")
+def test_statistics_as_files(collect, tmp_path):
+    merged = merge([collect(tmp_path / "s.h5", 0, 4)], "d")
     formats.write(merged.matrix, tmp_path / "i.gguf")
     arguments = [
         *("--imatrix", tmp_path / "i.gguf", "--csv", tmp_path / "t.csv"),

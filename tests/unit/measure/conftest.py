@@ -7,7 +7,10 @@ import pytest
 
 from quern import gguf_files
 from quern.llama import Model
-from quern.measure import baseline
+from quern.measure import baseline, comparison
+from quern.measure.baseline import Baseline
+from quern.measure.comparison import Candidate
+from quern.measure.window_store import WindowStore
 from quern.quantize import quantization
 from quern.tokens import windows
 
@@ -36,3 +39,32 @@ def ready(made, tmp_path_factory):
         info_of = gguf_files.model_info(path).as_dict()
         (folder / f"{kind}.json").write_text(json.dumps(info_of))
     return folder
+
+
+@pytest.fixture
+def opened(ready, made):
+    """A function that opens the baseline store."""
+    info = gguf_files.model_info(made / "dense.gguf")
+    return lambda: Baseline(ready / "b.h5", made / "dense.gguf", info)
+
+
+@pytest.fixture
+def candidate(ready):
+    """A function that makes a candidate of a quantized model, by its type and its output."""
+
+    def make(kind, output):
+        path = ready / f"{kind}.gguf"
+        return Candidate(path, gguf_files.model_info(path), output)
+
+    return make
+
+
+@pytest.fixture
+def read():
+    """A function that reads the figures of a comparison."""
+
+    def figures(path):
+        with WindowStore.open(path) as store:
+            return comparison.read_figures(store)
+
+    return figures

@@ -15,7 +15,6 @@ from conftest import HOUSE
 from quern import gguf_files
 from quern.llama import Model
 from quern.measure import comparison
-from quern.measure.baseline import Baseline
 from quern.measure.comparison import Candidate, Until
 from quern.measure.window_store import StoreInUse, WindowStore, partial_path
 from quern.tokens import windows
@@ -23,38 +22,23 @@ from quern.tokens import windows
 N_CTX, WINDOWS = 64, 30
 
 
-def candidate(ready, kind, output):
-    path = ready / f"{kind}.gguf"
-    return Candidate(path, gguf_files.model_info(path), output)
-
-
-def opened(ready, made):
-    info = gguf_files.model_info(made / "dense.gguf")
-    return Baseline(ready / "b.h5", made / "dense.gguf", info)
-
-
-def read(path):
-    with WindowStore.open(path) as store:
-        return comparison.read_figures(store)
-
-
-def test_several_models_at_once_as_one_by_one(ready, made, tmp_path):
-    with opened(ready, made) as baseline:
-        both = [candidate(ready, k, tmp_path / f"both-{k}.h5") for k in ("Q4_0", "Q8_0")]
+def test_several_models_at_once_as_one_by_one(opened, candidate, read, tmp_path):
+    with opened() as baseline:
+        both = [candidate(k, tmp_path / f"both-{k}.h5") for k in ("Q4_0", "Q8_0")]
         comparison.compare(both, baseline, threads=2)
         for kind in ("Q4_0", "Q8_0"):
-            one = candidate(ready, kind, tmp_path / f"{kind}.h5")
+            one = candidate(kind, tmp_path / f"{kind}.h5")
             comparison.compare([one], baseline, threads=2)
             a, b = read(tmp_path / f"{kind}.h5"), read(tmp_path / f"both-{kind}.h5")
             for name, values in a.items():
                 assert (values == b[name]).all()
 
 
-def test_results_do_not_depend_on_interruption_or_threads(ready, made, tmp_path):
-    with opened(ready, made) as baseline:
-        whole = candidate(ready, "Q4_0", tmp_path / "whole.h5")
+def test_results_do_not_depend_on_interruption_or_threads(opened, candidate, read, tmp_path):
+    with opened() as baseline:
+        whole = candidate("Q4_0", tmp_path / "whole.h5")
         comparison.compare([whole], baseline, threads=2)
-        parts = candidate(ready, "Q4_0", tmp_path / "parts.h5")
+        parts = candidate("Q4_0", tmp_path / "parts.h5")
         for first, last in ((0, 8), (8, 16), (16, WINDOWS)):
             comparison.compare([parts], baseline, threads=1, first=first, last=last)
     a, b = read(tmp_path / "whole.h5"), read(tmp_path / "parts.h5")
@@ -100,12 +84,12 @@ def _once_free(path):
     raise AssertionError(f"{path} stays locked")
 
 
-def test_it_stops_when_sure_and_says_after_how_many_windows(ready, made, tmp_path):
-    with opened(ready, made) as baseline:
+def test_it_stops_when_sure_and_says_after_how_many_windows(opened, candidate, tmp_path):
+    with opened() as baseline:
         for share, stopped in ((0.9, True), (1e-6, False)):
             output = tmp_path / f"{share}.h5"
             comparison.compare(
-                [candidate(ready, "Q4_0", output)],
+                [candidate("Q4_0", output)],
                 baseline,
                 threads=2,
                 until=Until("kld_mean", share),
@@ -116,9 +100,9 @@ def test_it_stops_when_sure_and_says_after_how_many_windows(ready, made, tmp_pat
             assert (table["window"].max() >= 16) or not stopped
 
 
-def test_figures_by_source(ready, made, tmp_path):
-    with opened(ready, made) as baseline:
-        comparison.compare([candidate(ready, "Q4_0", tmp_path / "c.h5")], baseline, threads=2)
+def test_figures_by_source(opened, candidate, tmp_path):
+    with opened() as baseline:
+        comparison.compare([candidate("Q4_0", tmp_path / "c.h5")], baseline, threads=2)
     result, _ = comparison.summarize(tmp_path / "c.h5")
     assert set(result["sources"]) == {"first", "rest"}
     parts = result["sources"].values()
@@ -142,9 +126,9 @@ def test_sources_change_where_the_documents_do(ready, made):
     assert (sources == (begins >= cut)).all()
 
 
-def test_noise_is_small_and_not_nothing(ready, made, tmp_path):
+def test_noise_is_small_and_not_nothing(made, opened, tmp_path):
     info = gguf_files.model_info(made / "dense.gguf")
-    with opened(ready, made) as baseline:
+    with opened() as baseline:
         own = Candidate(made / "dense.gguf", info, tmp_path / "n.h5")
         comparison.compare([own], baseline, threads=2)
         found = comparison.noise(own, baseline, threads=2, windows=6)
@@ -153,16 +137,16 @@ def test_noise_is_small_and_not_nothing(ready, made, tmp_path):
     assert 0 < found["figures"]["ppl_ratio"] < 1e-4
 
 
-def test_the_noise_bounds_what_other_graphs_give(ready, made, tmp_path):
+def test_the_noise_bounds_what_other_graphs_give(opened, candidate, tmp_path):
     """All windows, decoded in graphs of sizes that the noise was not measured with."""
-    own = candidate(ready, "Q4_0", tmp_path / "own.h5")
-    with opened(ready, made) as baseline:
+    own = candidate("Q4_0", tmp_path / "own.h5")
+    with opened() as baseline:
         comparison.compare([own], baseline)
         bound = comparison.noise(own, baseline)["figures"]["kld_mean"]
         value = comparison.summarize(own.output)[0]["figures"]["kld_mean"]["value"]
         moved = []
         for size in (33, 40, 57):
-            other = candidate(ready, "Q4_0", tmp_path / f"{size}.h5")
+            other = candidate("Q4_0", tmp_path / f"{size}.h5")
             comparison.compare([other], baseline, tokens_per_graph=size)
             found = comparison.summarize(other.output)[0]["figures"]["kld_mean"]["value"]
             moved.append(abs(found - value))
