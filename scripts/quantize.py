@@ -4,6 +4,7 @@ from pathlib import Path
 
 from quern import QuernError, command, files
 from quern.gguf_files import ModelInfo, model_info
+from quern.llama import computed_by
 from quern.quantize.quantization import quantize
 from quern.quantize.recipes import BY_LLAMA, Recipe
 
@@ -24,8 +25,10 @@ def main(arguments):
             raise
         command.complain(str(error))
         return
-    made = model_info(arguments.output).as_dict()
-    files.write_json(arguments.output_info, made | {"notes": notes})
+    info = model_info(arguments.output).as_dict()
+    files.write_json(
+        arguments.output_info, info | {"made": {"notes": notes, "computed_by": computed_by()}}
+    )
 
 
 def failed(arguments, reason: str) -> bool:

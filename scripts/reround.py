@@ -27,16 +27,16 @@ def main(arguments):
         threads=arguments.threads,
     )
     if arguments.output_info:
-        notes = files.read_json(arguments.info).get("notes", []) if arguments.info else []
-        made = model_info(arguments.output).as_dict()
-        files.write_json(arguments.output_info, made | {"notes": notes})
+        made = files.read_json(arguments.info).get("made", {}) if arguments.info else {}
+        info = model_info(arguments.output).as_dict()
+        files.write_json(arguments.output_info, info | {"made": made})
 
 
 if __name__ == "__main__":
     p = command.parser(__doc__)
     p.add_argument("--baseline", type=Path, required=True, help="unquantized GGUF file")
     p.add_argument("--quantized", type=Path, required=True, help="what llama.cpp made of it")
-    p.add_argument("--info", type=Path, help="its JSON, from quantize.py, for its notes")
+    p.add_argument("--info", type=Path, help="its JSON, from quantize.py")
     p.add_argument("--imatrix", type=Path, help="the imatrix that it was quantized with")
     command.add_options(p, Recipe, ["prior"])
     p.add_argument(

@@ -79,7 +79,7 @@ class ModelInfo:
         content = files.read_json(path)
         try:
             content.pop("bits_per_weight")
-            content.pop("notes", None)
+            content.pop("made", None)  # how it was quantized
             content["matrices"] = {n: tuple(s) for n, s in content["matrices"].items()}
             content["output"] = OutputWeights(**content["output"]) if content["output"] else None
             return cls(**content)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .. import QuernError, hdf5
 from ..gguf_files import ModelInfo
-from ..llama import Model, Product
+from ..llama import Model, Product, computed_by
 from ..tokens.windows import Tokens
 from .matrix import Imatrix
 
@@ -127,6 +127,7 @@ def collect(
         "first": first,
         "windows": len(wanted),
         "available": available,
+        "computed_by": computed_by(model.gpus),
     }
     arrays = _arrays(collector.halves)
     with hdf5.writing(shard) as h5:
@@ -178,11 +179,13 @@ class Merged:
         matrix: the imatrix.
         halves: what even and odd windows gave, for the noise.
         exhausted: the text had fewer windows than the shards were to cover.
+        computed_by: what collected the shards, each once.
     """
 
     matrix: Imatrix
     halves: tuple[Imatrix, Imatrix]
     exhausted: bool
+    computed_by: tuple[str, ...] = ()
 
 
 def merge(shards: Iterable[Path], dataset: str, asked: int | None = None) -> Merged:
@@ -210,7 +213,8 @@ def merge(shards: Iterable[Path], dataset: str, asked: int | None = None) -> Mer
     total = even + odd
     total.datasets, total.chunks, total.chunk_size = [dataset], end, facts["n_ctx"]
     total.extra = {f"quern.{key}": str(facts[key]) for key in ("model_sha256", "text_sha256")}
-    return Merged(total, (even, odd), asked is not None and end < asked)
+    builds = sorted({str(facts.get("computed_by", "")) for *_, facts in parts})
+    return Merged(total, (even, odd), asked is not None and end < asked, tuple(builds))
 
 
 def noise(halves: tuple[Imatrix, Imatrix]) -> dict[str, float | None]:
@@ -249,5 +253,5 @@ def report(merged: Merged, info: ModelInfo) -> dict:
         "noise_max": max(known, default=None),
         "unreached": matrix.unreached(info.matrices),
         "noise": found,
-        "provenance": matrix.extra,
+        "provenance": matrix.extra | {"computed_by": list(merged.computed_by)},
     }

@@ -3,7 +3,14 @@
 Nobody else imports llama_cpp or ctypes. llama.cpp's log goes to the `quern.llama` logger.
 """
 
-from .library import VERSION, block_size, quantization_types, tensor_types
+from .library import (
+    VERSION,
+    block_size,
+    build,
+    computed_by,
+    quantization_types,
+    tensor_types,
+)
 from .model import Model
 from .quantizer import dequantize_rows, quantize, quantize_rows
 from .taps import Product
@@ -13,6 +20,8 @@ __all__ = [
     "Model",
     "Product",
     "block_size",
+    "build",
+    "computed_by",
     "dequantize_rows",
     "quantization_types",
     "quantize",

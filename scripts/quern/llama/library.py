@@ -5,6 +5,7 @@ Sources: include/llama.h and ggml/include/ggml.h of the llama.cpp in llama-cpp-p
 
 import ctypes
 import functools
+import hashlib
 import importlib.metadata
 import logging
 import os
@@ -20,11 +21,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 import llama_cpp
 from llama_cpp import _ctypes_extensions
 
-from .. import QuernError
+from .. import QuernError, files
 
 log = logging.getLogger("quern.llama")
 
 VERSION = importlib.metadata.version("llama-cpp-python")
+# llama-cpp-python loads llama.cpp from here.
+FOLDER = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or Path(llama_cpp.__file__).parent / "lib")
 
 recent = deque(maxlen=20)  # what llama.cpp said last, for error messages
 muted = set()  # threads that aborted a graph on purpose, which llama.cpp reports as an error
@@ -52,6 +55,46 @@ def complaint() -> str:
     return last[-1].strip() if last else "no reason given"
 
 
+@functools.cache
+def build() -> str:
+    """The version of llama-cpp-python and a hash of the libraries it loads: `0.3.36+1a2b3c4d`.
+
+    One version may be built for a CPU, for CUDA, or with other options, and each computes other
+    last digits.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(FOLDER.iterdir()):
+        if path.suffix in (".so", ".dylib", ".dll") and "mtmd" not in path.name:
+            digest.update(f"{path.name} {files.sha256(path)}\n".encode())
+    return f"{VERSION}+{digest.hexdigest()[:8]}"
+
+
+def computed_by(gpus: int = 0) -> str:
+    """What computes, as results record it: the build, and `CPU` or the kinds of the GPUs."""
+    kinds = {name for name, kind in _devices() if kind in _GPU_TYPES} if gpus else {"CPU"}
+    return f"{build()} on {', '.join(sorted(kinds))}"
+
+
+_GPU_TYPES = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU of ggml-backend.h
+
+
+def _devices() -> list[tuple[str, int]]:
+    """What ggml calls each device of this machine, and its ggml_backend_dev_type."""
+    start()
+    lib = _ctypes_extensions.load_shared_library("ggml", FOLDER)
+    lib.ggml_backend_dev_count.restype = ctypes.c_size_t
+    lib.ggml_backend_dev_get.restype = ctypes.c_void_p
+    lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    lib.ggml_backend_dev_description.restype = ctypes.c_char_p
+    for function in (lib.ggml_backend_dev_description, lib.ggml_backend_dev_type):
+        function.argtypes = [ctypes.c_void_p]
+    devices = map(lib.ggml_backend_dev_get, range(lib.ggml_backend_dev_count()))
+    return [
+        (lib.ggml_backend_dev_description(d).decode(), lib.ggml_backend_dev_type(d))
+        for d in devices
+    ]
+
+
 class TypeTraits(ctypes.Structure):
     """struct ggml_type_traits of ggml.h; its sizes are checked against ggml's own before use."""
 
@@ -69,9 +112,7 @@ class TypeTraits(ctypes.Structure):
 @functools.cache
 def ggml_base() -> ctypes.CDLL:
     """libggml-base, with the signatures used here."""
-    lib = _ctypes_extensions.load_shared_library(
-        "ggml-base", Path(llama_cpp.__file__).parent / "lib"
-    )
+    lib = _ctypes_extensions.load_shared_library("ggml-base", FOLDER)
     for name, result, arguments in (
         ("ggml_op_name", ctypes.c_char_p, [ctypes.c_int]),
         ("ggml_type_name", ctypes.c_char_p, [ctypes.c_int]),

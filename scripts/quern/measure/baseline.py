@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .. import QuernError
 from ..gguf_files import ModelInfo
-from ..llama import VERSION, Model
+from ..llama import Model, computed_by
 from ..tokens.windows import Tokens
 from .divergence import position_figures
 from .output_matrix import OutputMatrix, Transform, to_hidden_type
@@ -209,7 +209,7 @@ def write_baseline(
         "n_scored": end - begin,
         "n_vocab": model.n_vocab,
         "sources": json.dumps(tokens.sources),
-        "llama_cpp_python": VERSION,
+        "computed_by": computed_by(model.gpus),
         "hdf5": h5py.version.hdf5_version,
         "asked": f"{store} {logits_type}{' with output' if embed_output else ''}",
     }

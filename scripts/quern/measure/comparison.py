@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .. import QuernError
 from ..gguf_files import ModelInfo
-from ..llama import VERSION, Model
+from ..llama import Model, computed_by
 from . import statistics
 from .baseline import Baseline
 from .divergence import FIGURES, position_figures
@@ -88,7 +88,7 @@ def compare(
             )
             for c in candidates
         ]
-        stores = [stack.enter_context(_store(c, baseline)) for c in candidates]
+        stores = [stack.enter_context(_store(c, baseline, gpus)) for c in candidates]
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         bar = stack.enter_context(
             tqdm(total=len(wanted), unit="window", desc="compare", disable=None)
@@ -217,13 +217,14 @@ def _figures(models, stores, baseline, windows, pool):
             yield
 
 
-def _store(candidate: Candidate, baseline: Baseline) -> WindowStore:
+def _store(candidate: Candidate, baseline: Baseline, gpus: int) -> WindowStore:
     a = baseline.attributes
     attributes = {
         "kind": "comparison",
         "baseline_sha256": a["model_sha256"],
         "quantized_sha256": candidate.info.sha256,
-        "llama_cpp_python": VERSION,
+        "computed_by": computed_by(gpus),
+        "baseline_computed_by": a.get("computed_by", ""),
         "hdf5": h5py.version.hdf5_version,
         "baseline_encoding": a["encoding"],
         "clipped": bool(a.get("clipped", False)),

@@ -44,7 +44,11 @@ def text(result: dict) -> str:
         f"{result['windows']} windows, {result['positions']} positions. ± as llama-perplexity has "
         "it, as if positions were independent; [ ] is the 95 % interval over windows."
     ]
-    if result["provenance"].get("clipped"):
+    provenance = result["provenance"]
+    own, other = (provenance.get(key) for key in ("computed_by", "baseline_computed_by"))
+    if own != other:
+        lines.append(f"Computed by {own}; the baseline by {other or 'a build that is not known'}.")
+    if provenance.get("clipped"):
         lines.append("The baseline was imported: its log-probabilities are clipped 16-bit numbers.")
     for heading, rows in _SECTIONS.items():
         width = max(len(label) for label, *_ in rows)

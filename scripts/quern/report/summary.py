@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Compared:
     Attributes:
         imatrix: its name, or `none`.
         result, positions: the comparison's summary, and its figures per position (HDF5).
-        notes: what the user should know of how it was made.
+        made: how it was quantized, with `notes` of what the user should know.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Compared:
     info: ModelInfo
     result: dict
     positions: Path
-    notes: tuple[str, ...] = ()
+    made: dict = field(default_factory=dict)
 
     def noise(self, figure: str) -> float:
         """How far a figure would move in other graphs, a 95 % bound; see `comparison.noise`."""
@@ -80,7 +80,7 @@ def read(entries: list[dict]) -> list[Compared]:
                 ModelInfo.read(entry["info"]),
                 files.read_json(entry["compare"]),
                 Path(entry["positions"]),
-                tuple(files.read_json(entry["info"]).get("notes", ())),
+                files.read_json(entry["info"]).get("made", {}),
             )
             for entry in entries
             if not files.failure(entry["compare"])
@@ -197,9 +197,27 @@ def _notes(recipes: list[Compared]) -> str:
     """What the user should know of how recipes were made; the same of several once."""
     names: dict[str, list[str]] = {}
     for recipe in recipes:
-        for note in recipe.notes:
+        for note in recipe.made.get("notes", ()):
             names.setdefault(note, []).append(f"`{recipe.name}`")
-    return "".join(f"\n**{', '.join(of)}**: {note}\n" for note, of in names.items())
+    said = "".join(f"\n**{', '.join(of)}**: {note}\n" for note, of in names.items())
+    return builds(recipes) + said
+
+
+def builds(recipes: list[Compared]) -> str:
+    """A warning where figures that are compared were computed by several builds or devices."""
+    origins = [r.result["provenance"] for r in recipes]
+    said = [("the baseline", origin["baseline_computed_by"]) for origin in origins]
+    said += [(f"`{r.name}`", o["computed_by"]) for r, o in zip(recipes, origins, strict=True)]
+    by: dict[str, dict] = {}  # names in order, each once
+    for name, build in said:
+        by.setdefault(build or "a build that is not known", {})[name] = None
+    if len(by) < 2:
+        return ""
+    parts = "; ".join(f"{', '.join(names)}: {build}" for build, names in sorted(by.items()))
+    return (
+        "\n**Several builds of llama.cpp, or devices, computed these figures**, so they hold the "
+        f"builds' differences as well, which the noise does not. {parts}.\n"
+    )
 
 
 def _failed(reasons: dict[str, str]) -> str:

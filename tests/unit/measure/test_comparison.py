@@ -1,6 +1,8 @@
 """Comparing: several models at once, stopping when sure, noise, sources, imported base files."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import HOUSE
+from conftest import HOUSE, fails_with
 from quern import gguf_files
-from quern.llama import Model
+from quern.llama import Model, library
 from quern.measure import comparison
 from quern.measure.comparison import Candidate, Until
 from quern.measure.window_store import StoreInUse, WindowStore, partial_path
@@ -154,3 +156,29 @@ def test_the_noise_bounds_what_other_graphs_give(opened, candidate, tmp_path):
 
 
 # --- imported base files ---------------------------------------------------------------------
+
+
+def test_another_build_of_the_same_version_is_recorded_and_said(ready, made, tmp_path):
+    """The library as it is and with a byte more, which changes nothing but its hash."""
+    libraries = tmp_path / "lib"
+    shutil.copytree(library.FOLDER, libraries)
+    for path in libraries.glob("libggml-cpu.*"):
+        path.write_bytes(path.read_bytes() + b"\0")
+    names = {key: tmp_path / f"c.{key}" for key in ("h5", "csv", "json", "txt")}
+    line = [
+        *(sys.executable, HOUSE / "scripts/compare.py", "--to", 4, "--baseline", ready / "b.h5"),
+        *("--model", ready / "Q4_0.gguf", "--info", ready / "Q4_0.json"),
+        *("--baseline-model", made / "dense.gguf", "--baseline-info", made / "dense.json"),
+        *("--output", names["h5"], "--windows", names["csv"], "--summary", names["json"]),
+        *("--text", names["txt"]),
+    ]
+    other = os.environ | {"LLAMA_CPP_LIB_PATH": str(libraries)}
+    line = list(map(str, line))
+    subprocess.run(line, env=other, check=True, capture_output=True)
+    provenance = json.loads(names["json"].read_text())["provenance"]
+    assert provenance["baseline_computed_by"] == library.computed_by()
+    assert provenance["computed_by"] != library.computed_by()
+    assert library.computed_by() in names["txt"].read_text()
+    # A comparison is not begun by one build and finished by another.
+    mixed = subprocess.run(line, capture_output=True, text=True)
+    fails_with(mixed, "computed_by", library.build())

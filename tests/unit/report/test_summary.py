@@ -240,3 +240,19 @@ def test_markdown_tells_of_every_imatrix(outputs):
     assert "Imatrix code: 99 tokens; **not reached** (number of matrices): blk.0.x.weight (3)." in (
         text
     )
+
+
+def computed_by(recipe, **origin):
+    provenance = recipe.result["provenance"] | origin
+    return dataclasses.replace(recipe, result=recipe.result | {"provenance": provenance})
+
+
+def test_several_builds_are_said_in_the_table(recipes):
+    own = recipes[0].result["provenance"]["computed_by"]
+    assert summary.builds(recipes) == ""
+    first, *rest = recipes
+    other = [computed_by(first, computed_by="1.0+abc on some GPU"), *rest]
+    assert f"`{first.name}`: 1.0+abc on some GPU" in summary.builds(other)
+    assert f"the baseline, `Q4_0`, `Q2_K`: {own}" in summary.builds(other)
+    imported = [computed_by(r, baseline_computed_by="") for r in recipes]
+    assert "the baseline: a build that is not known" in summary.builds(imported)
