@@ -65,17 +65,26 @@ def _remove_abandoned(path: Path) -> None:
                 os.close(fd)
 
 
+_SEAL = "content_sha256"
+
+
 def write_json(path: Path, content: dict) -> None:
-    """Write `content` atomically; the same content gives the same bytes."""
+    """Write `content` atomically, with a hash of it; the same content gives the same bytes."""
+    sealed = content | {_SEAL: _digest(content)}
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(sealed, indent=2, ensure_ascii=False) + "\n")
+
+
+def _digest(content: dict) -> str:
+    as_read = json.loads(json.dumps(content))  # keys are text there
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> dict:
     """Read a JSON file written by `write_json`.
 
     Raises:
-        QuernError: the file is missing or not JSON, or holds NaN.
+        QuernError: the file is missing or not JSON, holds NaN, or was changed since.
     """
 
     def constant(name):
@@ -91,6 +100,8 @@ def read_json(path: Path) -> dict:
         raise QuernError(f"{path} is not valid JSON ({error}); delete it and run again.") from None
     if not isinstance(found, dict):
         raise QuernError(f"{path} is JSON, but no object; delete it and run again.")
+    if found.pop(_SEAL, None) not in (None, _digest(found)):
+        raise QuernError(f"{path} is not what was written; delete it and run again.")
     return found
 
 

@@ -4,10 +4,9 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
-import json
 from pathlib import Path
 
-from . import files
+from . import QuernError, files
 
 
 @functools.cache
@@ -95,8 +94,8 @@ class ContentHashes:
     def __init__(self, cache: Path):
         self._cache = cache
         try:
-            self._known = json.loads(cache.read_text())
-        except (OSError, ValueError):  # missing or damaged: it is only a cache
+            self._known = files.read_json(cache)
+        except QuernError:  # missing or damaged: it is only a cache
             self._known = {}
 
     def of(self, path: Path) -> str:

@@ -1,7 +1,8 @@
-"""HDF5 files, written whole or not at all."""
+"""HDF5 files, written whole or not at all, and checked when they are read."""
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from . import files
+from . import QuernError, files
+
+_SEAL = "attributes_sha256"
 
 
 class _Watched:
@@ -101,12 +104,48 @@ def writing(path: Path) -> Iterator[h5py.File]:
             with h5py.File(raw, "w", locking=False) as h5:
                 h5.watched = raw
                 yield h5
+                h5.attrs[_SEAL] = _attributes_digest(h5)
         finally:
             raw.close()
             if raw.error:
                 raise raw.error from None
         with h5py.File(temporary, locking=False):  # opens, or is not whole
             pass
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[h5py.File]:
+    """A file that `writing` wrote, its attributes checked; the block checks the arrays.
+
+    Args:
+        what: what the file must be, for the sentence.
+
+    Raises:
+        QuernError: it is missing or damaged, or the block finds that something in it is missing or
+            makes no sense (an error of HDF5, a KeyError, a ValueError, a TypeError).
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as h5:
+            if h5.attrs[_SEAL] != _attributes_digest(h5):
+                raise ValueError("its attributes are not what was written")
+            yield h5
+    except FileNotFoundError:
+        raise QuernError(f"{path} does not exist.") from None
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise QuernError(
+            f"{path} is damaged, or no {what} ({error}); delete it and run again."
+        ) from None
+
+
+def attributes(h5: h5py.File) -> dict:
+    """The attributes of a file, as plain values."""
+    found = {name: value for name, value in h5.attrs.items() if name != _SEAL}
+    return {name: v.tolist() if hasattr(v, "tolist") else v for name, v in found.items()}
+
+
+def _attributes_digest(h5: h5py.File) -> str:
+    text = json.dumps(attributes(h5), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check(h5: h5py.File) -> None:

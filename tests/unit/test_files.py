@@ -76,7 +76,8 @@ def test_json_is_read_back_and_the_same_content_is_the_same_bytes(tmp_path_facto
     folder = tmp_path_factory.getbasetemp() / "json"
     files.write_json(folder / "a.json", content)
     found = files.read_json(folder / "a.json")
-    assert found == content == json.loads((folder / "a.json").read_bytes())
+    as_it_is = json.loads((folder / "a.json").read_bytes())
+    assert found == content == {k: v for k, v in as_it_is.items() if k != "content_sha256"}
     files.write_json(folder / "b.json", found)
     assert (folder / "a.json").read_bytes() == (folder / "b.json").read_bytes()
 

@@ -5,7 +5,13 @@ import os
 import re
 import shutil
 
+import h5py
+import pytest
 import yaml
+
+from conftest import command, fails_with
+from quern import QuernError
+from quern.checks import whole
 
 from .test_reruns import changed
 
@@ -89,3 +95,53 @@ def test_names_and_values_are_never_commands(house):
     assert not [name for name in os.listdir(house.folder) if name.startswith("pwned")]
     assert result.returncode == 0, result.stderr
     assert (house.folder / "results/hostile/summary/topics.md").is_file()
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size * 2 // 3)
+
+
+def spoiled(path):
+    """Change one number of an HDF5 file, which has room that nothing uses, or else one byte."""
+    if path.suffix != ".h5":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        return
+    with h5py.File(path, "r+", locking=False) as h5:
+        arrays = []
+        h5.visititems(lambda _, found: arrays.append(found) if hasattr(found, "dtype") else None)
+        array = next(a for a in arrays if a.name != "/done")
+        first = (0,) * array.ndim
+        array[first] = array[first] + 1
+
+
+def test_check_names_the_files_that_were_changed(house):
+    results = house.folder / "results"
+    result = command("check", results)
+    assert result.returncode == 0, result.stderr
+    paths = [p for p in whole.found([results]) if "logs" not in p.parts]
+    assert f"{len(paths)} files are whole." in result.stdout
+    assert {p.suffix for p in paths} == {".h5", ".gguf", ".json"}
+    for path in paths:
+        before = path.read_bytes()
+        for damage in (cut, spoiled):
+            damage(path)
+            with pytest.raises(QuernError, match=re.escape(path.name)):
+                whole.check(path)
+            path.write_bytes(before)
+    for name in ("tiny/quantize/Q8_0.gguf", "tiny/baseline/topics.h5", "corpora/topics/pool.txt"):
+        with open(results / name, "r+b") as file:
+            file.seek(-9, os.SEEK_END)
+            file.write(b"something")
+    result = command("check", results)
+    fails_with(result, f"3 of {len(paths)} files are damaged")
+    said = result.stdout + result.stderr
+    assert all(name in said for name in ("Q8_0.gguf is not what", "topics.h5", "pool.txt"))
+
+
+def test_check_refuses_what_it_does_not_know(tmp_path):
+    fails_with(command("check", tmp_path / "gone"), "gone does not exist")
+    (tmp_path / "x.png").write_bytes(b"")
+    fails_with(command("check", tmp_path / "x.png"), "x.png cannot be checked", ".gguf")
+    assert "0 files" in command("check", tmp_path).stdout

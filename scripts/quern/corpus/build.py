@@ -87,6 +87,7 @@ def build(sources: list[Source], directory: Path, settings: Settings) -> dict:
         written = _write(spool, entries, chosen, sources, directory, settings)
     duplicates = np.bincount(entries["source"][repeated], minlength=len(sources))
     summary = report.summary(directory.name, sources, settings, read, duplicates, written)
+    summary["documents_sha256"] = files.sha256(directory / "documents.csv")
     files.write_json(directory / "corpus.json", summary)
     report.write_markdown(directory / "corpus.md", summary)
     return summary

@@ -7,6 +7,7 @@ import codecs
 import csv
 import glob
 import gzip
+import hashlib
 import itertools
 import json
 import logging
@@ -271,13 +272,14 @@ def _raw_documents(source: Source, facts: Path) -> Iterator[str]:
         path = facts.parent / part["file"]
         if not path.is_file():
             raise source.fails(f"{path}, which {facts} lists, is gone; delete {facts}")
-        number = 0
-        for text in itertools.islice(_parquet_documents(samples, path), left):
-            yield text
-            number += 1
-        if number < min(left, part["samples"]):
-            raise source.fails(f"{path} has {number} samples, not what {facts} lists; delete both")
-        left -= number
+        digest = hashlib.sha256()
+        for number, text in enumerate(_parquet_documents(samples, path)):
+            digest.update(b"\0" * (number > 0) + text.encode())
+            if left > 0:
+                yield text
+                left -= 1
+        if digest.hexdigest() != part["sha256"]:
+            raise source.fails(f"{path} is not what {facts} lists; delete both")
 
 
 READERS: dict[str, Callable[[Source, Path], Iterator[str]]] = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import files
+from .. import QuernError, files
 
 
 def summary(name, sources, settings, read: list[int], duplicates: np.ndarray, written) -> dict:
@@ -55,6 +55,26 @@ def summary(name, sources, settings, read: list[int], duplicates: np.ndarray, wr
 def _add(target: dict, counts: dict) -> None:
     for key in target:
         target[key] += counts.get(key, 0)
+
+
+def require_whole(facts: dict, text: Path, documents: Path | None) -> None:
+    """Refuse files of a corpus that are not those its `corpus.json` was written with.
+
+    Args:
+        text: one of its parts.
+        documents: its table, where that is used.
+
+    Raises:
+        QuernError: the sentence names the file.
+    """
+    expected = {text: facts.get(text.stem, {}).get("sha256")}
+    if documents:
+        expected[documents] = facts.get("documents_sha256")
+    for path, sha256 in expected.items():
+        if files.sha256(path) != sha256:
+            raise QuernError(
+                f"{path} is not what its corpus was written with; delete it and run again."
+            )
 
 
 def write_markdown(path: Path, facts: dict) -> None:

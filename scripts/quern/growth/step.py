@@ -9,7 +9,6 @@ differences on the same evaluation windows, with 95 % intervals from the same re
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from .. import QuernError, files, hdf5
@@ -37,7 +36,7 @@ def measure(
     windows = next(iter(samples.values()))[1]
     gains = []
     for number, path in enumerate(earlier):
-        before, its_windows = _read(path)
+        before, its_windows = read(path)
         if not np.array_equal(windows, its_windows):
             raise QuernError(f"{path} was measured on other windows; delete it and run again.")
         value, low, high = before.difference(own, "ln_score")
@@ -94,19 +93,18 @@ def _write(path: Path, replicates: statistics.Replicates, windows: np.ndarray) -
             h5[name] = array
 
 
-def _read(path: Path) -> tuple[statistics.Replicates, np.ndarray]:
-    try:
-        with h5py.File(path) as h5:
-            arrays = {name: h5[name][:] for name in ("drawn", "windows")}
-            windows, value = arrays["windows"], float(h5.attrs["ln_score"])
-            if hdf5.digest(arrays) != h5.attrs["sha256"] or not np.isfinite(value):
-                raise ValueError("its content is not what was written")
-            replicates = statistics.Replicates(
-                {"ln_score": value},
-                {"ln_score": arrays["drawn"]},
-                {},
-                len(windows),
-            )
-            return replicates, windows
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise QuernError(f"{path} is no whole step of a growth ({error}); delete it.") from None
+def read(path: Path) -> tuple[statistics.Replicates, np.ndarray]:
+    """The resampled ln(score) of a step, and the windows it was measured on.
+
+    Raises:
+        QuernError: the file is missing or damaged.
+    """
+    with hdf5.reading(path, "step of a growth") as h5:
+        arrays = {name: h5[name][:] for name in ("drawn", "windows")}
+        windows, value = arrays["windows"], float(h5.attrs["ln_score"])
+        if hdf5.digest(arrays) != h5.attrs["sha256"] or not np.isfinite(value):
+            raise ValueError("its content is not what was written")
+    replicates = statistics.Replicates(
+        {"ln_score": value}, {"ln_score": arrays["drawn"]}, {}, len(windows)
+    )
+    return replicates, windows

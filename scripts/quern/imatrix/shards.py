@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from tqdm import tqdm
 
@@ -154,21 +153,18 @@ def read_shard(path: Path) -> tuple[Imatrix, Imatrix, dict]:
         QuernError: it is missing or damaged, or holds what no shard can hold.
     """
     halves = Imatrix(), Imatrix()
-    try:
-        with h5py.File(path) as h5:
-            for half, part in zip(HALVES, halves, strict=True):
-                for name, group in h5.get(half, {}).items():
-                    part.add(name, group["sums"][:], group["counts"][:])
-            facts = {k: v.item() if isinstance(v, np.generic) else v for k, v in h5.attrs.items()}
+    with hdf5.reading(path, "shard of an imatrix") as h5:
+        for half, part in zip(HALVES, halves, strict=True):
+            for name, group in h5.get(half, {}).items():
+                part.add(name, group["sums"][:], group["counts"][:])
+        facts = hdf5.attributes(h5)
         if hdf5.digest(_arrays(halves)) != facts.pop("sha256"):
             raise ValueError("its content is not what was written")
         for part in halves:
             part.require_sense()
         if min(facts["first"], facts["windows"]) < 0 or facts["n_ctx"] < 1:
             raise ValueError("its windows make no sense")
-        return *halves, facts
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise QuernError(f"{path} is no whole shard of an imatrix ({error}); delete it.") from None
+    return *halves, facts
 
 
 @dataclass(frozen=True)

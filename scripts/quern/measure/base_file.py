@@ -31,7 +31,7 @@ def convert(base: Path, output: Path, first: int | None = None, last: int | None
         if file.read(8) != b"_logits_":
             raise QuernError(f"{base} is no base file of llama-perplexity.")
         n_ctx, n_vocab, n_chunk = (int(n) for n in np.fromfile(file, np.int32, 3))
-    if min(n_ctx, n_vocab, n_chunk) < 1:
+    if min(n_ctx - 2, n_vocab, n_chunk) < 1:
         raise QuernError(f"{base} is no base file of llama-perplexity: its header makes no sense.")
     begin, n_scored = n_ctx // 2, n_ctx - 1 - n_ctx // 2
     row = 4 + 2 * ((n_vocab + 1) // 2)
@@ -60,6 +60,11 @@ def convert(base: Path, output: Path, first: int | None = None, last: int | None
             if store.done[window]:
                 continue
             scale, smallest = rows[window, :, :4].copy().view(np.float32).T
+            if not _make_sense(scale, smallest) or not _known(tokens[window], n_vocab):
+                raise QuernError(
+                    f"{base} is damaged: chunk {window} holds what no model says; --to {window} "
+                    "imports what is before it."
+                )
             logits = rows[window, :, 4 : 4 + n_vocab].astype(np.float32)
             logits *= scale[:, None]
             logits += smallest[:, None]
@@ -67,3 +72,14 @@ def convert(base: Path, output: Path, first: int | None = None, last: int | None
             store.commit(window)
         store.finish(output)
     return attributes | {"n_windows": n_chunk, "bytes_per_token": 4.0 * n_vocab}
+
+
+def _make_sense(scale: np.ndarray, smallest: np.ndarray) -> bool:
+    """Whether rows of log-probabilities have finite scales, and no probability is above 1."""
+    largest = smallest.astype(np.float64) + 65535.0 * scale
+    finite = np.isfinite(largest) & np.isfinite(smallest)
+    return bool(np.all(finite & (scale >= 0) & (largest < 1e-2)))
+
+
+def _known(tokens: np.ndarray, n_vocab: int) -> bool:
+    return bool(((tokens >= 0) & (tokens < n_vocab)).all())

@@ -323,19 +323,13 @@ def _layout(path: Path) -> tuple[dict, dict[str, _Place], int]:
     Raises:
         QuernError: it is not such a store, or is damaged.
     """
-    try:
-        with h5py.File(path, "r", locking=False) as h5:
-            attributes = {key: _plain(value) for key, value in h5.attrs.items()}
-            found = {name: d for name, d in h5.items() if name != "extra"}
-            known = all(isinstance(d, h5py.Dataset) and d.ndim for d in found.values())
-            if not known or not _OWN.keys() <= found.keys():
-                raise QuernError(f"{path} is an HDF5 file, but not one that this Quern wrote.")
-            places = {n: (d.id.get_offset(), d.dtype, d.shape) for n, d in found.items()}
-    except (OSError, RuntimeError, KeyError) as error:
-        what = str(error).split("(", 1)[-1].rstrip(")'")
-        raise QuernError(
-            f"{path} is damaged or cut short ({what}); delete it and run again."
-        ) from None
+    with hdf5.reading(path, "store of windows") as h5:
+        attributes = hdf5.attributes(h5)
+        found = {name: d for name, d in h5.items() if name != "extra"}
+        known = all(isinstance(d, h5py.Dataset) and d.ndim for d in found.values())
+        if not known or not _OWN.keys() <= found.keys():
+            raise ValueError("it lacks what every store has")
+        places = {n: (d.id.get_offset(), d.dtype, d.shape) for n, d in found.items()}
     rows = {shape[0] for _, _, shape in places.values()}
     if len(rows) != 1 or any(offset is None for offset, _, _ in places.values()):
         raise QuernError(f"{path} is damaged: its datasets do not fit together; delete it.")
@@ -360,7 +354,3 @@ def window_range(first: int | None, last: int | None, available: int) -> range:
             "--from is the first window, --to the one after the last."
         )
     return range(first, last)
-
-
-def _plain(value):
-    return value.item() if isinstance(value, np.generic) else value

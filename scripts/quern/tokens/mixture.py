@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import QuernError, files
+from ..corpus import report
 from ..gguf_files import ModelInfo
 from ..llama import VERSION, Model
 from . import windows
@@ -132,7 +133,9 @@ def write_tokens(
     if corpus is None:
         plan = Plan(special=special or chat_template, template=template)
     else:
-        plan = plan_of(files.read_json(corpus), text.stem, n_ctx, template)
+        facts = files.read_json(corpus)
+        report.require_whole(facts, text, documents)
+        plan = plan_of(facts, text.stem, n_ctx, template)
         plan = replace(plan, special=plan.special or special)
     left = {}
     with Model(model, vocab_only=True) as tokenizer:

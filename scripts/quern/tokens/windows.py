@@ -81,7 +81,7 @@ class Tokens:
     def by_source(self) -> dict[str, int]:
         """Number of tokens of each source; empty where they are not known."""
         counts = np.zeros(len(self.sources), np.int64)
-        with h5py.File(self.path) as h5:
+        with h5py.File(self.path, locking=False) as h5:
             for start in range(0, self.count if self.sources else 0, 1 << 22):
                 some = h5["source"][start : start + (1 << 22)]
                 counts += np.bincount(some, minlength=len(counts))
@@ -116,7 +116,7 @@ class Windows:
     def _rows(self, name, which, dtype):
         n_ctx, numbers = self.shape[1], self._numbers[which]
         rows = np.empty((len(numbers), n_ctx), dtype)
-        with h5py.File(self._tokens.path) as h5:
+        with h5py.File(self._tokens.path, locking=False) as h5:
             for row, number in zip(rows, numbers, strict=True):
                 row[:] = h5[name][number * n_ctx : (number + 1) * n_ctx]
         return rows
@@ -294,33 +294,28 @@ def read_tokens(path: Path) -> Tokens:
     Raises:
         QuernError: it is missing, damaged, or no token file.
     """
-    try:
-        with h5py.File(path) as h5:
-            a, count = h5.attrs, len(h5["tokens"])
-            found = Tokens(
-                Path(path),
-                count,
-                int(a["bos"]),
-                a["text_sha256"],
-                a["tokenizer_sha256"],
-                tuple(a.get("sources", ())),
-                int(a.get("n_ctx", 0)),
-            )
-            hashes = (found.text_sha256, found.tokenizer_sha256)
-            if not all(isinstance(h, str) and h for h in hashes) or found.n_ctx < 0:
-                raise ValueError("its attributes make no sense")
-            for name, dtype in (("tokens", np.int32), ("source", np.uint8)):
-                if name == "source" and not found.sources:
-                    continue
-                if h5[name].dtype != dtype or h5[name].shape != (count,):
-                    raise ValueError(f"{name} has another type or length than it must have")
-                if _sha256(h5[name]) != a[f"{name}_sha256"]:
-                    raise ValueError(f"{name} is not what was written")
-            return found
-    except FileNotFoundError:
-        raise QuernError(f"{path} does not exist.") from None
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise QuernError(f"{path} is not a whole token file ({error}); delete it.") from None
+    with hdf5.reading(path, "token file") as h5:
+        a, count = h5.attrs, len(h5["tokens"])
+        found = Tokens(
+            Path(path),
+            count,
+            int(a["bos"]),
+            a["text_sha256"],
+            a["tokenizer_sha256"],
+            tuple(a.get("sources", ())),
+            int(a.get("n_ctx", 0)),
+        )
+        hashes = (found.text_sha256, found.tokenizer_sha256)
+        if not all(isinstance(h, str) and h for h in hashes) or found.n_ctx < 0:
+            raise ValueError("its attributes make no sense")
+        for name, dtype in (("tokens", np.int32), ("source", np.uint8)):
+            if name == "source" and not found.sources:
+                continue
+            if h5[name].dtype != dtype or h5[name].shape != (count,):
+                raise ValueError(f"{name} has another type or length than it must have")
+            if _sha256(h5[name]) != a[f"{name}_sha256"]:
+                raise ValueError(f"{name} is not what was written")
+    return found
 
 
 def _sha256(data: h5py.Dataset) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from conftest import HOUSE
-from quern import QuernError
+from quern import QuernError, files
 from quern.corpus import build
 from quern.corpus.build import Settings
 from quern.corpus.sources import Source
@@ -53,7 +53,7 @@ def test_parts_are_disjoint_and_hold_every_document_once(tmp_path, sources, text
     a = summary["sources"]["a"]
     assert a["evaluation"]["documents"] + a["pool"]["documents"] == a["read"] == 20
     assert summary["evaluation"]["characters"] == sum(sizes)
-    assert json.loads((tmp_path / "c/corpus.json").read_text()) == summary
+    assert files.read_json(tmp_path / "c/corpus.json") == summary
 
 
 def test_same_seed_same_bytes_other_seed_other_split(tmp_path, sources):

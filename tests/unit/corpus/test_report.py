@@ -1,11 +1,11 @@
 """The report's figures are those of the files beside it."""
 
 import hashlib
-import json
 
 import pandas as pd
 import pytest
 
+from quern import files
 from quern.corpus import build, report
 from quern.corpus.build import Settings
 from quern.corpus.sources import Source
@@ -68,7 +68,7 @@ def documents(built):
 
 def test_what_is_returned_is_what_is_written(built):
     folder, facts = built
-    assert json.loads((folder / "corpus.json").read_text()) == facts
+    assert files.read_json(folder / "corpus.json") == facts
 
 
 def test_parts_are_those_of_their_files(built, documents):
@@ -162,6 +162,6 @@ def test_the_page_says_the_same(built):
 
 def test_the_page_is_the_same_from_the_file(built, tmp_path):
     folder, _ = built
-    facts = json.loads((folder / "corpus.json").read_text())
+    facts = files.read_json(folder / "corpus.json")
     report.write_markdown(tmp_path / "again.md", facts)
     assert (tmp_path / "again.md").read_bytes() == (folder / "corpus.md").read_bytes()

@@ -194,7 +194,7 @@ def test_a_part_with_fewer_samples_than_listed(tmp_path, plugin):
     facts = sample_store.fetch(letters(plugin), tmp_path)
     part = facts.parent / "part-00000.parquet"
     pq.write_table(pq.read_table(part)[:5], part)
-    with pytest.raises(QuernError, match=r"part-00000.parquet has 5 samples, not what"):
+    with pytest.raises(QuernError, match=r"part-00000.parquet is not what .* lists"):
         list(documents(Source("s", str(facts), kind="raw")))
 
 

@@ -136,6 +136,7 @@ def test_a_step_that_is_damaged_is_named(report, tmp_path):
     cut.write_bytes(first.read_bytes()[:500])
     with h5py.File(tmp_path / "other.h5", "w") as h5:
         h5["windows"] = np.arange(WINDOWS)
-    for name in ("cut.h5", "other.h5", "gone.h5"):
-        with pytest.raises(QuernError, match=f"{name} is no whole step of a growth"):
+    damaged = "is damaged, or no step of a growth"
+    for name, said in (("cut.h5", damaged), ("other.h5", damaged), ("gone.h5", "does not exist")):
+        with pytest.raises(QuernError, match=f"{name} {said}"):
             measured(report, tmp_path, (0.9,), [tmp_path / name], 1)

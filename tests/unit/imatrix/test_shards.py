@@ -118,12 +118,15 @@ def test_shards_that_do_not_fit_are_refused(collect, tmp_path):
     a, b = (collect(tmp_path / f"{first}.h5", first, first + 2) for first in (0, 3))
     with pytest.raises(QuernError, match="begins at window 3, not at 2"):
         merge([a, b], "d")
-    with h5py.File(b, "r+") as h5:
-        h5.attrs["text_sha256"] = "another"
+    other = collect(tmp_path / "other.h5", 2, 4, text="another")
     with pytest.raises(QuernError, match="is of another text than the other shards"):
+        merge([a, other], "d")
+    with h5py.File(b, "r+") as h5:
+        h5.attrs["first"] = 2
+    with pytest.raises(QuernError, match="its attributes are not what was written"):
         merge([a, b], "d")
     b.write_bytes(b.read_bytes()[:1000])
-    with pytest.raises(QuernError, match="no whole shard"):
+    with pytest.raises(QuernError, match="no shard of an imatrix"):
         merge([a, b], "d")
 
 

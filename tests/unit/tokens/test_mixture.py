@@ -9,7 +9,7 @@ import pytest
 
 from conftest import command, fails_with
 from models import write_model
-from quern import QuernError, gguf_files
+from quern import QuernError, files, gguf_files
 from quern.corpus import build
 from quern.corpus.sources import Source
 from quern.llama import Model
@@ -51,7 +51,7 @@ def tokenize(model, folder, part="pool", *options, name="t"):
         *("--output", folder / f"{name}.h5", "--facts", folder / f"{name}.json"),
     )
     assert result.returncode == 0, result.stderr
-    with h5py.File(folder / f"{name}.h5") as h5:
+    with h5py.File(folder / f"{name}.h5", locking=False) as h5:
         return h5["tokens"][:], h5["source"][:], read_tokens(folder / f"{name}.h5")
 
 
@@ -135,18 +135,32 @@ def test_random_windows_without_weights(model, tmp_path, texts):
 
 def test_a_source_without_text_in_the_pool(model, tmp_path, texts):
     mix(tmp_path, texts)
-    facts = json.loads((tmp_path / "corpus/corpus.json").read_text())
+    facts = files.read_json(tmp_path / "corpus/corpus.json")
     facts["sources"]["b"]["pool"]["documents"] = 0
-    (tmp_path / "corpus/corpus.json").write_text(json.dumps(facts))
-    result = command(
+    files.write_json(tmp_path / "corpus/corpus.json", facts)
+    fails_with(pool_tokens(model, tmp_path), "source b: nothing of it is in the pool of corpus c")
+    assert not (tmp_path / "t.h5").exists()
+
+
+def pool_tokens(model, folder):
+    """The command that tokenizes the pool of a corpus, whatever becomes of it."""
+    return command(
         "tokens",
         *("--model", model, "--info", model.with_suffix(".json")),
-        *("--text", tmp_path / "corpus/pool.txt", "--output", tmp_path / "t.h5"),
-        *("--documents", tmp_path / "corpus/documents.csv", "--facts", tmp_path / "t.json"),
-        *("--corpus", tmp_path / "corpus/corpus.json"),
+        *("--text", folder / "corpus/pool.txt", "--output", folder / "t.h5"),
+        *("--documents", folder / "corpus/documents.csv", "--facts", folder / "t.json"),
+        *("--corpus", folder / "corpus/corpus.json"),
     )
-    fails_with(result, "source b: nothing of it is in the pool of corpus corpus")
-    assert not (tmp_path / "t.h5").exists()
+
+
+@pytest.mark.parametrize("name", ["pool.txt", "documents.csv", "corpus.json"])
+def test_a_corpus_that_was_changed_since_is_refused(model, tmp_path, texts, name):
+    mix(tmp_path, texts)
+    path = tmp_path / "corpus" / name
+    content = path.read_bytes()
+    place = content.index(b"1")
+    path.write_bytes(content[:place] + b"2" + content[place + 1 :])
+    fails_with(pool_tokens(model, tmp_path), name, "what", "written", "delete it and run again")
 
 
 def test_a_chat_template_renders_each_document(model, tmp_path, texts):

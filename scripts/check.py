@@ -1,0 +1,37 @@
+"""Check files against the hashes in them and beside them. In: files and folders of results. Out: a
+sentence for each file that is damaged, and whether all are whole."""
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from quern import QuernError, command
+from quern.checks import whole
+
+
+def main(arguments):
+    paths, damaged = list(whole.found(arguments.paths)), 0
+    sizes = [path.stat().st_size for path in paths]
+    with tqdm(total=sum(sizes), unit="B", unit_scale=True, desc="check", disable=None) as bar:
+        for path, size in zip(paths, sizes, strict=True):
+            try:
+                whole.check(path)
+            except QuernError as error:
+                damaged += 1
+                bar.write(str(error))
+            bar.update(size)
+    if damaged:
+        raise QuernError(f"{damaged} of {len(paths)} files are damaged.")
+    print(f"{len(paths)} files are whole.")
+
+
+if __name__ == "__main__":
+    p = command.parser(__doc__)
+    p.add_argument(
+        "paths",
+        type=Path,
+        nargs="*",
+        default=[Path("results")],
+        help="files, or folders with files, of results",
+    )
+    command.run(main, p.parse_args())

@@ -1,0 +1,1 @@
+"""Whether files of results are what was written."""
