@@ -1,17 +1,19 @@
-"""Kills and errors of the disk in every stage: no file is half, and none differs.
+"""Kills, errors of the disk and damaged inputs in every stage: no file is half, and none differs.
 
-Each trial runs one command of a small sweep (n_ctx 128), is hurt, and is run again. Out: a Markdown
-table of trials and failures. Exits with 1 if there is a failure.
+Each trial runs one command of a small sweep (n_ctx 128) and hurts it. Out: a Markdown table of
+trials, and the failures. Exits with 1 if there is a failure.
 
 - kill: SIGKILL to the command and its child after a random time. Then it must finish with the same
   bytes as an undisturbed run.
 - error: one write, truncation or fsync below the folder fails with EIO (a library that is loaded
   first does that, compiled here with cc). The command must end with one sentence and without its
   outputs, or with the same bytes, where the error hit its log alone.
+- mutant: one of its inputs is damaged. The command must end within a minute with one sentence, or
+  with the same bytes, where the damage hit what nothing uses. Of a GGUF the header is damaged, and
+  the result may be another model's, since weights and names have no values that are impossible.
 """
 
 import argparse
-import hashlib
 import os
 import random
 import shutil
@@ -26,7 +28,9 @@ from pathlib import Path
 from peer import DEMO_TEXT, HOUSE
 
 from models import write_model
+from quern import files
 
+KINDS = ("kills", "errors", "mutants")
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -119,91 +123,151 @@ def command(name: str, arguments: list) -> list[str]:
 
 def hashes(folder: Path, names: list[str]) -> dict[str, str]:
     found = {name: folder / name for name in names}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in found.items()
-        if path.exists()
-    }
+    return {name: files.sha256(path) for name, path in found.items() if path.exists()}
 
 
-def clean(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
+class Sweep:
+    """The commands of a small sweep, and what each gives when nobody disturbs it.
+
+    Attributes:
+        base, work: folders of inputs, and of what a trial writes.
+        reference: hashes of each stage's outputs; `seconds` and `writes` that it takes.
+    """
+
+    def __init__(self, folder: Path, rng: random.Random):
+        self.base, self.work, self._rng = folder / "base", folder / "work", rng
+        self.base.mkdir()
+        self.work.mkdir()
+        write_model(self.base / "m.gguf", n_layer=4)
+        (self.base / "text.txt").write_text(DEMO_TEXT.read_text()[:60_000])
+        (folder / "shim.c").write_text(SHIM)
+        self._shim = str(folder / "shim.so")
+        build = ["cc", "-shared", "-fPIC", "-o", self._shim, folder / "shim.c", "-ldl"]
+        subprocess.run(build, check=True)
+        self.reference, self._seconds, self._writes = {}, {}, {}
+        for stage, (options, outputs) in stages(self.base).items():
+            start, count = time.monotonic(), folder / "count"
+            result = self._run(command(stage, options), FAULT_LOG=str(count))
+            result.check_returncode()
+            self._seconds[stage] = time.monotonic() - start
+            self._writes[stage] = int(count.read_text())
+            self.reference[stage] = hashes(self.work, outputs)
+            for output in outputs:
+                shutil.move(self.work / output, self.base / output)
+
+    def _run(self, line: list[str], **environment: str) -> subprocess.CompletedProcess:
+        if environment:
+            environment |= {"LD_PRELOAD": self._shim, "FAULT_FOLDER": str(self.work)}
+        return subprocess.run(
+            line,
+            cwd=self.work,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
+        )
+
+    def _found(self, stage: str) -> dict[str, str]:
+        return hashes(self.work, stages(self.base)[stage][1])
+
+    def _finishes(self, stage: str, line: list[str]) -> str:
+        """Run a command undisturbed; what is wrong with it, or nothing."""
+        again = self._run(line)
+        left = [p.name for p in self.work.iterdir() if p.name.startswith(".")]
+        wrong = again.returncode or self._found(stage) != self.reference[stage] or left
+        return f"left {left}: {again.stderr[-300:]}" if wrong else ""
+
+    def kill(self, stage: str) -> str:
+        """Kill it and its child after a random time, once or twice, and let it finish."""
+        line = command(stage, stages(self.base)[stage][0])
+        for _ in range(self._rng.choice([1, 1, 2])):
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            process = subprocess.Popen(line, cwd=self.work, start_new_session=True, **quiet)
+            time.sleep(self._rng.uniform(0.1, 1.1) * self._seconds[stage])
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return self._finishes(stage, line)
+
+    def error(self, stage: str) -> str:
+        """Let one write fail, and let it finish afterwards."""
+        line, at = command(stage, stages(self.base)[stage][0]), self._writes[stage]
+        at = self._rng.randrange(at)
+        result = self._run(line, FAULT_AT=str(at))
+        return self._wrong(stage, result, f"at {at}") or self._finishes(stage, line)
+
+    def mutant(self, stage: str) -> str:
+        """Run it with one of its inputs damaged."""
+        options = stages(self.base)[stage][0]
+        inputs = [o for o in options if isinstance(o, Path) and o.suffix != ".txt"]
+        victim = self._rng.choice(inputs)
+        damaged = self.work / f"damaged-{victim.name}"
+        how = damage(self._rng, victim, damaged)
+        line = command(stage, [damaged if o == victim else o for o in options])
+        try:
+            result = self._run(line)
+        except subprocess.TimeoutExpired:
+            return f"{victim.name}, {how}: still running after a minute"
+        return self._wrong(stage, result, f"{victim.name}, {how}", victim.name == "m.gguf")
+
+    def _wrong(self, stage, result, what, other_results=False) -> str:
+        """What is wrong with a command that was hurt: silence, a defect, another result."""
+        said = [x for x in result.stderr.splitlines() if x.startswith("quern ")]
+        found, reference = self._found(stage), self.reference[stage]
+        differs = any(reference[name] != sha256 for name, sha256 in found.items())
+        lost = result.returncode == 0 and found.keys() != reference.keys()
+        mute = result.returncode != 0 and (len(said) != 1 or "defect" in said[0])
+        crashed = result.returncode != 0 and "crashed" in " ".join(said)
+        if (differs and not other_results) or lost or mute or crashed:
+            return f"{what}: exit {result.returncode}, differs {differs}: {result.stderr[-300:]}"
+        return ""
 
 
-def kill(line: list[str], folder: Path, after: float) -> None:
-    """Kill a command and its child after some seconds, if it still runs."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(line, cwd=folder, start_new_session=True, **quiet)
-    time.sleep(after)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def damage(rng: random.Random, path: Path, output: Path) -> str:
+    """Write a damaged copy of a file; what was done to it."""
+    content = bytearray(path.read_bytes())
+    # Half of all damage goes to the beginning, where the structure is; all, for GGUF.
+    end = min(len(content), 8192) if path.suffix == ".gguf" or rng.random() < 0.5 else len(content)
+    at, size = rng.randrange(end), rng.randint(1, 64)
+    how = rng.choice(["bit", "bytes", "zeros", "ones", "cut", "repeat", "swap", "number"])
+    if how == "bit":
+        content[at] ^= 1 << rng.randrange(8)
+    elif how == "bytes":
+        content[at : at + size] = rng.randbytes(len(content[at : at + size]))
+    elif how in ("zeros", "ones"):
+        content[at : at + size] = bytes([255 * (how == "ones")]) * len(content[at : at + size])
+    elif how == "cut":
+        del content[at:]
+    elif how == "repeat":
+        content[at:at] = content[at : at + size]
+    elif how == "swap":
+        other = rng.randrange(end)
+        content[at], content[other] = content[other], content[at]
+    else:  # a digit of text, or a byte
+        digits = [i for i in range(end) if chr(content[i]) in "0123456789"]
+        content[rng.choice(digits or [at])] = rng.choice(b"0123456789-e")
+    output.write_bytes(content)
+    return f"{how} at {at}"
 
 
 def main(arguments):
-    rng, failures = random.Random(arguments.seed), []
-    trials = Counter()
+    rng, failures, trials = random.Random(arguments.seed), [], Counter()
     with tempfile.TemporaryDirectory() as name:
-        base, work = Path(name) / "base", Path(name) / "work"
-        base.mkdir()
-        work.mkdir()
-        write_model(base / "m.gguf", n_layer=4)
-        (base / "text.txt").write_text(DEMO_TEXT.read_text()[:60_000])
-        (Path(name) / "shim.c").write_text(SHIM)
-        shim = Path(name) / "shim.so"
-        subprocess.run(
-            ["cc", "-shared", "-fPIC", "-o", shim, Path(name) / "shim.c", "-ldl"], check=True
-        )
-        reference, seconds, writes = {}, {}, {}
-        for stage, (options, outputs) in stages(base).items():
-            environment = os.environ | {
-                "LD_PRELOAD": str(shim), "FAULT_FOLDER": str(work),
-                "FAULT_LOG": str(Path(name) / "count"),
-            }  # fmt: skip
-            start = time.monotonic()
-            subprocess.run(command(stage, options), cwd=work, env=environment, check=True)
-            seconds[stage] = time.monotonic() - start
-            writes[stage] = int((Path(name) / "count").read_text())
-            reference[stage] = hashes(work, outputs)
-            for output in outputs:
-                shutil.move(work / output, base / output)
-        chosen = stages(base)
-        for number in range(arguments.kills + arguments.errors):
-            stage = list(chosen)[number % len(chosen)]
-            options, outputs = chosen[stage]
-            line, what = command(stage, options), "kill" if number < arguments.kills else "error"
-            trials[stage, what] += 1
-            clean(work)
-            if what == "kill":
-                for _ in range(rng.choice([1, 1, 2])):
-                    kill(line, work, rng.uniform(0.1, 1.1) * seconds[stage])
-            else:
-                at = rng.randrange(writes[stage])
-                environment = os.environ | {
-                    "LD_PRELOAD": str(shim), "FAULT_FOLDER": str(work), "FAULT_AT": str(at)
-                }  # fmt: skip
-                result = subprocess.run(
-                    line, cwd=work, env=environment, capture_output=True, text=True
-                )
-                said = [x for x in result.stderr.splitlines() if x.startswith("quern ")]
-                found = hashes(work, outputs)
-                wrong = any(reference[stage][n] != h for n, h in found.items())
-                lost = result.returncode == 0 and found != reference[stage]
-                mute = result.returncode != 0 and (len(said) != 1 or "defect" in said[0])
-                if wrong or lost or mute or "Traceback" in result.stderr:
-                    failures.append(f"{stage}, error at {at}: {result.stderr[-300:]}")
-                    continue
-            again = subprocess.run(line, cwd=work, capture_output=True, text=True)
-            left = [p.name for p in work.iterdir() if p.name.startswith(".")]
-            if again.returncode or hashes(work, outputs) != reference[stage] or left:
-                failures.append(f"{stage}, {what}: {left} {again.stderr[-300:]}")
-        shutil.rmtree(work)
-    print("| stage | kills | errors |\n| --- | ---: | ---: |")
-    for stage in chosen:
-        print(f"| {stage} | {trials[stage, 'kill']} | {trials[stage, 'error']} |")
+        sweep = Sweep(Path(name), rng)
+        for kind in KINDS:
+            for number in range(getattr(arguments, kind)):
+                stage = list(sweep.reference)[number % len(sweep.reference)]
+                shutil.rmtree(sweep.work)
+                sweep.work.mkdir()
+                trials[stage, kind] += 1
+                if wrong := getattr(sweep, kind.removesuffix("s"))(stage):
+                    failures.append(f"{stage}, {kind}: {wrong}")
+                    print(failures[-1], file=sys.stderr)
+        print(f"| stage | {' | '.join(KINDS)} |\n| --- |{' ---: |' * len(KINDS)}")
+        for stage in sweep.reference:
+            print(f"| {stage} | {' | '.join(str(trials[stage, kind]) for kind in KINDS)} |")
     print(f"\n{sum(trials.values())} trials, {len(failures)} failures.")
-    print(*failures, sep="\n")
     sys.exit(bool(failures))
 
 
@@ -211,5 +275,6 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--kills", type=int, default=200)
     p.add_argument("--errors", type=int, default=100)
+    p.add_argument("--mutants", type=int, default=1000)
     p.add_argument("--seed", type=int, default=0)
     main(p.parse_args())
