@@ -4,15 +4,15 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from . import QuernError, files
 
-_SEAL = "attributes_sha256"
+_SEAL = 2048  # bytes behind the file: JSON with a hash of it
+_BLOCK = 1 << 20
 
 
 class _Watched:
@@ -81,19 +81,14 @@ class _Watched:
         self._try(os.fsync, self._fd)
 
 
-def digest(arrays: dict[str, np.ndarray]) -> str:
-    """SHA-256 of arrays by name, with their dtypes and shapes."""
-    found = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        found.update(array.data)
-    return found.hexdigest()
-
-
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[h5py.File]:
+def writing(path: Path, later: Collection[str] = ()) -> Iterator[h5py.File]:
     """A new HDF5 file that takes its name when the block is done and every byte is on disk.
+
+    Behind it stands a hash of it, since HDF5 itself trusts what it reads, and may not even end.
+
+    Args:
+        later: contiguous datasets that are filled once the file is there; the hash leaves them out.
 
     Raises:
         OSError: something could not be written; the file is not there then.
@@ -104,18 +99,22 @@ def writing(path: Path) -> Iterator[h5py.File]:
             with h5py.File(raw, "w", locking=False) as h5:
                 h5.watched = raw
                 yield h5
-                h5.attrs[_SEAL] = _attributes_digest(h5)
+                h5.flush()
+                places = [h5[name].id for name in later]
+                left_out = sorted((d.get_offset(), d.get_storage_size()) for d in places)
         finally:
             raw.close()
             if raw.error:
                 raise raw.error from None
-        with h5py.File(temporary, locking=False):  # opens, or is not whole
-            pass
+        with open(temporary, "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            seal = {"bytes": size, "left_out": left_out}
+            file.write(json.dumps(seal | {"sha256": _digest(file, **seal)}).encode().rjust(_SEAL))
 
 
 @contextlib.contextmanager
 def reading(path: Path, what: str) -> Iterator[h5py.File]:
-    """A file that `writing` wrote, its attributes checked; the block checks the arrays.
+    """A file that `writing` wrote, checked against its hash before HDF5 opens it.
 
     Args:
         what: what the file must be, for the sentence.
@@ -125,27 +124,40 @@ def reading(path: Path, what: str) -> Iterator[h5py.File]:
             makes no sense (an error of HDF5, a KeyError, a ValueError, a TypeError).
     """
     try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _SEAL))
+            seal = json.loads(file.read())
+            if seal.pop("sha256") != _digest(file, **seal):
+                raise ValueError("its content is not what was written")
         with h5py.File(path, "r", locking=False) as h5:
-            if h5.attrs[_SEAL] != _attributes_digest(h5):
-                raise ValueError("its attributes are not what was written")
             yield h5
     except FileNotFoundError:
         raise QuernError(f"{path} does not exist.") from None
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        said = "it is cut short" if isinstance(error, json.JSONDecodeError) else error
         raise QuernError(
-            f"{path} is damaged, or no {what} ({error}); delete it and run again."
+            f"{path} is damaged, or no {what} ({said}); delete it and run again."
         ) from None
+
+
+def _digest(file, bytes: int, left_out: list[tuple[int, int]]) -> str:
+    """SHA-256 of the first bytes of a file but for some ranges (offset, size), and of those."""
+    digest, at = hashlib.sha256(json.dumps([bytes, left_out]).encode()), 0
+    for offset, size in [*left_out, (bytes, 0)]:
+        file.seek(at)
+        while at < offset:
+            block = file.read(min(offset - at, _BLOCK))
+            if not block:
+                raise ValueError("it is cut short")
+            digest.update(block)
+            at += len(block)
+        at = offset + size
+    return digest.hexdigest()
 
 
 def attributes(h5: h5py.File) -> dict:
     """The attributes of a file, as plain values."""
-    found = {name: value for name, value in h5.attrs.items() if name != _SEAL}
-    return {name: v.tolist() if hasattr(v, "tolist") else v for name, v in found.items()}
-
-
-def _attributes_digest(h5: h5py.File) -> str:
-    text = json.dumps(attributes(h5), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return {name: v.tolist() if hasattr(v, "tolist") else v for name, v in h5.attrs.items()}
 
 
 def check(h5: h5py.File) -> None:

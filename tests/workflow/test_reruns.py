@@ -159,7 +159,7 @@ def test_a_deleted_result_is_made_again_and_no_other(house):
 def test_results_carry_their_origin(house):
     for file in ("baseline/topics.json", "compare/Q2_K+topics/topics.json"):
         text = (house.folder / "results/tiny" / file).read_text()
-        for key in ("sha256", "n_ctx", "llama_cpp_python"):
+        for key in ("sha256", "n_ctx", "computed_by"):
             assert key in text
 
 

@@ -5,13 +5,14 @@ A GGUF imatrix has, for each weight, `NAME.in_sum2`, float32 [experts or 1, colu
 windows.
 """
 
+import hashlib
 import struct
 from pathlib import Path
 
 import gguf
 import numpy as np
 
-from .. import QuernError, files, gguf_files, hdf5
+from .. import QuernError, files, gguf_files
 from .matrix import Imatrix
 
 HASH = "quern.sha256"  # of the sums and counts
@@ -109,10 +110,12 @@ def _read_gguf(path):
 
 def _digest(matrix: Imatrix) -> str:
     """Of the sums and counts as a GGUF holds them."""
-    return hdf5.digest(
-        {f"{name}.sums": sums.astype(np.float32) for name, sums in matrix.sums.items()}
-        | {f"{name}.counts": n.astype(np.float32) for name, n in matrix.counts.items()}
-    )
+    digest = hashlib.sha256()
+    for name in sorted(matrix.sums):
+        digest.update(f"{name} {matrix.sums[name].shape}\n".encode())
+        for array in (matrix.sums[name], matrix.counts[name]):
+            digest.update(np.ascontiguousarray(array, "<f4").data)
+    return digest.hexdigest()
 
 
 def _read_dat(path):

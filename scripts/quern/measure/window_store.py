@@ -76,7 +76,7 @@ class WindowStore:
             datasets: the shape of a window's row, and its dtype, by name.
             extra: whole arrays that belong to no window.
         """
-        with hdf5.writing(path) as h5:
+        with hdf5.writing(path, datasets | _OWN) as h5:
             h5.attrs.update(attributes)
             for name, array in (extra or {}).items():
                 h5.create_dataset(f"extra/{name}", data=array)
@@ -108,7 +108,10 @@ class WindowStore:
             attributes, places, rows = _layout(path)
             if os.fstat(fd).st_size < max(p.offset + rows * p.row_bytes for p in places.values()):
                 raise QuernError(f"{path} is damaged or cut short; delete it and run again.")
-            return cls(path, fd, attributes, places, rows)
+            store = cls(path, fd, attributes, places, rows)
+            if not (writable or np.array_equal(store._flags(), store._hashed())):
+                raise QuernError(f"{path} is damaged (its windows' flags); delete it.")
+            return store
         except BaseException:
             os.close(fd)
             raise
@@ -184,7 +187,12 @@ class WindowStore:
         return WindowStore.open(self.path, writable=True)
 
     def finish(self, output: Path) -> None:
-        """Wait until all is on disk, and give the store its final name."""
+        """Wait until all is on disk, and give the store its final name.
+
+        Just the windows that are done have a hash then, so that a damaged flag is seen.
+        """
+        for window in np.flatnonzero(self._hashed() & ~self.done):
+            self._put("sha256", window, bytes(32))
         os.fsync(self._fd)
         os.replace(self.path, output)
 
@@ -205,8 +213,16 @@ class WindowStore:
     @property
     def done(self) -> np.ndarray:
         """Whether each window is complete, bool [rows]."""
-        raw = os.pread(self._fd, self._n, self._places["done"].offset)
-        return np.frombuffer(raw, np.uint8) == 1
+        return self._flags() == 1
+
+    def _flags(self) -> np.ndarray:
+        """The flag of each window, uint8 [rows]: 1 if it is complete, else 0."""
+        return np.frombuffer(os.pread(self._fd, self._n, self._places["done"].offset), np.uint8)
+
+    def _hashed(self) -> np.ndarray:
+        """Whether each window has a hash, bool [rows]."""
+        raw = os.pread(self._fd, 32 * self._n, self._places["sha256"].offset)
+        return np.frombuffer(raw, np.uint8).reshape(self._n, 32).any(axis=1)
 
     def write(self, window: int, start: int = 0, **arrays: np.ndarray) -> None:
         """Write arrays into a window's rows, from position `start` of each row."""

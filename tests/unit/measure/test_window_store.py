@@ -40,7 +40,7 @@ def test_killed_writers_lose_no_complete_window(tmp_path):
         time.sleep(wait)
         os.kill(writer.pid, signal.SIGKILL)
         reported = writer.stdout.read().split()
-        with WindowStore.open(partial_path(output)) as store:
+        with WindowStore.open(partial_path(output), writable=True) as store:
             done = np.flatnonzero(store.done)
             assert len(done) > seen
             assert not reported or int(reported[-1]) in done
@@ -73,6 +73,22 @@ def test_a_finished_store_takes_more_windows(tmp_path):
         assert store.rows("x")[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
         with pytest.raises(QuernError, match="does not hold window 7"):
             store.read("x", 7)
+
+
+@pytest.mark.parametrize("window, flag", [(1, 0), (2, 1), (0, 255)])
+def test_a_changed_flag_is_seen(tmp_path, window, flag):
+    output = tmp_path / "s.h5"
+    with WindowStore.create(tmp_path / "new", 3, DATASETS, {}) as store:
+        for w in range(3):
+            store.write(w, x=np.full(1000, w))
+            store.commit(w)
+        store._put("done", 2, b"\0")
+        store.finish(output)
+    WindowStore.open(output).close()
+    with WindowStore.open(output, writable=True) as store:
+        store._put("done", window, bytes([flag]))
+    with pytest.raises(QuernError, match="is damaged"):
+        WindowStore.open(output)
 
 
 def test_a_store_that_is_being_written_is_left_alone(tmp_path):
