@@ -9,7 +9,7 @@ trials, and the failures. Exits with 1 if there is a failure.
   first does that, compiled here with cc). The command must end with one sentence and without its
   outputs, or with the same bytes, where the error hit its log alone.
 - mutant: one of its inputs is damaged. The command must end within a minute with one sentence, or
-  with the same bytes, where the damage hit what nothing uses. Of a GGUF the header is damaged, and
+  with the same bytes, where the damage hit what nothing uses. Of a model the header is damaged, and
   the result may be another model's, since weights and names have no values that are impossible,
   and llama.cpp may crash, which the sentence says.
 """
@@ -32,6 +32,7 @@ from models import write_model
 from quern import files
 
 KINDS = ("kills", "errors", "mutants")
+MODELS = ("m.gguf", "q.gguf")
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -210,7 +211,7 @@ class Sweep:
             result = self._run(line)
         except subprocess.TimeoutExpired:
             return f"{victim.name}, {how}: still running after a minute"
-        return self._wrong(stage, result, f"{victim.name}, {how}", victim.name == "m.gguf")
+        return self._wrong(stage, result, f"{victim.name}, {how}", victim.name in MODELS)
 
     def _wrong(self, stage, result, what, other_results=False) -> str:
         """What is wrong with a command that was hurt: silence, a defect, another result."""

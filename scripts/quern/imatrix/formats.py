@@ -15,7 +15,7 @@ import numpy as np
 from .. import QuernError, files, gguf_files
 from .matrix import Imatrix
 
-HASH = "quern.sha256"  # of the sums and counts
+HASH = "quern.sha256"  # of all that llama.cpp reads
 CHUNK_SIZE = 512  # tokens in a window of llama-imatrix, which a `.dat` does not say
 
 
@@ -72,7 +72,11 @@ def read(path: Path) -> Imatrix:
         raise QuernError(f"{path} does not exist.")
     with open(path, "rb") as file:
         is_gguf = file.read(4) == b"GGUF"
-    result, said = _read_gguf(path) if is_gguf else (_read_dat(path), None)
+    try:
+        result, said = _read_gguf(path) if is_gguf else (_read_dat(path), None)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        # Metadata of another type than it must have, or text that is not UTF-8.
+        raise QuernError(f"{path} is damaged: its content makes no sense ({error}).") from None
     try:
         result.require_sense()
     except ValueError as error:
@@ -109,8 +113,8 @@ def _read_gguf(path):
 
 
 def _digest(matrix: Imatrix) -> str:
-    """Of the sums and counts as a GGUF holds them."""
-    digest = hashlib.sha256()
+    """Of what a GGUF holds of it."""
+    digest = hashlib.sha256(f"{matrix.datasets} {matrix.chunks} {matrix.chunk_size}\n".encode())
     for name in sorted(matrix.sums):
         digest.update(f"{name} {matrix.sums[name].shape}\n".encode())
         for array in (matrix.sums[name], matrix.counts[name]):

@@ -323,7 +323,7 @@ class Baseline:
                 f"{info.sha256[:12]}…); delete it and run again."
             )
         self.first, self.n_scored = self.attributes["first_position"], self.attributes["n_scored"]
-        self.done = self._store.done
+        self.done, self._checked = self._store.done, set()
         self._product, self._produced = np.empty((0, 0), np.float32), (-1, 0, 0)
         if self.attributes["encoding"] == "hidden":
             self._matrix = self._output_matrix(model, info)
@@ -353,7 +353,13 @@ class Baseline:
         Returns:
             float32 or float16 [stop - start, n_vocab], valid until the next call; where the store
             keeps logits, something that reads them when it is sliced.
+
+        Raises:
+            QuernError: the window is damaged.
         """
+        if window not in self._checked:
+            self._store.check(window)
+            self._checked.add(window)
         if self.attributes["encoding"] == "logits":
             return self._store.stored_rows("logits", window, start, stop)
         own, low, high = self._produced
