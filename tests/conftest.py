@@ -1,6 +1,5 @@
 """Fixtures: small models, real text, and commands run as a user runs them."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pydoc_data.topics import topics
 import pytest
 
 from models import write_model
-from quern import gguf_files
+from quern import files, gguf_files
 from quern.llama import Model
 from quern.tokens import windows
 
@@ -53,7 +52,7 @@ def made(tmp_path_factory, texts):
     for name, options in {"dense": {}, "moe": {"experts": 4, "dead_expert": 2}}.items():
         path = write_model(folder / f"{name}.gguf", **options)
         info = gguf_files.model_info(path)
-        (folder / f"{name}.json").write_text(json.dumps(info.as_dict()))
+        files.write_json(folder / f"{name}.json", info.as_dict())
         with Model(path, vocab_only=True) as model:
             windows.tokenize_text(
                 model, info.tokenizer_sha256, folder / "text.txt", folder / f"{name}.h5"

@@ -100,7 +100,7 @@ def read_json(path: Path) -> dict:
         raise QuernError(f"{path} is not valid JSON ({error}); delete it and run again.") from None
     if not isinstance(found, dict):
         raise QuernError(f"{path} is JSON, but no object; delete it and run again.")
-    if found.pop(_SEAL, None) not in (None, _digest(found)):
+    if found.pop(_SEAL, None) != _digest(found):
         raise QuernError(f"{path} is not what was written; delete it and run again.")
     return found
 

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import HOUSE, command, fails_with
 from models import write_model
-from quern import gguf_files
+from quern import files, gguf_files
 from quern.imatrix import formats
 from quern.imatrix.matrix import Imatrix
 from quern.measure.window_store import WindowStore
@@ -258,7 +258,7 @@ def test_an_imatrix_of_another_model(made, tmp_path):
 def test_a_baseline_store_of_another_model(made, tmp_path):
     write_model(tmp_path / "dense.gguf", seed=1)
     info = gguf_files.model_info(tmp_path / "dense.gguf")
-    (tmp_path / "dense.json").write_text(json.dumps(info.as_dict()))
+    files.write_json(tmp_path / "dense.json", info.as_dict())
     ok(baseline(made, tmp_path))
     ok(quantize(made, tmp_path))
     before = (tmp_path / "b.h5").read_bytes()
@@ -293,7 +293,7 @@ def test_a_baseline_store_of_another_text(copy, tmp_path):
 def test_another_tokenizer(made, tmp_path):
     write_model(tmp_path / "dense.gguf", tokens=310)
     info = gguf_files.model_info(tmp_path / "dense.gguf")
-    (tmp_path / "dense.json").write_text(json.dumps(info.as_dict()))
+    files.write_json(tmp_path / "dense.json", info.as_dict())
     shutil.copy(made / "dense.h5", tmp_path / "dense.h5")
     fails_with(baseline(tmp_path, tmp_path), "dense.h5 was made with another tokenizer")
     ok(baseline(made, tmp_path))

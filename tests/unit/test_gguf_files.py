@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections import Counter
 
 import gguf
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from models import write_model
-from quern import QuernError, gguf_files
+from quern import QuernError, files, gguf_files
 from quern.gguf_files import ModelInfo
 from quern.quantize import quantization
 
@@ -108,7 +107,7 @@ def test_scale_and_cap_of_the_logits(model):
 
 def test_what_was_written_as_json_is_read_back(model, tmp_path):
     _, _, info = model
-    (tmp_path / "model.json").write_text(json.dumps(info.as_dict()))
+    files.write_json(tmp_path / "model.json", info.as_dict())
     assert ModelInfo.read(tmp_path / "model.json") == info
 
 
@@ -117,7 +116,7 @@ def test_another_json_describes_no_model(model, tmp_path):
     path, whole = tmp_path / "model.json", info.as_dict()
     lacking = {key: value for key, value in whole.items() if key != "n_vocab"}
     for content in ({}, {"windows": 3}, lacking, whole | {"output": {"rows": 3}}):
-        path.write_text(json.dumps(content))
+        files.write_json(path, content)
         with pytest.raises(QuernError, match=r"model\.json does not describe a model"):
             ModelInfo.read(path)
 

@@ -6,6 +6,7 @@ windows.
 """
 
 import hashlib
+import json
 import struct
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from .. import QuernError, files, gguf_files
 from .matrix import Imatrix
 
-HASH = "quern.sha256"  # of all that llama.cpp reads
+HASH = "quern.sha256"  # of all the rest
 CHUNK_SIZE = 512  # tokens in a window of llama-imatrix, which a `.dat` does not say
 
 
@@ -34,7 +35,7 @@ def _write_gguf(matrix, path):
     writer.add_array("imatrix.datasets", matrix.datasets)
     writer.add_uint32("imatrix.chunk_count", matrix.chunks)
     writer.add_uint32("imatrix.chunk_size", matrix.chunk_size)
-    for key, value in (matrix.extra | {HASH: _digest(matrix)}).items():
+    for key, value in (matrix.extra | {HASH: _digest(matrix, matrix.extra)}).items():
         writer.add_string(key, value)
     for name in sorted(matrix.sums):
         counts = matrix.counts[name].astype(np.float32)[:, None]
@@ -73,7 +74,7 @@ def read(path: Path) -> Imatrix:
     with open(path, "rb") as file:
         is_gguf = file.read(4) == b"GGUF"
     try:
-        result, said = _read_gguf(path) if is_gguf else (_read_dat(path), None)
+        result, own = _read_gguf(path) if is_gguf else (_read_dat(path), {})
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         # Metadata of another type than it must have, or text that is not UTF-8.
         raise QuernError(f"{path} is damaged: its content makes no sense ({error}).") from None
@@ -81,7 +82,7 @@ def read(path: Path) -> Imatrix:
         result.require_sense()
     except ValueError as error:
         raise QuernError(f"{path} holds {error}.") from None
-    if said is not None and said != _digest(result):
+    if own and own.pop(HASH, "") != _digest(result, own):
         raise QuernError(f"{path} is damaged: its content is not what was written; delete it.")
     if not result.sums:
         raise QuernError(f"{path} holds no importances.")
@@ -109,12 +110,14 @@ def _read_gguf(path):
         if sums.size == 0 or counts.size == 0 or sums.size % counts.size:
             raise QuernError(f"{path} has {counts.size} counts for {sums.size} sums of {name}.")
         result.add(name, sums.astype(np.float64).reshape(len(counts), -1), counts)
-    return result, gguf_files.field(reader, HASH)
+    own = [key for key in reader.fields if key.startswith("quern.")]
+    return result, {key: gguf_files.field(reader, key) for key in own}
 
 
-def _digest(matrix: Imatrix) -> str:
-    """Of what a GGUF holds of it."""
-    digest = hashlib.sha256(f"{matrix.datasets} {matrix.chunks} {matrix.chunk_size}\n".encode())
+def _digest(matrix: Imatrix, extra: dict[str, str]) -> str:
+    """Of all that a GGUF holds of it."""
+    facts = [matrix.datasets, matrix.chunks, matrix.chunk_size, extra]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(matrix.sums):
         digest.update(f"{name} {matrix.sums[name].shape}\n".encode())
         for array in (matrix.sums[name], matrix.counts[name]):

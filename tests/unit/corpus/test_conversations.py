@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import command, fails_with
 from models import write_model
-from quern import QuernError, gguf_files
+from quern import QuernError, files, gguf_files
 from quern.corpus import build, conversations, sample_store, sources
 from quern.corpus.readers import documents
 from quern.corpus.sources import Source
@@ -137,7 +137,7 @@ def test_conversations_become_tokens(tmp_path, chat_template):
     settings = build.Settings(3000, chat_template=chat_template)
     build.build([Source("s", str(path))], tmp_path / "corpus", settings)
     model = write_model(tmp_path / "m.gguf", chat_template=TEMPLATE)
-    (tmp_path / "m.json").write_text(json.dumps(gguf_files.model_info(model).as_dict()))
+    files.write_json(tmp_path / "m.json", gguf_files.model_info(model).as_dict())
     line = [
         *("tokens", "--model", model, "--info", tmp_path / "m.json"),
         *("--text", tmp_path / "corpus/pool.txt", "--corpus", tmp_path / "corpus/corpus.json"),

@@ -1,10 +1,9 @@
 """The ladder, the shards, and how often the stop rule errs."""
 
-import json
-
 import numpy as np
 import pytest
 
+from quern import files
 from quern.growth.decision import choose, decide
 from quern.growth.step import SHOWN, _mean_log_score
 from quern.growth.table import table
@@ -151,7 +150,7 @@ def test_a_choice_keeps_its_numbers(tmp_path):
     paths = []
     for i, facts in enumerate([step(0, 0.0), step(1, -0.2, LARGE), step(2, -0.21, LARGE, SMALL)]):
         paths.append(tmp_path / f"{i}.json")
-        paths[-1].write_text(json.dumps(facts | extra))
+        files.write_json(paths[-1], facts | extra)
     result = choose(paths, min_gain=0.01, patience=2)
     assert result["decision"]["reason"] == "the largest size is reached"
     assert result["decision"]["chosen"] == 2

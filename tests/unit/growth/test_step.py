@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from quern import QuernError
+from quern import QuernError, files
 from quern.growth import step
 from quern.measure import comparison
 from quern.measure.divergence import FIGURES
@@ -48,7 +48,7 @@ def compared(path, scale, windows=range(WINDOWS), seed=0):
 
 @pytest.fixture
 def report(tmp_path):
-    (tmp_path / "report.json").write_text(json.dumps(REPORT))
+    files.write_json(tmp_path / "report.json", REPORT)
     return tmp_path / "report.json"
 
 

@@ -1,11 +1,9 @@
 """A baseline store and two quantized models, for all that compares."""
 
-import json
-
 import pandas as pd
 import pytest
 
-from quern import gguf_files
+from quern import files, gguf_files
 from quern.llama import Model
 from quern.measure import baseline, comparison
 from quern.measure.baseline import Baseline
@@ -37,7 +35,7 @@ def ready(made, tmp_path_factory):
         recipe, path = quantization.Recipe(kind), folder / f"{kind}.gguf"
         quantization.quantize(made / "dense.gguf", info, recipe, path)
         info_of = gguf_files.model_info(path).as_dict()
-        (folder / f"{kind}.json").write_text(json.dumps(info_of))
+        files.write_json(folder / f"{kind}.json", info_of)
     return folder
 
 

@@ -1,10 +1,8 @@
 """Three recipes compared with one baseline, as the workflow compares them."""
 
-import json
-
 import pytest
 
-from quern import gguf_files
+from quern import files, gguf_files
 from quern.llama import Model
 from quern.measure import baseline, comparison
 from quern.measure.baseline import Baseline
@@ -29,7 +27,7 @@ def compared(made, tmp_path_factory):
         quantization.quantize(model, info, quantization.Recipe(kind), path)
         found = gguf_files.model_info(path)
         candidates.append(comparison.Candidate(path, found, folder / f"{kind}.h5"))
-        (folder / f"{kind}.info.json").write_text(json.dumps(found.as_dict()))
+        files.write_json(folder / f"{kind}.info.json", found.as_dict())
         entries.append(
             {
                 "name": kind,
@@ -46,5 +44,5 @@ def compared(made, tmp_path_factory):
     for kind, own in zip(TYPES, noise, strict=True):
         result, _ = comparison.summarize(folder / f"{kind}.h5")
         result["noise"] = own
-        (folder / f"{kind}.json").write_text(json.dumps(result))
+        files.write_json(folder / f"{kind}.json", result)
     return entries

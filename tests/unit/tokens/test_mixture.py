@@ -27,7 +27,7 @@ def model(tmp_path_factory):
     )
     path = write_model(folder / "m.gguf", chat_template=template)
     info = gguf_files.model_info(path)
-    (folder / "m.json").write_text(json.dumps(info.as_dict()))
+    files.write_json(folder / "m.json", info.as_dict())
     return path
 
 
