@@ -11,7 +11,7 @@ from quern.quantize.recipes import BY_LLAMA, Recipe
 
 def main(arguments):
     try:
-        notes = quantize(
+        made = quantize(
             arguments.model,
             ModelInfo.read(arguments.info),
             Recipe.of_arguments(arguments),
@@ -26,9 +26,8 @@ def main(arguments):
         command.complain(str(error))
         return
     info = model_info(arguments.output).as_dict()
-    files.write_json(
-        arguments.output_info, info | {"made": {"notes": notes, "computed_by": computed_by()}}
-    )
+    made = made._asdict() | {"computed_by": computed_by()}
+    files.write_json(arguments.output_info, info | {"made": made})
 
 
 def failed(arguments, reason: str) -> bool:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import resource
 import shlex
 import signal
 import sys
@@ -23,6 +24,7 @@ from . import QuernError, __version__
 log = logging.getLogger("quern")
 
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
+_LEAST_ADDRESSES = 2 << 30  # bytes that the libraries reserve, whatever the model
 _SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|QUERN_OPTIONS", re.IGNORECASE)
 
 
@@ -138,6 +140,7 @@ def run(
             that the exit is 0.
     """
     _start_log(getattr(arguments, "log", None))
+    _require_addresses()
     sys.stdout.flush()
     alive_read, alive_write = os.pipe()
     child = os.fork()
@@ -164,6 +167,18 @@ def run(
         is_result = crashed and os.WTERMSIG(status) in _CRASHES and crashed(arguments, sentence)
         sys.exit(0 if is_result else 1)
     sys.exit(os.WEXITSTATUS(status))
+
+
+def _require_addresses() -> None:
+    """Exit where `ulimit -v` leaves too little: BLAS then waits for memory for ever."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESSES:
+        complain(
+            f"its address space is limited to {limit >> 20} MiB (ulimit -v), and it needs at least "
+            f"{_LEAST_ADDRESSES >> 20} MiB and the model's size; raise the limit, or limit the "
+            "job's memory by its cgroup."
+        )
+        sys.exit(1)
 
 
 def _report(main, arguments) -> int:

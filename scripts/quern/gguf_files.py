@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gguf import GGUFReader, GGUFValueType
+from gguf.gguf_reader import ReaderTensor
 
 from . import QuernError, files, gguf_header
 from .files import shards
@@ -116,6 +117,11 @@ def field(reader: GGUFReader, key: str, default=None):
     """A metadata value, or `default` where the key is missing."""
     entry = reader.get_field(key)
     return default if entry is None else entry.contents()
+
+
+def tensors_of(path: Path) -> dict[str, ReaderTensor]:
+    """All tensors of a model by name, in the order of its files."""
+    return {t.name: t for shard in shards(path) for t in open_gguf(shard).tensors}
 
 
 def model_info(path: Path, hashes: list[str] | None = None) -> ModelInfo:

@@ -88,7 +88,7 @@ def test_the_schema_has_the_types_figures_and_roundings_that_there_are():
     of = SCHEMA["properties"]
     types = SCHEMA["$defs"]["tensor_type"]["enum"]
     assert set(SCHEMA["$defs"]["quantization_type"]["enum"]) == set(llama.quantization_types())
-    assert set(types) <= set(llama.tensor_types())
+    assert set(types) == set(llama.target_types())
     assert of["imatrix"]["properties"]["unreached"]["enum"] == ["neutral", "refuse", *types]
     until = of["evaluation"]["properties"]["until"]["properties"]
     assert set(until["figure"]["enum"]) == set(statistics.FIGURES)

@@ -87,7 +87,7 @@ def test_names_and_values_are_never_commands(house):
     config["corpora"]["topics"]["sources"] = [source | {"path": "input/text.txt"}, other]
     config["imatrix"]["files"] = {"theirs": f"input/{names['imatrix']}"}
     config["quantize"] = [
-        {"types": ["Q8_0"], "imatrix": ["theirs"], "tensor_types": {f"({HOSTILE})": "Q6_K"}}
+        {"types": ["Q8_0"], "imatrix": ["theirs"], "tensor_types": {f"({HOSTILE})|ffn": "Q6_K"}}
     ]
     house.configure(config)
     result = house.snakemake()

@@ -9,22 +9,32 @@ from .library import (
     build,
     computed_by,
     quantization_types,
+    target_types,
     tensor_types,
 )
 from .model import Model
-from .quantizer import dequantize_rows, quantize, quantize_rows
+from .quantizer import (
+    QuantizationParameters,
+    dequantize_rows,
+    planned_types,
+    quantize,
+    quantize_rows,
+)
 from .taps import Product
 
 __all__ = [
     "VERSION",
     "Model",
     "Product",
+    "QuantizationParameters",
     "block_size",
     "build",
     "computed_by",
     "dequantize_rows",
+    "planned_types",
     "quantization_types",
     "quantize",
     "quantize_rows",
+    "target_types",
     "tensor_types",
 ]

@@ -3,6 +3,7 @@
 Sources: include/llama.h and ggml/include/ggml.h of the llama.cpp in llama-cpp-python 0.3.36.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -11,6 +12,7 @@ import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 # Threads that wait spin by default; with anything else running, that made a decode 8 times slower.
@@ -30,12 +32,16 @@ VERSION = importlib.metadata.version("llama-cpp-python")
 FOLDER = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or Path(llama_cpp.__file__).parent / "lib")
 
 recent = deque(maxlen=20)  # what llama.cpp said last, for error messages
+_listeners: list[list[str]] = []
 muted = set()  # threads that aborted a graph on purpose, which llama.cpp reports as an error
 
 
 @llama_cpp.llama_log_callback
 def _on_log(level, text, _):
-    line = text.decode("utf-8", "replace").rstrip()
+    said = text.decode("utf-8", "replace")
+    for heard in _listeners:
+        heard.append(said)
+    line = said.rstrip()
     if line and line.strip(".") and threading.get_ident() not in muted:
         recent.append((level, line))
         log.log({3: logging.WARNING, 4: logging.ERROR}.get(level, logging.INFO), "%s", line)
@@ -53,6 +59,17 @@ def complaint() -> str:
     errors = [line for level, line in recent if level == 4]
     last = errors or [line for _, line in recent]
     return last[-1].strip() if last else "no reason given"
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[list[str]]:
+    """All that llama.cpp says within the block, in pieces."""
+    heard: list[str] = []
+    _listeners.append(heard)
+    try:
+        yield heard
+    finally:
+        _listeners.remove(heard)
 
 
 @functools.cache
@@ -166,8 +183,19 @@ def quantization_types() -> dict[str, int]:
 def tensor_types() -> dict[str, int]:
     """ggml_type by its name in capitals (`Q6_K`)."""
     lib = ggml_base()
-    names = {i: lib.ggml_type_name(i) for i in range(_enum("GGML_TYPE_")["COUNT"])}
-    return {name.decode().upper(): i for i, name in names.items() if name}
+    known = [i for i in range(_enum("GGML_TYPE_")["COUNT"]) if lib.ggml_blck_size(i)]
+    return {lib.ggml_type_name(i).decode().upper(): i for i in known}
+
+
+@functools.cache
+def target_types() -> dict[str, int]:
+    """Of `tensor_types` those that weights can be quantized to, or kept in as floats."""
+    traits = {n: ggml_base().ggml_get_type_traits(i).contents for n, i in tensor_types().items()}
+    return {
+        name: tensor_types()[name]
+        for name, found in traits.items()
+        if name in ("F32", "F16", "BF16") or (found.is_quantized and found.to_float)
+    }
 
 
 def block_size(kind: str) -> tuple[int, int]:

@@ -6,7 +6,9 @@ Sources: include/llama.h (llama_model_quantize) and ggml/include/ggml.h (ggml_qu
 import ctypes
 import errno
 import os
+import re
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import llama_cpp
@@ -18,70 +20,111 @@ from .library import (
     block_size,
     complaint,
     ggml_base,
+    listening,
     quantization_types,
     recent,
     start,
+    target_types,
     tensor_types,
 )
+
+
+@dataclass(frozen=True)
+class QuantizationParameters:
+    """What llama_model_quantize is asked to make of a model.
+
+    Attributes:
+        kind: a name of `quantization_types()`.
+        importances: mean squared input per weight, float32 [rows of experts × columns].
+        metadata: keys added to the GGUF (strings up to 127 bytes, integers).
+        pure: the same type for all tensors.
+        output_type, token_embedding_type: names of `target_types()`.
+        tensor_types: names of `target_types()`, by tensor.
+    """
+
+    kind: str
+    importances: dict[str, np.ndarray] | None = None
+    metadata: dict[str, str | int] | None = None
+    pure: bool = False
+    output_type: str | None = None
+    token_embedding_type: str | None = None
+    tensor_types: dict[str, str] = field(default_factory=dict)
 
 
 def quantize(
     model: Path,
     output: Path,
-    kind: str,
+    wanted: QuantizationParameters,
     *,
     threads: int = 1,
-    importances: dict[str, np.ndarray] | None = None,
-    metadata: dict[str, str | int] | None = None,
-    pure: bool = False,
-    output_type: str | None = None,
-    token_embedding_type: str | None = None,
-    tensor_overrides: list[tuple[str, str]] = (),
     allow_requantize: bool = False,
 ) -> None:
-    """Write `model` quantized to `kind`, through llama_model_quantize.
-
-    Args:
-        kind: a name of `quantization_types()`.
-        importances: mean squared input per weight, float32 [rows of experts × columns].
-        metadata: keys added to the GGUF (strings up to 127 bytes, integers).
-        pure: the same type for all tensors.
-        output_type, token_embedding_type: names of `tensor_types()`.
-        tensor_overrides: (regular expression on the tensor's name, type), first match wins.
+    """Write `model` quantized, through llama_model_quantize.
 
     Raises:
         QuernError: llama.cpp refuses; its own reason is quoted.
     """
+    _quantize(model, output, wanted, nthread=threads)
+
+
+def planned_types(
+    model: Path, wanted: QuantizationParameters
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The types that `quantize` would give, without the work.
+
+    Returns:
+        Each tensor's type, and, where its rows do not allow the type that was meant, that one.
+
+    Raises:
+        QuernError: llama.cpp refuses; its own reason is quoted.
+    """
+    with listening() as heard:
+        _quantize(model, Path(os.devnull), wanted, dry_run=True)
+    lines = "".join(heard).splitlines()
+    given = [found.groups() for line in lines if (found := _GIVEN.match(line))]
+    types = {name: (new or old).upper() for name, old, new in given}
+    return types, {f[1]: f[2].upper() for line in lines if (f := _FALLBACK.match(line))}
+
+
+# As src/llama-quant.cpp prints them.
+_GIVEN = re.compile(
+    r"\[ *\d+/ *\d+\] +(\S+) +- \[.*\], type = +(\w+), size = [^>]*?MiB(?: -> .*\((\w+)\))?$"
+)
+_FALLBACK = re.compile(r"warning: (\S+) +- ncols +\d+ not divisible by .* type +(\w+)\)")
+
+
+def _quantize(model: Path, output: Path, wanted: QuantizationParameters, **options) -> None:
     start()
     params = llama_cpp.llama_model_quantize_default_params()
-    params.nthread, params.ftype = threads, quantization_types()[kind]
-    params.pure, params.allow_requantize = pure, allow_requantize
-    if output_type:
-        params.output_tensor_type = tensor_types()[output_type]
-    if token_embedding_type:
-        params.token_embedding_type = tensor_types()[token_embedding_type]
-    if importances:
-        arrays = [(n.encode(), np.ascontiguousarray(a, np.float32)) for n, a in importances.items()]
+    params.ftype, params.pure = quantization_types()[wanted.kind], wanted.pure
+    for name, value in options.items():
+        setattr(params, name, value)
+    if wanted.output_type:
+        params.output_tensor_type = target_types()[wanted.output_type]
+    if wanted.token_embedding_type:
+        params.token_embedding_type = target_types()[wanted.token_embedding_type]
+    if wanted.importances:
+        arrays = {n: np.ascontiguousarray(a, np.float32) for n, a in wanted.importances.items()}
         data = (llama_cpp.llama_model_imatrix_data * (len(arrays) + 1))()
-        for entry, (name, array) in zip(data, arrays, strict=False):
-            entry.name, entry.size = name, array.size
+        for entry, (name, array) in zip(data, arrays.items(), strict=False):
+            entry.name, entry.size = name.encode(), array.size
             entry.data = array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         params.imatrix = data
-    if tensor_overrides:
-        types = (llama_cpp.llama_model_tensor_override * (len(tensor_overrides) + 1))()
-        for entry, (pattern, name) in zip(types, tensor_overrides, strict=False):
-            entry.pattern, entry.type = pattern.encode(), tensor_types()[name]
+    if wanted.tensor_types:
+        types = (llama_cpp.llama_model_tensor_override * (len(wanted.tensor_types) + 1))()
+        for entry, (name, kind) in zip(types, wanted.tensor_types.items(), strict=False):
+            entry.pattern, entry.type = f"^{re.escape(name)}$".encode(), target_types()[kind]
         params.tt_overrides = types
-    if metadata:
-        params.kv_overrides = _metadata(metadata)
+    if wanted.metadata:
+        params.kv_overrides = _metadata(wanted.metadata)
     recent.clear()
     status = llama_cpp.llama_model_quantize(
         str(model).encode(), str(output).encode(), ctypes.byref(params)
     )
     if status != 0:
-        if shutil.disk_usage(output.parent).free < 1 << 20:
+        if not params.dry_run and shutil.disk_usage(output.parent).free < 1 << 20:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
-        raise QuernError(f"llama.cpp cannot quantize {model} to {kind}: {complaint()}")
+        raise QuernError(f"llama.cpp cannot quantize {model} to {wanted.kind}: {complaint()}")
 
 
 def _metadata(pairs: dict[str, str | int]):
@@ -90,7 +133,7 @@ def _metadata(pairs: dict[str, str | int]):
         entry.key = key.encode()
         if isinstance(value, str):
             entry.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR
-            entry.value.val_str = value.encode()[:127]
+            entry.value.val_str = value.encode()[:127].decode(errors="ignore").encode()
         else:
             entry.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT
             entry.value.val_i64 = value

@@ -2,17 +2,30 @@
 
 import logging
 import os
-import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import QuernError, files, llama
-from ..gguf_files import ModelInfo, open_gguf, require_unquantized
+from ..gguf_files import ModelInfo, open_gguf, require_unquantized, tensors_of
 from ..imatrix import formats
+from . import tensor_types
 from .recipes import Recipe
 
 log = logging.getLogger("quern.quantization")
+
+
+class Quantized(NamedTuple):
+    """What is to be known of a quantized model.
+
+    Attributes:
+        notes: what the user should know, a sentence each.
+        tensors: as `tensor_types.account` gives them.
+    """
+
+    notes: list[str]
+    tensors: dict[str, dict[str, str]]
 
 
 def quantize(
@@ -24,7 +37,7 @@ def quantize(
     imatrix: Path | None = None,
     unreached: str = "neutral",
     threads: int = 1,
-) -> list[str]:
+) -> Quantized:
     """Write the quantized model; the same inputs give the same bytes in any folder.
 
     The imatrix is recorded under llama-quantize's own keys, its path relative to the output's
@@ -36,20 +49,21 @@ def quantize(
             `neutral` weights them evenly where it did not, `refuse` raises, and the name of a
             tensor type gives the whole weight that type.
 
-    Returns:
-        What the user should know of the result, a sentence each.
-
     Raises:
-        QuernError: the model is quantized already, a type is unknown, the imatrix is of another
-            model or lacks weights that it must not, or llama.cpp refuses.
+        QuernError: the model is quantized already, a type is unknown or does not fit a tensor, a
+            pattern has no effect, the imatrix is of another model or lacks weights that it must
+            not, or llama.cpp refuses.
     """
     require_unquantized(info, model)
     _require_type(recipe.type, llama.quantization_types(), "quantization type")
     others = [recipe.output_type, recipe.token_embedding_type, *(t for _, t in recipe.tensor_types)]
     for name in filter(None, others):
-        _require_type(name, llama.tensor_types(), "tensor type")
-    importances, metadata, overrides = None, None, list(recipe.tensor_types)
-    notes = []
+        _require_type(name, llama.target_types(), "tensor type")
+    if recipe.ignores_patterns:
+        raise QuernError(recipe.ignores_patterns)
+    importances, metadata, notes = None, None, []
+    tensors = tensors_of(model)
+    asked = tensor_types.asked_for(recipe, list(tensors))
     if imatrix is not None:
         matrix = formats.read(imatrix).fitted(info.matrices, imatrix)
         importances = matrix.importances(recipe.prior)
@@ -62,34 +76,32 @@ def quantize(
         if recipe.prior:
             metadata["quern.imatrix.prior"] = str(recipe.prior)
         lacking = matrix.unreached(info.matrices)
-        overrides += _treat(lacking, unreached, importances, info, imatrix)
+        asked = _treat(lacking, unreached, importances, info, imatrix) | asked
         notes = notes_on(lacking, info.matrices, unreached)
-        for note in notes:
-            log.warning("%s", note)
-    for name, kind in (
-        ("output.weight", recipe.output_type),
-        ("token_embd.weight", recipe.token_embedding_type),
-    ):
-        if kind and kind.startswith(("IQ1", "IQ2")) and name not in (importances or {}):
+    for name in ("output.weight", "token_embd.weight"):
+        kind = asked.get(name, "")
+        if kind.startswith(("IQ1", "IQ2")) and name not in (importances or {}):
             raise QuernError(
                 f"{name} cannot become {kind}, which needs importances, and there are none of it; "
                 "choose another type."
             )
+    wanted = llama.QuantizationParameters(
+        recipe.type,
+        importances,
+        metadata,
+        recipe.pure,
+        recipe.output_type,
+        recipe.token_embedding_type,
+        asked,
+    )
+    given = tensor_types.account(asked, *llama.planned_types(model, wanted), tensors)
+    notes += tensor_types.require_effect(recipe, given)
+    for note in notes:
+        log.warning("%s", note)
     with files.replacing(output) as temporary:
-        llama.quantize(
-            model,
-            temporary,
-            recipe.type,
-            threads=threads,
-            importances=importances,
-            metadata=metadata,
-            pure=recipe.pure,
-            output_type=recipe.output_type,
-            token_embedding_type=recipe.token_embedding_type,
-            tensor_overrides=overrides,
-        )
+        llama.quantize(model, temporary, wanted, threads=threads)
         open_gguf(temporary)  # refuses a file that is cut short
-    return notes
+    return Quantized(notes, given)
 
 
 def notes_on(lacking: dict[str, int], shapes: dict[str, tuple[int, int]], policy: str) -> list[str]:
@@ -101,10 +113,10 @@ def notes_on(lacking: dict[str, int], shapes: dict[str, tuple[int, int]], policy
     ]
 
 
-def _treat(lacking, policy, importances, info, imatrix) -> list[tuple[str, str]]:
-    """Carry out the policy for weights that calibration did not reach; further overrides."""
+def _treat(lacking, policy, importances, info, imatrix) -> dict[str, str]:
+    """Carry out the policy for weights that calibration did not reach; types that it gives."""
     if not lacking:
-        return []
+        return {}
     first = next(iter(lacking))
     if policy == "refuse":
         raise QuernError(
@@ -117,9 +129,9 @@ def _treat(lacking, policy, importances, info, imatrix) -> list[tuple[str, str]]
         if policy == "neutral" and name not in importances:
             importances[name] = np.ones(columns * matrices, np.float32)
     if policy == "neutral":
-        return []
-    _require_type(policy, llama.tensor_types(), "tensor type")
-    return [(f"^{re.escape(name)}$", policy) for name in lacking]
+        return {}
+    _require_type(policy, llama.target_types(), "tensor type")
+    return dict.fromkeys(lacking, policy)
 
 
 def _require_type(name: str, known: dict[str, int], what: str) -> None:

@@ -7,6 +7,7 @@ from itertools import product
 
 from .. import QuernError
 from ..command import option, options_of
+from . import patterns
 
 GGML = "ggml"  # llama.cpp's own rounding
 
@@ -93,6 +94,16 @@ class Recipe:
         needy += [kind for kind in others if kind and kind.startswith(("IQ1", "IQ2"))]
         return needy[0] if needy and not self.imatrix else ""
 
+    @property
+    def ignores_patterns(self) -> str:
+        """A sentence where llama.cpp would not look at its patterns; else nothing."""
+        if self.tensor_types and self.type in ("F32", "F16", "BF16"):
+            return (
+                f"tensor_types has no effect on {self.type}, since llama.cpp looks at it only "
+                "where the type is a quantized one; take it away."
+            )
+        return ""
+
     def options(self, names: Collection[str]) -> dict:
         """Options of a command by name, for `command.flags`; `of_arguments` reads them back."""
         found = {name: getattr(self, name) for name in names}
@@ -130,6 +141,9 @@ def recipes_of(config: Mapping) -> dict[str, Recipe]:
                     f"quantize.{i}: llama.cpp quantizes to {bare} only with an imatrix; add one "
                     "to this entry's imatrix, and no none."
                 )
+            patterns.require_sense([pattern for pattern, _ in recipe.tensor_types])
+            if recipe.ignores_patterns:
+                raise QuernError(f"quantize.{i}: {recipe.ignores_patterns}")
             if found.setdefault(recipe.name, recipe) != recipe:
                 raise QuernError(
                     f"quantize.{i}: there is another recipe {recipe.name} with other options; give "

@@ -22,6 +22,7 @@ COLUMNS = {
     "imatrix": "{}",
     "bytes": "{:,.0f}",
     "bpw": "{:.3f}",
+    "fell_back": "{:,}",
     "kld_mean": "{:.6f}",
     "kld_median": "{:.6f}",
     "kld_p90": "{:.5f}",
@@ -96,6 +97,7 @@ def table(recipes: list[Compared]) -> pd.DataFrame:
     for r in recipes:
         row = {"recipe": r.name, "type": r.type, "imatrix": r.imatrix}
         row |= {"bytes": r.info.file_bytes, "bpw": r.info.bits_per_weight}
+        row |= {"fell_back": fell_back(r.made.get("tensors", {}))}
         for name in FIGURES:
             figure = r.result["figures"][name]
             row |= {name: figure["value"]}
@@ -103,6 +105,11 @@ def table(recipes: list[Compared]) -> pd.DataFrame:
             row[f"{name}_noise"] = r.noise(name)
         rows.append(row | {"windows": r.result["windows"]})
     return pd.DataFrame(rows)
+
+
+def fell_back(tensors: dict[str, dict[str, str]]) -> int:
+    """How many weights have another type than was meant, since their rows do not allow it."""
+    return sum("no multiple" in tensor.get("why", "") for tensor in tensors.values())
 
 
 def pairs(
@@ -238,6 +245,8 @@ def markdown(frame: pd.DataFrame, title: str, imatrices: dict[str, dict], notes:
     return (
         f"# {title}\n\n{body}\n\n"
         f"KLD and score in nats, over {frame.windows.min()} windows; 95 % intervals over windows.\n"
+        "*Fell back*: weights of another type than was meant, since their rows are no multiple of "
+        "its blocks; a recipe's JSON names them.\n"
         "*Beaten by*: the best recipe that is no larger and whose score is credibly lower.\n"
         "Noise is how far a figure moves when the same model computes in graphs of another size: "
         f"mean KLD up to {frame.kld_mean_noise.max():.1e}, score {frame.score_noise.max():.1e}, "

@@ -121,4 +121,4 @@ def test_what_llama_cpp_says_is_quoted(tmp_path):
     path = write_model(tmp_path / "m.gguf", n_embd=64, n_ff=64)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(QuernError, match=r"llama\.cpp cannot quantize .*m\.gguf to Q4_0: \w+"):
-        llama.quantize(path, tmp_path / "q.gguf", "Q4_0")
+        llama.quantize(path, tmp_path / "q.gguf", llama.QuantizationParameters("Q4_0"))
