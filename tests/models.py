@@ -33,11 +33,14 @@ def write_model(
     logit_scale: float | None = None,
     softcap: float | None = None,
     chat_template: str | None = None,
+    pre_tokenizer: str = "gpt-2",
+    metadata: dict[str, int | str] | None = None,
 ) -> Path:
     """Write a model (mixture of experts where `experts` > 0) with a byte-level tokenizer.
 
     `dead_expert` names an expert that the router never chooses; `dtype` is ggml's name of the
-    matrices' type; `logit_scale` and `softcap` are metadata that some architectures know.
+    matrices' type; `logit_scale` and `softcap` are metadata that some architectures know, and
+    `metadata` is added to what is written anyway.
     """
     rng = np.random.default_rng(seed)
 
@@ -71,16 +74,20 @@ def write_model(
     kinds = [gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL]
     kinds += [gguf.TokenType.UNUSED] * (tokens - len(kinds))
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(pre_tokenizer)
     writer.add_token_list(names)
     writer.add_token_types(kinds)
     first, second = byte_tokens()[ord("e")], byte_tokens()[ord(" ")]
     writer.add_token_merges([f"{first} {second}"])
-    writer.add_bos_token_id(256)
+    if "tokenizer.ggml.bos_token_id" not in (metadata or {}):
+        writer.add_bos_token_id(256)
     writer.add_eos_token_id(256)
     writer.add_add_bos_token(add_bos)
     if chat_template:
         writer.add_chat_template(chat_template)
+
+    for key, value in (metadata or {}).items():
+        (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)
 
     embeddings = matrix(tokens, n_embd, scale=np.sqrt(n_embd))
     # Every token has this large component, by which a router can avoid an expert.

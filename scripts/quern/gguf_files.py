@@ -42,7 +42,9 @@ class ModelInfo:
 
     Attributes:
         sha256: of the file, or of its shards' hashes where there are several.
-        tokenizer_sha256: of all tokenizer metadata.
+        tokenizer_sha256: of the tokens, their types and the merges.
+        tokenizer_settings: the rest of the tokenizer's metadata, such as the special ids; published
+            quantizations differ in them from the model that they were made from.
         parameters: number of weights.
         tensor_bytes: bytes of tensor data; bits per weight = 8 · tensor_bytes / parameters.
         file_bytes: bytes on disk.
@@ -57,6 +59,7 @@ class ModelInfo:
     name: str
     sha256: str
     tokenizer_sha256: str
+    tokenizer_settings: dict[str, int | float | bool | str]
     n_vocab: int
     parameters: int
     tensor_bytes: int
@@ -139,11 +142,10 @@ def model_info(path: Path, hashes: list[str] | None = None) -> ModelInfo:
 
 def _model_info(path: Path, hashes: list[str] | None) -> ModelInfo:
     paths = shards(path)
+    _require_language_model(path, open_gguf(path), paths)
     readers = [open_gguf(p) for p in paths]
     first = readers[0]
     architecture = field(first, "general.architecture")
-    if not architecture or architecture == "imatrix" or not any(r.tensors for r in readers):
-        raise QuernError(f"{path} is a GGUF file, but not a model: it names no architecture.")
     tensors = [t for r in readers for t in r.tensors]
     types: dict[str, int] = {}
     for t in tensors:
@@ -158,6 +160,7 @@ def _model_info(path: Path, hashes: list[str] | None) -> ModelInfo:
         name=field(first, "general.name", ""),
         sha256=_model_sha256(hashes or [files.sha256(p) for p in paths]),
         tokenizer_sha256=_tokenizer_sha256(first),
+        tokenizer_settings=_tokenizer_settings(first),
         n_vocab=len(tokens.data) if tokens else 0,
         parameters=sum(int(t.n_elements) for t in tensors),
         tensor_bytes=sum(int(t.n_bytes) for t in tensors),
@@ -172,6 +175,36 @@ def _model_info(path: Path, hashes: list[str] | None) -> ModelInfo:
         logit_scale=scale,
         logit_softcap=cap,
     )
+
+
+_OTHER_FILES = {
+    "adapter": "an adapter (LoRA); merge it into its model first",
+    "mmproj": "a projector for images or sound (mmproj); name the language model beside it",
+    "imatrix": "an importance matrix; name it under `imatrix`",
+    "vocab": "a vocabulary without weights; name the model itself",
+}
+
+
+def _require_language_model(path: Path, reader: GGUFReader, paths: list[Path]) -> None:
+    """Refuse what is GGUF and no model, and any shard but the first."""
+    architecture = field(reader, "general.architecture")
+    kind = field(reader, "general.type", "model")
+    kind = {"clip": "mmproj", "imatrix": "imatrix"}.get(architecture, kind)
+    if kind in _OTHER_FILES:
+        raise QuernError(f"{path} is not a model but {_OTHER_FILES[kind]}.")
+    number, count = (int(field(reader, f"split.{key}", 0)) for key in ("no", "count"))
+    if number or paths[0] != path:
+        raise QuernError(
+            f"{path} is shard {number + 1} of {count}; name the first one, the others are found "
+            "beside it."
+        )
+    if max(count, 1) != len(paths):
+        raise QuernError(
+            f"{path} says that it is one of {max(count, 1)} shards, its name that it is one of "
+            f"{len(paths)}; give the shards their names again (…-00001-of-{count:05}.gguf)."
+        )
+    if not architecture or not (reader.tensors or count > 1):
+        raise QuernError(f"{path} is a GGUF file, but not a model: it names no architecture.")
 
 
 def _output(readers: list[GGUFReader]) -> OutputWeights | None:
@@ -210,15 +243,28 @@ def require_unquantized(info: ModelInfo, path: Path) -> None:
         )
 
 
+_VOCABULARY = ("tokens", "token_type", "scores", "merges")
+
+
 def _tokenizer_sha256(reader: GGUFReader) -> str:
     digest = hashlib.sha256()
-    for name, entry in sorted(reader.fields.items()):
-        # A chat template changes no token, and publishers edit it.
-        if name.startswith("tokenizer.") and "chat_template" not in name:
-            strings = entry.types[-1] == GGUFValueType.STRING
-            digest.update(name.encode())
-            for i in entry.data:
-                if strings:  # the length, so that ["ab", "c"] differs from ["a", "bc"]
-                    digest.update(len(entry.parts[i]).to_bytes(8, "little"))
-                digest.update(entry.parts[i].tobytes())
+    for name in _VOCABULARY:
+        entry = reader.get_field(f"tokenizer.ggml.{name}")
+        if entry is None:
+            continue
+        strings = entry.types[-1] == GGUFValueType.STRING
+        digest.update(name.encode())
+        for i in entry.data:
+            if strings:  # the length, so that ["ab", "c"] differs from ["a", "bc"]
+                digest.update(len(entry.parts[i]).to_bytes(8, "little"))
+            digest.update(entry.parts[i].tobytes())
     return digest.hexdigest()
+
+
+def _tokenizer_settings(reader: GGUFReader) -> dict[str, int | float | bool | str]:
+    found = {}
+    for name, entry in sorted(reader.fields.items()):
+        # A chat template changes no token, and publishers edit it; other texts are whole files.
+        if name.startswith("tokenizer.ggml.") and entry.types[0] != GGUFValueType.ARRAY:
+            found[name.removeprefix("tokenizer.ggml.")] = entry.contents()
+    return found

@@ -129,6 +129,20 @@ def test_a_full_disk_is_one_sentence(start, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["grind.py", "log"]
 
 
+def test_too_few_addresses_are_one_sentence():
+    """BLAS waits for memory for ever where there is too little."""
+    line = f"'{sys.executable}' '{HOUSE}/scripts/model.py' --model x --output y"
+    process = subprocess.run(
+        f"ulimit -v 600000; exec {line}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert process.returncode == 1
+    assert "its address space is limited to 585 MiB (ulimit -v)" in process.stderr
+
+
 @pytest.mark.parametrize(("body", "code"), [("os.abort()", 0), ("os.kill(os.getpid(), 9)", 1)])
 def test_a_crash_may_be_a_result_and_a_kill_is_none(tmp_path, body, code):
     program = PROGRAM.format(body=body).replace(

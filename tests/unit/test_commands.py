@@ -244,7 +244,7 @@ def test_unknown_types(made, tmp_path, option):
 
 
 def test_a_type_that_needs_an_imatrix(made, tmp_path):
-    fails_with(quantize(made, tmp_path, "IQ2_XXS"), "IQ2_XXS", "imatrix")
+    fails_with(quantize(made, tmp_path, "IQ2_XXS"), "IQ2_XXS", "importance matrix")
     assert not (tmp_path / "q.gguf").exists()
 
 
@@ -299,6 +299,27 @@ def test_another_tokenizer(made, tmp_path):
     ok(baseline(made, tmp_path))
     ok(quantize(tmp_path, tmp_path))
     fails_with(compare(made, tmp_path), "another tokenizer than the quantized model's")
+
+
+def test_a_published_file_with_other_special_ids_is_compared_and_said(made, tmp_path):
+    """The figures are those of the same weights: the baseline's tokens are taken as they are."""
+    ok(baseline(made, tmp_path))
+    ok(quantize(made, tmp_path, "Q8_0"))
+    ok(compare(made, tmp_path))
+    figures = json.loads((tmp_path / "c.json").read_text())["figures"]
+    ids = {"tokenizer.ggml.padding_token_id": 0, "tokenizer.ggml.bos_token_id": 7}
+    write_model(tmp_path / "other.gguf", metadata=ids)
+    for name in ("c.h5", "q.gguf"):
+        (tmp_path / name).unlink()
+    ok(command("model", "--model", tmp_path / "other.gguf", "--output", tmp_path / "other.json"))
+    ok(quantize(tmp_path, tmp_path, "Q8_0", model="other"))
+    result = compare(made, tmp_path)
+    ok(result)
+    assert "its tokenizer's bos_token_id is 7, the baseline's 256" in result.stderr
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found["figures"] == figures
+    differs = json.loads(found["provenance"]["tokenizer_differs"])
+    assert differs == {"bos_token_id": [256, 7], "padding_token_id": [None, 0]}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])

@@ -94,6 +94,17 @@ def test_a_missing_or_damaged_json_is_named(tmp_path):
             files.read_json(path)
 
 
+def test_json_without_its_hash_or_with_another_is_damaged(tmp_path):
+    path = tmp_path / "some.json"
+    files.write_json(path, {"a": 1})
+    whole = json.loads(path.read_text())
+    del whole["content_sha256"]
+    for content in (whole, whole | {"content_sha256": "0" * 64}):
+        path.write_text(json.dumps(content))
+        with pytest.raises(QuernError, match=r"some\.json"):
+            files.read_json(path)
+
+
 @pytest.mark.parametrize("size", [0, 1, 1 << 18, (1 << 18) + 1])
 def test_the_hash_is_that_of_the_content(tmp_path, size):
     content = bytes(i * i % 251 for i in range(size))

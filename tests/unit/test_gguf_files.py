@@ -11,6 +11,7 @@ import pytest
 from models import write_model
 from quern import QuernError, files, gguf_files
 from quern.gguf_files import ModelInfo
+from quern.llama import Model
 from quern.quantize import quantization
 
 MODELS = {
@@ -144,6 +145,41 @@ def test_what_is_no_model_file(tmp_path):
         (tmp_path / "x.gguf").write_bytes(content)
         with pytest.raises(QuernError, match=r"x\.gguf is not a GGUF file"):
             gguf_files.model_info(tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "words"),
+    [
+        ("lora.gguf", {"general.type": "adapter"}, "an adapter .LoRA.; merge it into its model"),
+        ("seen.gguf", {"general.type": "mmproj"}, "a projector for images or sound"),
+        (
+            "m-00002-of-00003.gguf",
+            {"split.no": 1, "split.count": 3},
+            "is shard 2 of 3; name",
+        ),
+        ("renamed.gguf", {"split.no": 1, "split.count": 3}, "is shard 2 of 3; name"),
+        ("first.gguf", {"split.no": 0, "split.count": 3}, "give the shards their names again"),
+    ],
+)
+def test_other_files_say_what_they_are(tmp_path, name, metadata, words):
+    path = write_model(tmp_path / name, n_embd=64, n_layer=1, metadata=metadata)
+    with pytest.raises(QuernError, match=words):
+        gguf_files.model_info(path)
+
+
+def test_an_unknown_pre_tokenizer_is_named(tmp_path):
+    path = write_model(tmp_path / "m.gguf", n_embd=64, n_layer=1, pre_tokenizer="future-1")
+    with pytest.raises(QuernError, match="unknown pre-tokenizer type: 'future-1'"):
+        Model(path, vocab_only=True)
+
+
+def test_a_special_id_more_is_the_same_tokenizer(tmp_path, made):
+    more = {"tokenizer.ggml.padding_token_id": 0}
+    padded = gguf_files.model_info(write_model(tmp_path / "padded.gguf", metadata=more))
+    plain = gguf_files.model_info(made / "dense.gguf")
+    assert padded.tokenizer_sha256 == plain.tokenizer_sha256
+    assert padded.tokenizer_settings == plain.tokenizer_settings | {"padding_token_id": 0}
+    assert plain.tokenizer_settings["bos_token_id"] == 256
 
 
 def test_a_file_without_tensors_is_no_model(tmp_path):

@@ -42,7 +42,7 @@ def _on_log(level, text, _):
     for heard in _listeners:
         heard.append(said)
     line = said.rstrip()
-    if line and line.strip(".") and threading.get_ident() not in muted:
+    if line.strip(".") and threading.get_ident() not in muted:
         recent.append((level, line))
         log.log({3: logging.WARNING, 4: logging.ERROR}.get(level, logging.INFO), "%s", line)
 
@@ -55,10 +55,11 @@ def start() -> None:
 
 
 def complaint() -> str:
-    """llama.cpp's own last error, or its last line."""
+    """llama.cpp's first error since `recent` was cleared, which is the cause; or its last line."""
     errors = [line for level, line in recent if level == 4]
-    last = errors or [line for _, line in recent]
-    return last[-1].strip() if last else "no reason given"
+    lines = errors[:1] or [line for _, line in recent][-1:]
+    words = [word for word in " ".join(lines).split() if word.strip("=")]
+    return " ".join(words) or "no reason given"
 
 
 @contextlib.contextmanager

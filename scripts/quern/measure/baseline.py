@@ -203,6 +203,7 @@ def write_baseline(
         "kind": "baseline",
         "model_sha256": info.sha256,
         "tokenizer_sha256": info.tokenizer_sha256,
+        "tokenizer_settings": json.dumps(info.tokenizer_settings),
         "text_sha256": tokens.text_sha256,
         "n_ctx": n_ctx,
         "first_position": begin,

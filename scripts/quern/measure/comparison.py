@@ -73,6 +73,10 @@ def compare(
     """
     for candidate in candidates:
         _require_same_model(baseline, candidate.info)
+        for key, (before, now) in _changed_settings(baseline, candidate.info).items():
+            log.warning(
+                "%s: its tokenizer's %s is %s, the baseline's %s", candidate.model, key, now, before
+            )
     wanted = windows or list(window_range(first, last, len(baseline.done)))
     if absent := [w for w in wanted if not baseline.done[w]]:
         raise QuernError(
@@ -193,7 +197,9 @@ def noise(
 def _figures(models, stores, baseline, windows, pool):
     """Fill the stores; yield after each window."""
     first, n_scored = baseline.first, baseline.n_scored
-    tokens = models[0].with_bos(np.array([baseline.tokens(w) for w in windows], np.int32))
+    tokens = np.array([baseline.tokens(w) for w in windows], np.int32)
+    if not baseline.attributes["tokenizer_sha256"]:  # llama-perplexity's: the text as it was
+        tokens = models[0].with_bos(tokens)
     streams = (model.logits(tokens, first, first + n_scored) for model in models)
     for steps in zip(*streams, strict=True):
         i, position, rows = steps[0]
@@ -228,6 +234,7 @@ def _store(candidate: Candidate, baseline: Baseline, gpus: int) -> WindowStore:
         "hdf5": h5py.version.hdf5_version,
         "baseline_encoding": a["encoding"],
         "clipped": bool(a.get("clipped", False)),
+        "tokenizer_differs": json.dumps(_changed_settings(baseline, candidate.info)),
         "sources": a.get("sources", "[]"),
     } | {k: a[k] for k in ("text_sha256", "n_ctx", "first_position", "n_scored")}
     datasets = {
@@ -268,3 +275,18 @@ def _require_same_model(base: Baseline, info: ModelInfo) -> None:
             f"{base.path} has a vocabulary of {a['n_vocab']} tokens, the quantized model one of "
             f"{info.n_vocab}; they are not the same model."
         )
+
+
+def _changed_settings(base: Baseline, info: ModelInfo) -> dict[str, list]:
+    """What the quantized model's tokenizer metadata say otherwise: [baseline, quantized] by key.
+
+    They change no figure, since the baseline's tokens are compared as they are.
+    """
+    if "tokenizer_settings" not in base.attributes:
+        return {}
+    before, now = json.loads(base.attributes["tokenizer_settings"]), info.tokenizer_settings
+    return {
+        key: [before.get(key), now.get(key)]
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    }

@@ -122,3 +122,13 @@ def test_what_llama_cpp_says_is_quoted(tmp_path):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(QuernError, match=r"llama\.cpp cannot quantize .*m\.gguf to Q4_0: \w+"):
         llama.quantize(path, tmp_path / "q.gguf", llama.QuantizationParameters("Q4_0"))
+
+
+def test_long_metadata_are_cut_between_characters(tmp_path):
+    """llama.cpp takes 127 bytes; half a character makes a file that nobody can read."""
+    path = write_model(tmp_path / "m.gguf", n_embd=64, n_layer=1)
+    name = "a" + "校准数据" * 12 + ".txt"
+    wanted = llama.QuantizationParameters("Q8_0", metadata={"quantize.imatrix.dataset": name})
+    llama.quantize(path, tmp_path / "q.gguf", wanted)
+    found = gguf.GGUFReader(tmp_path / "q.gguf").get_field("quantize.imatrix.dataset").contents()
+    assert name.startswith(found) and 120 < len(found.encode()) < 128
