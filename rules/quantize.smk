@@ -4,8 +4,12 @@ from quern.quantize.recipes import BY_LLAMA, BY_ROUNDING, carried_out_by_llama, 
 
 with sentences():
     RECIPES = recipes_of(config)
-    for name, path in config["imatrix"]["files"].items():
-        require_file(["imatrix", "files", name], path)
+    IMATRIX_FILES = {
+        name: {"path": entry} if isinstance(entry, str) else entry
+        for name, entry in config["imatrix"]["files"].items()
+    }
+    for name, entry in IMATRIX_FILES.items():
+        require_file(["imatrix", "files", name], entry["path"])
 PLAIN = carried_out_by_llama(RECIPES)
 ROUNDED = {name: recipe for name, recipe in RECIPES.items() if recipe.is_rounded}
 
@@ -23,8 +27,8 @@ def imatrix_of(
     """The imatrix of a recipe, if it has one: a user's file, or what is made of a corpus."""
     if recipe.imatrix is None:
         return []
-    if recipe.imatrix in config["imatrix"]["files"]:
-        return [ancient(config["imatrix"]["files"][recipe.imatrix])]
+    if recipe.imatrix in IMATRIX_FILES:
+        return [ancient(IMATRIX_FILES[recipe.imatrix]["path"])]
     return [f"results/{model}/imatrix/{recipe.imatrix}.gguf"]
 
 
@@ -35,9 +39,21 @@ def settings_of(
     settings = recipe.as_dict()
     if recipe.imatrix:
         settings["unreached"] = config["imatrix"]["unreached"]
-    if recipe.imatrix in config["imatrix"]["files"]:
-        settings["sha256"] = CONTENT.of(config["imatrix"]["files"][recipe.imatrix])
+    if recipe.imatrix in IMATRIX_FILES:
+        entry = IMATRIX_FILES[recipe.imatrix]
+        settings |= {"sha256": CONTENT.of(entry["path"]), "n_ctx": entry.get("n_ctx")}
     return settings
+
+
+def imatrix_options(
+    recipe,
+    input,
+):
+    """The imatrix among a job's inputs as options, with what its file does not say."""
+    found = {"imatrix": input.imatrix}
+    if n_ctx := IMATRIX_FILES.get(recipe.imatrix, {}).get("n_ctx"):
+        found["imatrix_n_ctx"] = n_ctx
+    return found
 
 
 def options_of(
@@ -47,7 +63,8 @@ def options_of(
     """A recipe as options of the command, with the imatrix among a job's inputs."""
     options = recipe.options(BY_LLAMA)
     if recipe.imatrix:
-        options |= {"imatrix": input.imatrix, "unreached": config["imatrix"]["unreached"]}
+        options |= imatrix_options(recipe, input)
+        options["unreached"] = config["imatrix"]["unreached"]
     return flags(options)
 
 
@@ -140,7 +157,8 @@ def rounding_options(
     input,
 ):
     """A recipe's rounding as options of the command."""
-    return flags(ROUNDED[wildcards.rounded].options(BY_ROUNDING) | {"imatrix": input.imatrix})
+    recipe = ROUNDED[wildcards.rounded]
+    return flags(recipe.options(BY_ROUNDING) | imatrix_options(recipe, input))
 
 
 rule reround:

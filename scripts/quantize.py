@@ -17,6 +17,7 @@ def main(arguments):
             Recipe.of_arguments(arguments),
             arguments.output,
             imatrix=arguments.imatrix,
+            imatrix_n_ctx=arguments.imatrix_n_ctx,
             unreached=arguments.unreached,
             threads=arguments.threads,
         )
@@ -43,6 +44,7 @@ if __name__ == "__main__":
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     command.add_options(p, Recipe, BY_LLAMA)
     p.add_argument("--imatrix", type=Path, help="llama.cpp's GGUF imatrix, or its older .dat")
+    command.add_imatrix_n_ctx(p)
     p.add_argument(
         "--unreached",
         default="neutral",

@@ -23,6 +23,7 @@ def main(arguments):
         name or "exact",
         arguments.output,
         imatrix=arguments.imatrix,
+        imatrix_n_ctx=arguments.imatrix_n_ctx,
         prior=arguments.prior,
         threads=arguments.threads,
     )
@@ -38,6 +39,7 @@ if __name__ == "__main__":
     p.add_argument("--quantized", type=Path, required=True, help="what llama.cpp made of it")
     p.add_argument("--info", type=Path, help="its JSON, from quantize.py")
     p.add_argument("--imatrix", type=Path, help="the imatrix that it was quantized with")
+    command.add_imatrix_n_ctx(p)
     command.add_options(p, Recipe, ["prior"])
     p.add_argument(
         "--rounding",

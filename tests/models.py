@@ -34,12 +34,15 @@ def write_model(
     softcap: float | None = None,
     chat_template: str | None = None,
     pre_tokenizer: str = "gpt-2",
+    context_length: int = 2048,
+    expert_dtype: str | None = None,
     metadata: dict[str, int | str] | None = None,
 ) -> Path:
     """Write a model (mixture of experts where `experts` > 0) with a byte-level tokenizer.
 
     `dead_expert` names an expert that the router never chooses; `dtype` is ggml's name of the
-    matrices' type; `logit_scale` and `softcap` are metadata that some architectures know, and
+    matrices' type, `expert_dtype` that of the experts' where it is another; `logit_scale` and
+    `softcap` are metadata that some architectures know, and
     `metadata` is added to what is written anyway.
     """
     rng = np.random.default_rng(seed)
@@ -50,11 +53,12 @@ def write_model(
     writer = gguf.GGUFWriter(path, architecture)
 
     def add(name, values):
-        kind = gguf.GGMLQuantizationType[dtype]
+        own = expert_dtype if expert_dtype and "_exps" in name else dtype
+        kind = gguf.GGMLQuantizationType[own]
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
     writer.add_name(f"random-{seed}")
-    writer.add_context_length(2048)
+    writer.add_context_length(context_length)
     writer.add_embedding_length(n_embd)
     writer.add_block_count(n_layer)
     writer.add_feed_forward_length(n_ff)

@@ -113,6 +113,16 @@ def add_compute(p: argparse.ArgumentParser) -> None:
     )
 
 
+def add_imatrix_n_ctx(p: argparse.ArgumentParser) -> None:
+    """Add what a `.dat` does not say."""
+    p.add_argument(
+        "--imatrix-n-ctx",
+        type=int,
+        default=512,
+        help="tokens of the windows of a .dat, which does not say it",
+    )
+
+
 def add_recipes(p: argparse.ArgumentParser, *more: str) -> None:
     """Add the recipes that a table is made of, as one list."""
     keys = ", ".join(["name, type, imatrix, info, compare, positions", *more])

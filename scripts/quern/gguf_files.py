@@ -14,6 +14,8 @@ from . import QuernError, files, gguf_header
 from .files import shards
 
 UNQUANTIZED = {"F64", "F32", "F16", "BF16"}
+# Some models are trained and published with such weights, and exist in no wider type.
+PUBLISHED = {"MXFP4"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class ModelInfo:
         output: the output weights, which are the embedding's where the two are tied; None where
             there are none.
         logit_scale, logit_softcap: what the metadata says of the logits; 0 where nothing.
+        context_length: tokens that the model was trained for; 0 where nothing says so.
+        learned_positions: whether it has a vector for each of them, and none for more.
     """
 
     architecture: str
@@ -69,6 +73,8 @@ class ModelInfo:
     output: OutputWeights | None
     logit_scale: float
     logit_softcap: float
+    context_length: int
+    learned_positions: bool
 
     @property
     def bits_per_weight(self) -> float:
@@ -174,6 +180,8 @@ def _model_info(path: Path, hashes: list[str] | None) -> ModelInfo:
         output=_output(readers),
         logit_scale=scale,
         logit_softcap=cap,
+        context_length=int(field(first, f"{architecture}.context_length", 0)),
+        learned_positions=any(t.name == "position_embd.weight" for t in tensors),
     )
 
 
@@ -229,13 +237,37 @@ def _model_sha256(hashes: list[str]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def require_unquantized(info: ModelInfo, path: Path) -> None:
-    """Refuse a baseline that is already quantized.
+def require_positions(info: ModelInfo, n_ctx: int, path: Path) -> None:
+    """Refuse windows for which the model has no positions.
 
     Raises:
-        QuernError: a tensor has a type other than F64, F32, F16 and BF16.
+        QuernError: it learned a vector for each position, and has too few.
     """
-    quantized = sorted(set(info.tensor_types) - UNQUANTIZED - {"I8", "I16", "I32", "I64"})
+    if info.learned_positions and 0 < info.context_length < n_ctx:
+        raise QuernError(
+            f"{path} has {info.context_length} positions, too few for windows of {n_ctx} tokens; "
+            f"set n_ctx to {info.context_length} or less."
+        )
+
+
+def beyond_training(info: ModelInfo, n_ctx: int) -> str:
+    """A sentence where windows are longer than those that the model was trained for, or nothing."""
+    if not 0 < info.context_length < n_ctx:
+        return ""
+    return (
+        f"Windows of {n_ctx} tokens are longer than the {info.context_length} that the model was "
+        "trained for."
+    )
+
+
+def require_unquantized(info: ModelInfo, path: Path) -> None:
+    """Refuse a baseline that is already quantized; MXFP4 beside float types is as published.
+
+    Raises:
+        QuernError: a tensor has a type other than F64, F32, F16, BF16 and MXFP4.
+    """
+    plain = UNQUANTIZED | PUBLISHED | {"I8", "I16", "I32", "I64"}
+    quantized = sorted(set(info.tensor_types) - plain)
     if quantized:
         raise QuernError(
             f"{path} is already quantized ({', '.join(quantized)}); the baseline must be the "

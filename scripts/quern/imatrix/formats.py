@@ -17,7 +17,7 @@ from .. import QuernError, files, gguf_files
 from .matrix import Imatrix
 
 HASH = "quern.sha256"  # of all the rest
-CHUNK_SIZE = 512  # tokens in a window of llama-imatrix, which a `.dat` does not say
+CHUNK_SIZE = 512  # tokens in a window of llama-imatrix where nothing else is said
 
 
 def write(matrix: Imatrix, path: Path) -> None:
@@ -53,7 +53,7 @@ def _write_dat(matrix, path):
         file.write(struct.pack("<i", len(matrix.sums)))
         for name in sorted(matrix.sums):
             calls = max(1, int(matrix.counts[name].max()) // max(1, matrix.chunk_size))
-            counts = np.maximum(matrix.counts[name], 1)[:, None]
+            counts = np.where(matrix.counts[name] > 0, matrix.counts[name], 1)[:, None]
             values = (matrix.sums[name] / counts * calls).astype("<f4").ravel()
             raw = name.encode()
             file.write(struct.pack("<i", len(raw)) + raw)
@@ -62,8 +62,11 @@ def _write_dat(matrix, path):
         file.write(struct.pack("<ii", matrix.chunks, len(dataset)) + dataset)
 
 
-def read(path: Path) -> Imatrix:
+def read(path: Path, chunk_size: int = CHUNK_SIZE) -> Imatrix:
     """Read llama.cpp's GGUF imatrix, or its older `.dat`.
+
+    Args:
+        chunk_size: tokens of a window, which a `.dat` does not say.
 
     Raises:
         QuernError: it is missing, damaged, no imatrix, or holds values that are not finite.
@@ -74,7 +77,7 @@ def read(path: Path) -> Imatrix:
     with open(path, "rb") as file:
         is_gguf = file.read(4) == b"GGUF"
     try:
-        result, own = _read_gguf(path) if is_gguf else (_read_dat(path), {})
+        result, own = _read_gguf(path) if is_gguf else (_read_dat(path, chunk_size), {})
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         # Metadata of another type than it must have, or text that is not UTF-8.
         raise QuernError(f"{path} is damaged: its content makes no sense ({error}).") from None
@@ -125,8 +128,8 @@ def _digest(matrix: Imatrix, extra: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _read_dat(path):
-    result, data, at = Imatrix(chunk_size=CHUNK_SIZE), path.read_bytes(), 0
+def _read_dat(path, chunk_size):
+    result, data, at = Imatrix(chunk_size=chunk_size), path.read_bytes(), 0
 
     def take(n):
         nonlocal at
@@ -145,7 +148,7 @@ def _read_dat(path):
             raise QuernError(f"{path} has {name} twice.")
         values = np.frombuffer(take(4 * number()), "<f4").astype(np.float64)
         # Values are means times a number of windows; in tokens they weigh as a GGUF's do.
-        sums, tokens = values[None] * CHUNK_SIZE, max(calls, 1) * CHUNK_SIZE
+        sums, tokens = values[None] * chunk_size, max(calls, 1) * chunk_size
         result.add(name, sums, np.array([tokens]))
     if at < len(data):  # files of before 2024 end here
         result.chunks = number()

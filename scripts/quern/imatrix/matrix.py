@@ -88,7 +88,8 @@ class Imatrix:
             level = sums.sum() / (counts.sum() * sums.shape[1]) if counts.any() else 1.0
             values = (sums + prior * level) / (counts[:, None] + prior)
             return values.astype(np.float32).ravel()
-        means = sums.astype(np.float32) / np.maximum(counts[:, None], 1).astype(np.float32)
+        # A merged matrix may count less than one token.
+        means = sums.astype(np.float32) / np.where(seen, counts[:, None], 1).astype(np.float32)
         return np.where(seen, means, np.float32(1)).ravel()
 
     def fitted(self, shapes: dict[str, tuple[int, int]], path: Path) -> "Imatrix":

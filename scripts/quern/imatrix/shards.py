@@ -4,6 +4,7 @@ Sums are kept in float64, over even and odd windows apart; how far the two halve
 imatrix's noise.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import QuernError, hdf5
-from ..gguf_files import ModelInfo
-from ..llama import Model, Product, computed_by
+from ..gguf_files import ModelInfo, beyond_training, require_positions
+from ..llama import OUTPUT_WEIGHTS, Model, Product, computed_by
 from ..tokens.windows import Tokens
 from .matrix import Imatrix
 
-OUTPUT = "output.weight"
+log = logging.getLogger("quern.imatrix")
+
 HALVES = ("even", "odd")  # windows
 
 
@@ -105,6 +107,9 @@ def collect(
             infinite (the sentence names the tensor and the window).
     """
     tokens.require_tokenizer(info.tokenizer_sha256)
+    require_positions(info, n_ctx, model.path)
+    if said := beyond_training(info, n_ctx):
+        log.warning("%s", said)
     available = tokens.n_windows(n_ctx)
     if part:
         first, last = ((number * available) // part[1] for number in (part[0] - 1, part[0]))
@@ -114,7 +119,7 @@ def collect(
         windows = tokens.windows(n_ctx, wanted)
 
         def is_wanted(name):
-            return name.startswith("blk.") or (output_weight and name == OUTPUT)
+            return name.startswith("blk.") or (output_weight and name in OUTPUT_WEIGHTS)
 
         with tqdm(total=len(windows), unit="window", desc="imatrix", disable=None) as bar:
             for _ in model.activations(windows, is_wanted, collector):
@@ -225,10 +230,7 @@ def noise(halves: tuple[Imatrix, Imatrix]) -> dict[str, float | None]:
             continue
         # Experts that only one half reached tell nothing of the disagreement.
         both = (even.counts[name] > 0) & (odd.counts[name] > 0)
-        a, b = (
-            part.sums[name][both] / np.maximum(part.counts[name][both], 1)[:, None]
-            for part in (even, odd)
-        )
+        a, b = (part.sums[name][both] / part.counts[name][both][:, None] for part in (even, odd))
         total = np.linalg.norm(a + b)
         found[name] = float(np.linalg.norm(a - b) / total) if total else None
     return found
@@ -243,6 +245,7 @@ def report(merged: Merged, info: ModelInfo) -> dict:
         "windows": matrix.chunks,
         "tokens": matrix.chunks * matrix.chunk_size,
         "exhausted": merged.exhausted,
+        "beyond_training": beyond_training(info, matrix.chunk_size),
         "noise_median": float(np.median(known)) if known else None,
         "noise_max": max(known, default=None),
         "unreached": matrix.unreached(info.matrices),

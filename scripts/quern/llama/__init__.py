@@ -20,9 +20,10 @@ from .quantizer import (
     quantize,
     quantize_rows,
 )
-from .taps import Product
+from .taps import OUTPUT_WEIGHTS, Product
 
 __all__ = [
+    "OUTPUT_WEIGHTS",
     "VERSION",
     "Model",
     "Product",

@@ -40,6 +40,7 @@ class QuantizationParameters:
         pure: the same type for all tensors.
         output_type, token_embedding_type: names of `target_types()`.
         tensor_types: names of `target_types()`, by tensor.
+        requantize: whether tensors that are quantized already may be given another type.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class QuantizationParameters:
     output_type: str | None = None
     token_embedding_type: str | None = None
     tensor_types: dict[str, str] = field(default_factory=dict)
+    requantize: bool = False
 
 
 def quantize(
@@ -57,7 +59,6 @@ def quantize(
     wanted: QuantizationParameters,
     *,
     threads: int = 1,
-    allow_requantize: bool = False,
 ) -> None:
     """Write `model` quantized, through llama_model_quantize.
 
@@ -97,6 +98,7 @@ def _quantize(model: Path, output: Path, wanted: QuantizationParameters, **optio
     start()
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.pure = quantization_types()[wanted.kind], wanted.pure
+    params.allow_requantize = wanted.requantize
     for name, value in options.items():
         setattr(params, name, value)
     if wanted.output_type:

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import QuernError
-from ..gguf_files import ModelInfo
+from ..gguf_files import ModelInfo, beyond_training, require_positions
 from ..llama import Model, computed_by
 from ..tokens.windows import Tokens
 from .divergence import position_figures
@@ -196,6 +196,7 @@ def write_baseline(
             value is not finite, `hidden` is asked for and does not give the logits again.
     """
     tokens.require_tokenizer(info.tokenizer_sha256)
+    require_positions(info, n_ctx, model.path)
     n = tokens.n_windows(n_ctx, limit)
     wanted = window_range(first, last, n)
     begin, end = scored_positions(n_ctx, scored)
@@ -206,6 +207,7 @@ def write_baseline(
         "tokenizer_settings": json.dumps(info.tokenizer_settings),
         "text_sha256": tokens.text_sha256,
         "n_ctx": n_ctx,
+        "beyond_training": beyond_training(info, n_ctx),
         "first_position": begin,
         "n_scored": end - begin,
         "n_vocab": model.n_vocab,
@@ -234,6 +236,8 @@ def write_baseline(
         kept = WindowStore.create(
             partial_path(output), n, datasets, identity | encoding.attributes(), extra
         )
+    if said := identity["beyond_training"]:
+        log.warning("%s", said)
     with kept:
         proved = ((w, p, rows) for (w, p), rows in had.items() if w in wanted)
         list(_keep(kept, model, tokens, proved))

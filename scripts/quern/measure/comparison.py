@@ -234,6 +234,7 @@ def _store(candidate: Candidate, baseline: Baseline, gpus: int) -> WindowStore:
         "hdf5": h5py.version.hdf5_version,
         "baseline_encoding": a["encoding"],
         "clipped": bool(a.get("clipped", False)),
+        "beyond_training": a.get("beyond_training", ""),
         "tokenizer_differs": json.dumps(_changed_settings(baseline, candidate.info)),
         "sources": a.get("sources", "[]"),
     } | {k: a[k] for k in ("text_sha256", "n_ctx", "first_position", "n_scored")}

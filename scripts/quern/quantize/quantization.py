@@ -8,7 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import QuernError, files, llama
-from ..gguf_files import ModelInfo, open_gguf, require_unquantized, tensors_of
+from ..gguf_files import (
+    PUBLISHED,
+    UNQUANTIZED,
+    ModelInfo,
+    open_gguf,
+    require_unquantized,
+    tensors_of,
+)
 from ..imatrix import formats
 from . import tensor_types
 from .recipes import Recipe
@@ -35,6 +42,7 @@ def quantize(
     output: Path,
     *,
     imatrix: Path | None = None,
+    imatrix_n_ctx: int = formats.CHUNK_SIZE,
     unreached: str = "neutral",
     threads: int = 1,
 ) -> Quantized:
@@ -45,6 +53,7 @@ def quantize(
 
     Args:
         recipe: its name of an imatrix and its rounding do not count here.
+        imatrix_n_ctx: tokens of its windows, which a `.dat` does not say.
         unreached: what to do with weights that calibration did not reach, or not in all experts:
             `neutral` weights them evenly where it did not, `refuse` raises, and the name of a
             tensor type gives the whole weight that type.
@@ -64,8 +73,13 @@ def quantize(
     importances, metadata, notes = None, None, []
     tensors = tensors_of(model)
     asked = tensor_types.asked_for(recipe, list(tensors))
+    published = {
+        name: tensor.tensor_type.name
+        for name, tensor in tensors.items()
+        if tensor.tensor_type.name in PUBLISHED and name not in asked
+    }
     if imatrix is not None:
-        matrix = formats.read(imatrix).fitted(info.matrices, imatrix)
+        matrix = formats.read(imatrix, imatrix_n_ctx).fitted(info.matrices, imatrix)
         importances = matrix.importances(recipe.prior)
         metadata = {
             "quantize.imatrix.file": os.path.relpath(imatrix, output.parent),
@@ -78,6 +92,12 @@ def quantize(
         lacking = matrix.unreached(info.matrices)
         asked = _treat(lacking, unreached, importances, info, imatrix) | asked
         notes = notes_on(lacking, info.matrices, unreached)
+    if published and recipe.type not in UNQUANTIZED:  # to those, llama.cpp widens all tensors
+        asked |= published
+        kinds = ", ".join(sorted(set(published.values())))
+        notes.append(
+            f"{len(published)} of {len(tensors)} tensors stay {kinds}, as the model was published."
+        )
     for name in ("output.weight", "token_embd.weight"):
         kind = asked.get(name, "")
         if kind.startswith(("IQ1", "IQ2")) and name not in (importances or {}):
@@ -93,6 +113,7 @@ def quantize(
         recipe.output_type,
         recipe.token_embedding_type,
         asked,
+        requantize=bool(set(info.tensor_types) & PUBLISHED),
     )
     given = tensor_types.account(asked, *llama.planned_types(model, wanted), tensors)
     notes += tensor_types.require_effect(recipe, given)

@@ -51,6 +51,7 @@ def reround(
     output: Path,
     *,
     imatrix: Path | None = None,
+    imatrix_n_ctx: int = formats.CHUNK_SIZE,
     prior: float = 0.0,
     threads: int = 1,
 ) -> Counter:
@@ -62,7 +63,7 @@ def reround(
     Args:
         baseline: the unquantized GGUF (first shard) that `quantized` was made from.
         name: one of `rounding.ROUNDINGS`.
-        prior: as for `quantization.quantize`.
+        imatrix_n_ctx, prior: as for `quantization.quantize`.
 
     Returns:
         How many tensors of each type were rounded.
@@ -81,7 +82,7 @@ def reround(
     sources = _sources(baseline)
     importances = None
     if imatrix is not None:
-        matrix = formats.read(imatrix).fitted(_shapes(sources), imatrix)
+        matrix = formats.read(imatrix, imatrix_n_ctx).fitted(_shapes(sources), imatrix)
         importances = matrix.importances(prior)
     plan = _plan(reader, sources, importances, quantized, name)
     with files.replacing(output) as temporary, open(temporary, "wb") as out:

@@ -124,7 +124,8 @@ def pairs(
         figures: which to compare, and 1 or -1 where low or high is good.
 
     Columns recipe, other, figure, difference, low, high, noise, verdict: whether the first is
-    `better`, `worse`, `tied` (the difference lies within the noise of both), or we `cannot tell`.
+    `better`, `worse`, `tied` (the difference lies within the noise of both), or we `cannot tell`;
+    bytes: how much larger the first is.
     """
     samples: dict[tuple, statistics.Replicates] = {}
     known = {r.name: r for r in recipes}
@@ -150,8 +151,10 @@ def pairs(
             ends = sorted((sign * low, sign * high))
             noise = math.hypot(known[one].noise(name), known[other].noise(name))
             said = statistics.verdict(*ends, sign * value, noise)
-            rows.append((one, other, name, value, low, high, noise, said))
+            more = known[one].info.tensor_bytes - known[other].info.tensor_bytes
+            rows.append((one, other, name, value, low, high, noise, said, more))
     columns = ["recipe", "other", "figure", "difference", "low", "high", "noise", "verdict"]
+    columns.append("bytes")
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -207,7 +210,26 @@ def _notes(recipes: list[Compared]) -> str:
         for note in recipe.made.get("notes", ()):
             names.setdefault(note, []).append(f"`{recipe.name}`")
     said = "".join(f"\n**{', '.join(of)}**: {note}\n" for note, of in names.items())
-    return builds(recipes) + said
+    for note in dict.fromkeys(r.result["provenance"].get("beyond_training", "") for r in recipes):
+        said += f"\n**{note}**\n" if note else ""
+    return builds(recipes) + said + _unequal(recipes)
+
+
+def _unequal(recipes: list[Compared]) -> str:
+    """Recipes of one type whose sizes differ by their imatrix, by which llama.cpp chooses types."""
+    sizes: dict[str, dict[float, list[str]]] = {}
+    for r in recipes:
+        asked, _, _ = r.name.partition("+")[0].partition("~")
+        sizes.setdefault(asked, {}).setdefault(r.info.bits_per_weight, []).append(f"`{r.name}`")
+    said = ""
+    for asked, names in sizes.items():
+        if len(names) > 1:
+            parts = "; ".join(f"{bpw:.3f} for {', '.join(of)}" for bpw, of in names.items())
+            said += (
+                f"\n**Unequal sizes of `{asked}`**, in bits per weight: {parts}. llama.cpp chose "
+                "other types for some tensors, so their differences are not the imatrix's alone.\n"
+            )
+    return said
 
 
 def builds(recipes: list[Compared]) -> str:

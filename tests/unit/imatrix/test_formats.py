@@ -50,3 +50,15 @@ def test_the_old_format_there_and_back(tmp_path):
         (tmp_path / "cut.dat").write_bytes(whole[:size])
         with pytest.raises(QuernError, match=r"is no imatrix of llama\.cpp, or is cut short"):
             formats.read(tmp_path / "cut.dat")
+
+
+def test_the_windows_of_an_old_file_can_be_said(tmp_path):
+    """A `.dat` does not say how long they were; its means are the same, its tokens are not."""
+    matrix = Imatrix(datasets=["d"], chunks=3, chunk_size=128)
+    matrix.add("blk.0.w", np.array([[3.0, 6.0]]), np.array([3 * 128.0]))
+    formats.write(matrix, tmp_path / "m.dat")
+    said, unsaid = formats.read(tmp_path / "m.dat", 128), formats.read(tmp_path / "m.dat")
+    assert said.counts["blk.0.w"].tolist() == [3 * 128]
+    assert unsaid.counts["blk.0.w"].tolist() == [3 * 512]
+    np.testing.assert_allclose(said.sums["blk.0.w"], matrix.sums["blk.0.w"], rtol=1e-6)
+    assert (said.importances()["blk.0.w"] == unsaid.importances()["blk.0.w"]).all()

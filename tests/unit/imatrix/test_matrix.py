@@ -78,3 +78,10 @@ def test_policies_for_what_was_not_reached(made, with_dead_expert, tmp_path, cap
 
 
 # --- statistics ------------------------------------------------------------------------------
+
+
+def test_counts_below_one_are_kept():
+    """Merged matrices may be weighted."""
+    matrix = Imatrix()
+    matrix.add("w", np.array([[2.0, 1.0], [6.0, 3.0]]), np.array([0.5, 2.0]))
+    assert matrix.importances()["w"].tolist() == [4, 2, 3, 1.5]

@@ -1,13 +1,18 @@
 """Shards add up to one long run, whatever the cuts; their noise falls as the pool grows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import command
-from quern import QuernError
-from quern.imatrix.shards import OUTPUT, Collector, merge, noise, read_shard
+from models import write_model
+from quern import QuernError, gguf_files
+from quern.imatrix.shards import Collector, merge, noise, read_shard, report
+from quern.imatrix.shards import collect as collect_shard
+from quern.llama import Model
 from quern.tokens import windows
 
 
@@ -70,10 +75,36 @@ def test_the_output_matrix_is_included_when_asked_for(collect, tmp_path):
         merge([collect(tmp_path / f"{output}.h5", 0, 3, output_weight=output)], "d").matrix
         for output in (False, True)
     )
-    assert set(both.sums) - set(without.sums) == {OUTPUT}
-    assert both.counts[OUTPUT].tolist() == [3 * 64]
+    assert set(both.sums) - set(without.sums) == {"output.weight"}
+    assert both.counts["output.weight"].tolist() == [3 * 64]
     for name, sums in without.sums.items():
         assert (sums == both.sums[name]).all()
+
+
+def test_the_output_matrix_of_a_tied_model_is_its_embeddings(made, tmp_path):
+    path = write_model(tmp_path / "tied.gguf", n_embd=64, n_layer=1, tied=True)
+    tokens = windows.read_tokens(made / "dense.h5")
+    with Model(path, threads=2) as model:
+        info = gguf_files.model_info(path)
+        collect_shard(
+            *(model, info, tokens, tmp_path / "s.h5"), n_ctx=64, last=2, output_weight=True
+        )
+    even, odd, _ = read_shard(tmp_path / "s.h5")
+    assert (even + odd).counts["token_embd.weight"].tolist() == [2 * 64]
+
+
+def test_windows_beyond_what_the_model_learned(made, tmp_path):
+    """Positions that are no vectors of the model's are computed, and said."""
+    path = write_model(tmp_path / "m.gguf", n_embd=64, n_layer=1, context_length=64)
+    info, tokens = gguf_files.model_info(path), windows.read_tokens(made / "dense.h5")
+    with Model(path, threads=2) as model:
+        collect_shard(model, info, tokens, tmp_path / "s.h5", n_ctx=128, last=1)
+        merged = merge([tmp_path / "s.h5"], "text")
+        said = "Windows of 128 tokens are longer than the 64 that the model was trained for."
+        assert report(merged, info)["beyond_training"] == said
+        learned = dataclasses.replace(info, learned_positions=True)
+        with pytest.raises(QuernError, match=r"m\.gguf has 64 positions, too few for"):
+            collect_shard(model, learned, tokens, tmp_path / "l.h5", n_ctx=128, last=1)
 
 
 def test_a_shard_takes_what_the_pool_still_has(made, collect, tmp_path):

@@ -156,3 +156,24 @@ def test_a_quantized_model_is_not_quantized_again(tiny, tmp_path):
     with pytest.raises(QuernError, match=r"q\.gguf is already quantized \(Q8_0\)"):
         quantization.quantize(*again, Recipe("Q4_0"), tmp_path / "r.gguf")
     assert not (tmp_path / "r.gguf").exists()
+
+
+def test_experts_that_are_published_quantized_stay_as_they_are(tmp_path):
+    """Models such as gpt-oss exist in no wider type than MXFP4."""
+    path = write_model(tmp_path / "m.gguf", experts=4, n_layer=1, expert_dtype="MXFP4")
+    info = gguf_files.model_info(path)
+    before = {t.name: t for t in gguf.GGUFReader(path).tensors}
+    made = quantization.quantize(path, info, Recipe("Q8_0"), tmp_path / "q.gguf")
+    assert made.notes == ["3 of 13 tensors stay MXFP4, as the model was published."]
+    after = {t.name: t for t in gguf.GGUFReader(tmp_path / "q.gguf").tensors}
+    for name, tensor in after.items():
+        if "_exps" in name:
+            assert tensor.tensor_type.name == "MXFP4"
+            assert (tensor.data == before[name].data).all()
+    assert after["blk.0.attn_q.weight"].tensor_type.name == "Q8_0"
+    asked = Recipe("Q8_0", tensor_types=(("ffn_up_exps", "Q5_0"),))
+    found = types(quantized((path, info), asked, tmp_path / "other.gguf"))
+    assert found["blk.0.ffn_up_exps.weight"] == "Q5_0"
+    assert found["blk.0.ffn_down_exps.weight"] == "MXFP4"
+    wide = quantized((path, info), Recipe("BF16"), tmp_path / "wide.gguf")
+    assert types(wide)["blk.0.ffn_up_exps.weight"] == "BF16"

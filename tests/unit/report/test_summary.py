@@ -257,3 +257,15 @@ def test_several_builds_are_said_in_the_table(recipes):
     assert f"the baseline, `Q4_0`, `Q2_K`: {own}" in summary.builds(other)
     imported = [computed_by(r, baseline_computed_by="") for r in recipes]
     assert "the baseline: a build that is not known" in summary.builds(imported)
+
+
+def test_unequal_sizes_of_one_type_are_said(recipes, tmp_path):
+    """llama.cpp chooses other types with an imatrix, so the imatrix is not all that differs."""
+    q8, q4, _ = recipes
+    pair = [named(q8, "Q4_X+wiki"), named(q4, "Q4_X"), named(q8, "Q4_X~exact+wiki")]
+    notes = summary._notes(pair)
+    assert notes.count("Unequal sizes of `Q4_X`") == 1
+    assert f"{q4.info.bits_per_weight:.3f} for `Q4_X`" in notes
+    assert "Unequal" not in summary._notes(recipes)
+    difference = summary.pairs([q8, q4]).bytes
+    assert set(difference) == {q8.info.tensor_bytes - q4.info.tensor_bytes}
