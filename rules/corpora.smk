@@ -119,13 +119,22 @@ def corpus_raw(
     return [raw_path(source) for source in found if source.kind in sources.FETCHED]
 
 
+def split_of(
+    corpus,
+):
+    """A corpus's settings, without its sources and what concerns its tokens alone."""
+    apart = ("sources", "neutralize_special")
+    return {k: v for k, v in config["corpora"][corpus].items() if k not in apart}
+
+
 def corpus_settings(
     wildcards,
 ):
     """A corpus by its settings and the content of its files."""
     return {
         "code": code("corpus.py"),
-        "settings": config["corpora"][wildcards.corpus],
+        "sources": config["corpora"][wildcards.corpus]["sources"],
+        "settings": split_of(wildcards.corpus),
         "sha256": [CONTENT.of(path) for path in corpus_files(wildcards)],
     }
 
@@ -150,8 +159,7 @@ def corpus_options(
     wildcards,
 ):
     """How the corpus is split."""
-    corpus = config["corpora"][wildcards.corpus]
-    return flags({key: value for key, value in corpus.items() if key != "sources"})
+    return flags(split_of(wildcards.corpus))
 
 
 rule corpus:
@@ -202,6 +210,7 @@ def token_options(
             "special": is_pool and config["imatrix"]["special_tokens"],
             "n_ctx": user["n_ctx"] if mixed else None,
             "chat_template": corpus["chat_template"],
+            "neutralize_special": corpus["neutralize_special"],
         }
     )
 

@@ -19,6 +19,7 @@ def main(arguments):
         n_ctx=arguments.n_ctx,
         special=arguments.special,
         chat_template=arguments.chat_template,
+        neutralize=arguments.neutralize_special,
     )
     files.write_json(arguments.facts, facts)
 
@@ -38,6 +39,12 @@ if __name__ == "__main__":
         "--chat-template",
         action="store_true",
         help="render each document through the model's chat template, and parse special tokens",
+    )
+    p.add_argument(
+        "--neutralize-special",
+        action="store_true",
+        help="let the text of a special token within a message stay text: a character of no width "
+        "is put into it",
     )
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")

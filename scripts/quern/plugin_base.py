@@ -60,11 +60,14 @@ def _is_index(key: str, length: int) -> bool:
 def at_path(record, path: str):
     """What lies at a dotted path, such as `conversation.0.text`, of nested dicts and lists.
 
+    A key of the record that has dots itself comes first.
+
     Raises:
         LookupError: there is nothing; its text says what there is instead.
     """
     value = record
-    for key in path.split("."):
+    is_name = isinstance(record, dict) and path in record
+    for key in [path] if is_name else path.split("."):
         if isinstance(value, list | tuple) and _is_index(key, len(value)):
             value = value[int(key)]
         elif isinstance(value, dict) and key in value:

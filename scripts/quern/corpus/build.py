@@ -7,6 +7,7 @@ Texts pass through a spool on disk, so memory grows with the number of documents
 import contextlib
 import csv
 import hashlib
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from .. import QuernError, files
 from ..command import option
 from . import conversations, report
 from .overlap import Match, Overlap
-from .readers import documents
+from .readers import documents, on_separator, paths
 from .sources import Source
 from .spool import Spool
+
+log = logging.getLogger("quern.corpus")
 
 PARTS = ("evaluation", "pool")
 ORDERS = ("structured", "shuffled", "random-windows")
@@ -114,6 +117,11 @@ def _gather(sources: list[Source], spool: Spool, settings: Settings) -> list[int
                 text = text if settings.chat_template else conversations.plain(text)
                 bar.update(spool.add(number, text))
                 read[number] += 1
+            found, said = on_separator(source, read[number]) if source.separator else (0, "")
+            if said and not found and len(sources) == len(paths(source)) == 1:
+                raise source.fails(f"the corpus is in one piece: {said}")
+            if said:
+                log.warning("source %s: %s", source.label, said)
     return read
 
 

@@ -1,53 +1,118 @@
 """Conversations as documents: messages are packed into one text, and unpacked again.
 
-Every document is one text. In that of a conversation, each message begins with its role, between
-two control characters that ordinary text does not contain.
+Every document is one text. That of a conversation is a control character and its messages in JSON,
+whole, as a chat template wants them; a plain text that begins with that character has it twice.
 """
 
-import re
+import datetime
+import functools
+import json
+import logging
 
-_BEGIN, _END = "\x02", "\x03"
-_CONTROL = re.compile(f"[{_BEGIN}{_END}]")
-_MARK = re.compile(f"{_BEGIN}([^{_BEGIN}{_END}]*){_END}")
-_KEYS = (("role", "content"), ("from", "value"))  # as chat templates want it, and ShareGPT's
-_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant"}
+log = logging.getLogger("quern.conversations")
+
+_MARK = "\x02"
+# What a message may say in place of content.
+_SAID = ("content", "tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+_KEYS = {"from": "role", "value": "content"}  # ShareGPT's, and what chat templates want
+# Names of roles that data sets use, in lower case.
+_ROLES = {
+    "user": ("human", "prompter", "question", "instruction", "customer", "client"),
+    "assistant": ("gpt", "chatgpt", "bing", "bard", "claude", "model", "bot", "ai", "answer"),
+    "system": ("system_prompt", "context"),
+    "tool": ("function", "function_response", "observation", "tool_response", "ipython"),
+}
+_KNOWN = {name: role for role, names in _ROLES.items() for name in (role, *names)}
 
 
-def pack(messages: list) -> str:
-    """A conversation as one text; empty where no message has any content.
+class Packed(str):
+    """A document as it lies in files."""
+
+
+def packed(text: str) -> Packed:
+    """A text as it lies in files, without surrounding white space."""
+    if isinstance(text, Packed):
+        return text
+    text = text.strip()
+    return Packed(_MARK + text if text.startswith(_MARK) else text)
+
+
+def is_conversation(document: str) -> bool:
+    """Whether a document as it lies in files is a conversation."""
+    return document.startswith(_MARK) and not document.startswith(2 * _MARK)
+
+
+def pack(messages: list) -> Packed:
+    """A conversation as one text; empty where its messages say nothing.
 
     Args:
-        messages: dictionaries with `role` and `content`, or with `from` and `value`.
+        messages: dictionaries with a `role` (or `from`) and whatever a template prints of them:
+            `content` (or `value`), a text or a list of parts, `tool_calls` and others.
 
     Raises:
         ValueError: one is something else; its text says which and what.
     """
-    packed, empty = [], True
-    for number, message in enumerate(messages):
-        known = message if isinstance(message, dict) else {}
-        keys = next((keys for keys in _KEYS if keys[0] in known and keys[1] in known), None)
-        if keys is None:
-            has = ", ".join(map(str, known)) or type(message).__name__
-            raise ValueError(f"message {number} has no role and content; it has {has}")
-        role, content = (known[key] for key in keys)
-        if not isinstance(role, str) or not isinstance(content, str | None):
-            kind = type(content if isinstance(role, str) else role).__name__
-            raise ValueError(f"message {number} has a role or content of type {kind}, not text")
-        role, content = (_CONTROL.sub("", text or "") for text in (role, content))
-        empty = empty and not content.strip()
-        packed.append(f"{_BEGIN}{_ROLES.get(role, role)}{_END}{content}")
-    return "" if empty else "".join(packed)
+    whole = [_message(number, message) for number, message in enumerate(messages)]
+    if not any(_says(message) for message in whole):
+        return Packed("")
+    return Packed(_MARK + json.dumps(whole, ensure_ascii=False, default=_as_text))
 
 
-def messages(text: str) -> list[dict[str, str]]:
-    """Messages of a document, with `role` and `content`; a plain text is one of the user's."""
-    first, *rest = _MARK.split(text)
-    found = [{"role": r, "content": c} for r, c in zip(rest[::2], rest[1::2], strict=True)]
-    return [{"role": "user", "content": first}, *found] if first or not found else found
+def _message(number: int, message) -> dict:
+    known = message if isinstance(message, dict) else {}
+    found = {_KEYS.get(key, key): value for key, value in known.items()} | {
+        key: value for key, value in known.items() if key in _KEYS.values()
+    }
+    # Tables fill in None for what other messages have.
+    found = {key: value for key, value in found.items() if key == "content" or value is not None}
+    if "role" not in found or not any(key in found for key in _SAID):
+        has = ", ".join(map(str, known)) or type(message).__name__
+        raise ValueError(f"message {number} has no role and content; it has {has}")
+    if not isinstance(found["role"], str):
+        kind = type(found["role"]).__name__
+        raise ValueError(f"message {number} has a role of type {kind}, not text")
+    if not isinstance(found.get("content"), str | list | None):
+        kind = type(found["content"]).__name__
+        raise ValueError(f"message {number} has content of type {kind}, not text or a list")
+    return found | {"role": _role(found["role"])}
 
 
-def plain(text: str) -> str:
+@functools.cache
+def _role(name: str) -> str:
+    """The role that templates know by this name; any other as it is."""
+    role = _KNOWN.get(name.strip().lower(), name)
+    if role != name:
+        log.warning("the role %r is taken for %r", name, role)
+    return role
+
+
+def _says(message: dict) -> bool:
+    content = _content(message)
+    return bool(content.strip() or any(message[k] for k in message.keys() - {"role", "content"}))
+
+
+def _content(message: dict) -> str:
+    """The text of a message's content; of a list of parts, those that are text."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    parts = (part.get("text") if isinstance(part, dict) else part for part in content)
+    return "\n".join(part for part in parts if isinstance(part, str))
+
+
+def _as_text(value) -> str:
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
+
+
+def messages(document: str) -> list[dict]:
+    """The messages of a document, as they were packed; a plain text is one of the user's."""
+    if is_conversation(document):
+        return json.loads(document.removeprefix(_MARK))
+    return [{"role": "user", "content": plain(document)}]
+
+
+def plain(document: str) -> str:
     """A document without its roles: the contents of its messages, an empty line between them."""
-    if _BEGIN not in text:
-        return text
-    return "\n\n".join(filter(None, (m["content"].strip() for m in messages(text))))
+    if not is_conversation(document):
+        return document.removeprefix(_MARK)
+    return "\n\n".join(filter(None, (_content(m).strip() for m in messages(document))))

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import logging
+import re
 import sys
 import tempfile
 import zlib
@@ -35,12 +36,15 @@ UNPACKED = (
 )  # times the size of a file, and bytes, beyond which it is no text but a bomb
 LONGEST = 4 << 20  # characters of one document; a longer one is cut at an empty line
 _ENDINGS = {
+    ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
 }
+_SPACE = re.compile(r"\s*")
+_JSON_BEGINS = re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])')
 
 
 def kind_of(source: Source, path: Path) -> str:
@@ -61,10 +65,10 @@ def paths(source: Source) -> list[Path]:
     return found
 
 
-def documents(source: Source) -> Iterator[str]:
+def documents(source: Source) -> Iterator[conversations.Packed]:
     """The documents of a source, stripped of surrounding white space; empty ones left out.
 
-    Conversations are packed, see `conversations`.
+    They are packed, see `conversations`.
 
     Raises:
         QuernError: no file matches, a file is damaged or not UTF-8, a record lacks the field, the
@@ -75,11 +79,22 @@ def documents(source: Source) -> Iterator[str]:
     empty = True
     for text in _file_documents(source):
         for document in _cut(source, text):
-            if document := document.strip():
+            if document:
                 empty = False
                 yield document
     if empty:
         raise source.fails(f"{source.path} hold no text")
+
+
+def _cut(source: Source, text: str) -> Iterator[conversations.Packed]:
+    """A document in pieces of at most LONGEST characters; a conversation stays whole."""
+    if isinstance(text, conversations.Packed):
+        if conversations.is_conversation(text):
+            yield text
+            return
+        text = conversations.plain(text)
+    for piece in _pieces(source, text):
+        yield conversations.packed(piece)
 
 
 def _file_documents(source: Source) -> Iterator[str]:
@@ -95,7 +110,7 @@ def _file_documents(source: Source) -> Iterator[str]:
             yield text
 
 
-def _cut(source: Source, text: str) -> Iterator[str]:
+def _pieces(source: Source, text: str) -> Iterator[str]:
     """Pieces of at most LONGEST characters, cut at an empty line, a line or anywhere."""
     while len(text) > LONGEST:
         at = max(text.rfind("\n\n", 1, LONGEST), 0) or max(text.rfind("\n", 1, LONGEST), 0)
@@ -103,6 +118,33 @@ def _cut(source: Source, text: str) -> Iterator[str]:
         yield text[: at or LONGEST]
         text = text[at or LONGEST :]
     yield text
+
+
+def on_separator(source: Source, documents: int) -> tuple[int, str]:
+    """How often a separator is found, and what to know where it cuts little or nothing.
+
+    Args:
+        documents: how many the source has; where they are many, nothing is said.
+    """
+    files_of = paths(source) if source.separator else []
+    pieces = sum(1 + path.stat().st_size // LONGEST for path in files_of)
+    if documents > 2 * pieces:
+        return documents, ""
+    found, returns = 0, False
+    for path in files_of:
+        tail = ""
+        for text in _characters(source, path):
+            found += (tail + text).count(source.separator)
+            tail = text[len(text) - len(source.separator) + 1 :]
+            returns |= "\r\n" in text
+    if found:
+        return found, f"its separator is found only {found} times in {source.path}"
+    why = ""
+    if returns and "\n" in source.separator and "\r" not in source.separator:
+        why = r"; its lines end in \r\n, so write that in place of \n"
+    elif "\\" in source.separator:
+        why = r"; in YAML, \n is a line end between double quotes only"
+    return 0, f"its separator {source.separator!r} is nowhere in {source.path}{why}"
 
 
 # --- bytes and characters -------------------------------------------------------------------
@@ -171,7 +213,11 @@ def _lines(source: Source, path: Path) -> Iterator[str]:
 def _text_documents(source: Source, path: Path) -> Iterator[str]:
     parts: list[str] = []  # of the document so far
     size = 0
-    for text in _characters(source, path):
+    for number, text in enumerate(_characters(source, path)):
+        if number == 0 and not source.kind and _JSON_BEGINS.match(text):
+            raise source.fails(
+                f"{path} begins like JSON; say kind: json, or kind: text to take it as it is"
+            )
         if source.separator:
             *documents, text = ("".join(parts) + text).split(source.separator)
             yield from documents
@@ -179,7 +225,7 @@ def _text_documents(source: Source, path: Path) -> Iterator[str]:
         parts.append(text)
         size += len(text)
         if size > 2 * LONGEST:
-            *pieces, rest = _cut(source, "".join(parts))
+            *pieces, rest = _pieces(source, "".join(parts))
             yield from pieces
             parts, size = [rest], len(rest)
     yield "".join(parts)
@@ -188,30 +234,64 @@ def _text_documents(source: Source, path: Path) -> Iterator[str]:
 def text_of(source: Source, record, where: str) -> str:
     """The text of a record, or its messages, packed; empty where it is null.
 
+    A field such as `{question}\\n{answer}` puts the text of several together.
+
     Raises:
         QuernError: the record has no such field, or it is neither text nor a list of messages.
     """
     try:
-        value = at_path(record, source.field)
+        found = {path: at_path(record, path) for path in source.fields}
     except LookupError as error:
         raise source.fails(f"{where} has {error}") from None
-    return as_text(source, value, f"field {source.field} in {where}")
+    if source.is_form:
+        texts = {p: as_text(source, v, f"field {p} in {where}") for p, v in found.items()}
+        if any(map(str.strip, texts.values())):
+            return source.filled_in({p: conversations.plain(t) for p, t in texts.items()})
+        return ""
+    return as_text(source, found[source.field], f"field {source.field} in {where}")
 
 
 def as_text(source: Source, value, what: str) -> str:
     """A text as it is, a list of messages packed, and nothing for null.
 
+    Messages may also be JSON in a text. Halves of surrogate pairs, which are no characters, are
+    replaced by U+FFFD.
+
     Raises:
         QuernError: the value is something else; the sentence calls it `what`.
     """
+    if isinstance(value, str) and value.lstrip().startswith("[") and (held := _held(value)):
+        value = held
     if isinstance(value, list):
         try:
-            return conversations.pack(value)
+            value = conversations.pack(value)
         except ValueError as error:
             raise source.fails(f"{what} is a list, but no conversation: {error}") from None
     if not isinstance(value, str | None):
         raise source.fails(f"{what} is {type(value).__name__}, not text")
-    return value or ""
+    return _whole(source, value or "", what)
+
+
+def _held(text: str) -> list | None:
+    """The conversation that a text holds as JSON, if it does."""
+    try:
+        found = json.loads(text)
+        conversations.pack(found)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return found
+
+
+def _whole(source: Source, text: str, what: str) -> str:
+    if text.isascii():
+        return text
+    pairs = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    halves = sum("\ud800" <= c <= "\udfff" for c in pairs)
+    if halves == 0:
+        return text
+    log.warning("source %s: %s: %d half surrogates become U+FFFD", source.label, what, halves)
+    replaced = pairs.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return type(text)(replaced)
 
 
 def _json_documents(source: Source, path: Path) -> Iterator[str]:
@@ -225,18 +305,111 @@ def _json_documents(source: Source, path: Path) -> Iterator[str]:
         yield text_of(source, record, f"line {number} of {path}")
 
 
+def _value_documents(source: Source, path: Path) -> Iterator[str]:
+    """The records of a JSON file: an array of them, or one after the other."""
+    for number, record in enumerate(_values(source, path), 1):
+        if isinstance(record, str):
+            yield as_text(source, record, f"record {number} of {path}")
+        else:
+            yield text_of(source, record, f"record {number} of {path}")
+
+
+class _Ahead:
+    """A text that is read block by block, as far ahead as JSON values need it."""
+
+    def __init__(self, blocks: Iterator[str]):
+        self._blocks, self._text, self._at = blocks, "", 0
+
+    def _more(self) -> bool:
+        """Read until there is twice as much; whether there was any."""
+        parts = [self._text[self._at :]]
+        waiting, size = len(parts[0]), len(parts[0])
+        for block in self._blocks:
+            parts.append(block)
+            size += len(block)
+            if size > 2 * waiting:
+                break
+        self._text, self._at = "".join(parts), 0
+        return size > waiting
+
+    def next(self) -> str:
+        """The next character that is no white space; empty at the end."""
+        while True:
+            self._at = _SPACE.match(self._text, self._at).end()
+            if self._at < len(self._text) or not self._more():
+                return self._text[self._at : self._at + 1]
+
+    def skip(self, characters: int) -> None:
+        """Pass over some that were looked at."""
+        self._at += characters
+
+    def value(self):
+        """The next value; raises ValueError where there is none, or it is too long."""
+        while True:
+            try:
+                value, end = json.JSONDecoder().raw_decode(self._text, self._at)
+            except ValueError:
+                if len(self._text) - self._at > LONGEST_LINE or not self._more():
+                    raise
+                continue
+            length = end - self._at
+            if end < len(self._text) or not self._more():
+                self._at += length
+                return value
+
+
+def _values(source: Source, path: Path) -> Iterator:
+    """The elements of a JSON file's array, or the values that stand one after the other."""
+    ahead, number = _Ahead(_characters(source, path)), 0
+    closing = "]" if ahead.next() == "[" else ""
+    ahead.skip(len(closing))
+    while ahead.next() != closing:
+        number += 1
+        try:
+            if closing and number > 1:
+                if ahead.next() != ",":
+                    raise ValueError("a comma is missing before it")
+                ahead.skip(1)
+                ahead.next()
+            value = ahead.value()
+        except ValueError as error:
+            what = f"record {number} of {path} is not JSON, or cut short ({error})"
+            raise source.fails(what) from None
+        yield value
+    ahead.skip(len(closing))
+    if ahead.next():
+        raise source.fails(f"{path} goes on after the end of its array")
+
+
 def _csv_documents(source: Source, path: Path) -> Iterator[str]:
     csv.field_size_limit(sys.maxsize)
     tabs = ".tsv" in path.suffixes
-    rows = csv.DictReader(_lines(source, path), delimiter="\t" if tabs else ",")
+    lines = _lines(source, path)
+    rows = csv.reader(lines, delimiter="\t" if tabs else ",", strict=True)
+    names, begin = None, 1
     try:
         for row in rows:
-            yield text_of(source, row, f"line {rows.line_num} of {path}")
+            where, begin = f"line {begin} of {path}", rows.line_num + 1
+            if not row:
+                continue
+            if names is None:
+                names = row
+            elif len(row) != len(names):
+                raise source.fails(f"{where} has {len(row)} cells, the header {len(names)}")
+            else:
+                yield text_of(source, dict(zip(names, row, strict=True)), where)
     except csv.Error as error:
-        raise source.fails(f"line {rows.line_num} of {path} is not CSV ({error})") from None
+        raise source.fails(
+            f"the row that begins in line {begin} of {path} is not CSV ({error})"
+        ) from None
 
 
 def _parquet_documents(source: Source, path: Path) -> Iterator[str]:
+    for number, record in enumerate(_parquet_records(source, path), 1):
+        yield text_of(source, record, f"row {number} of {path}")
+
+
+def _parquet_records(source: Source, path: Path) -> Iterator[dict]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -248,15 +421,14 @@ def _parquet_documents(source: Source, path: Path) -> Iterator[str]:
             whole.seek(0)
         try:
             table = pq.ParquetFile(whole if compressed else path)
-            column = source.field.split(".")[0]
-            if column not in table.schema_arrow.names:
-                found = ", ".join(table.schema_arrow.names)
-                raise source.fails(f"{path} has no field {source.field}; it has {found}")
-            number = 0
-            for batch in table.iter_batches(batch_size=16, columns=[column]):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield text_of(source, record, f"row {number} of {path}")
+            names, columns = table.schema_arrow.names, []
+            for field in source.fields:
+                columns.append(field if field in names else field.split(".")[0])
+                if columns[-1] not in names:
+                    found = ", ".join(names)
+                    raise source.fails(f"{path} has no field {field}; it has {found}")
+            for batch in table.iter_batches(batch_size=16, columns=columns):
+                yield from batch.to_pylist()
         except UnicodeDecodeError as error:
             raise source.fails(f"{path} holds text that is not UTF-8 ({error.reason})") from None
         except (pa.ArrowInvalid, OSError) as error:
@@ -273,10 +445,11 @@ def _raw_documents(source: Source, facts: Path) -> Iterator[str]:
         if not path.is_file():
             raise source.fails(f"{path}, which {facts} lists, is gone; delete {facts}")
         digest = hashlib.sha256()
-        for number, text in enumerate(_parquet_documents(samples, path)):
+        for number, record in enumerate(_parquet_records(samples, path)):
+            text = record["text"]
             digest.update(b"\0" * (number > 0) + text.encode())
             if left > 0:
-                yield text
+                yield conversations.Packed(text)
                 left -= 1
         if digest.hexdigest() != part["sha256"]:
             raise source.fails(f"{path} is not what {facts} lists; delete both")
@@ -284,6 +457,7 @@ def _raw_documents(source: Source, facts: Path) -> Iterator[str]:
 
 READERS: dict[str, Callable[[Source, Path], Iterator[str]]] = {
     "text": _text_documents,
+    "json": _value_documents,
     "jsonl": _json_documents,
     "csv": _csv_documents,
     "parquet": _parquet_documents,

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from .. import QuernError, files
-from . import fetched
+from . import conversations, fetched
 from .sources import Source, facts_name, folder_name, identity
 
 PART_SAMPLES = 1000
@@ -98,7 +98,7 @@ def _fetch(source: Source, directory: Path, folder: Path) -> Path:
         bar = tqdm(total=asked, initial=have, desc=source.label, unit=" samples", disable=None)
         with bar, writer:
             for number, text in fetched.texts(source, following, wanted):
-                if text := text.strip():
+                if text := conversations.packed(text):
                     writer.add(number, text)
                     bar.update()
                     have += 1

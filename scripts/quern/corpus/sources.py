@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from glob import glob
@@ -19,6 +20,7 @@ from .. import QuernError, files
 FETCHED = ("dataset", "oscar", "plugin")
 PLACEHOLDER = "{lang}"
 OSCAR = "hf://datasets/oscar-corpus/OSCAR-2301"
+_IN_FORM = re.compile(r"\{([^{}]+)\}")
 _IDENTITY = (
     "kind", "path", "field", "language", "skip", "configuration", "split", "revision",
     "data_files", "plugin_class", "options", "content",
@@ -33,7 +35,7 @@ class Source:
         name: appears in reports.
         path: a file or a glob pattern; a data set's name or folder; a plugin's file.
         kind: one of `readers.READERS` or of `FETCHED`; by the file's ending where it is empty.
-        field: the dotted path of the text in a record.
+        field: the dotted path of the text in a record, or a form of several: `{a}\\n\\n{b}`.
         separator: cuts a text file into documents; the whole file is one where it is empty.
         part: `evaluation` or `pool` for a source that goes there whole; split where empty.
         language: what `{lang}` in a path stands for; part of the source's label.
@@ -67,6 +69,24 @@ class Source:
     def label(self) -> str:
         """The name, with the language where there is one."""
         return f"{self.name}/{self.language}" if self.language else self.name
+
+    @property
+    def is_form(self) -> bool:
+        """Whether `field` puts the text of several fields together."""
+        return bool(_IN_FORM.search(self.field))
+
+    @property
+    def fields(self) -> list[str]:
+        """The dotted paths that `field` names."""
+        return _IN_FORM.findall(self.field) or [self.field]
+
+    def filled_in(self, texts: dict[str, str]) -> str:
+        """The form with these texts of its fields."""
+
+        def text(found: re.Match) -> str:
+            return texts[found[1]]
+
+        return _IN_FORM.sub(text, self.field)
 
     def fails(self, what: str) -> QuernError:
         """An error that names the source."""
@@ -185,6 +205,7 @@ def with_content(source: Source, sha256: Callable[[Path], str] = files.sha256) -
 def identity(source: Source) -> dict:
     """All that decides what a source's samples are; options by their hash: some are secret."""
     found = {key: getattr(source, key) for key in _IDENTITY}
+    found["packed"] = "json"  # how conversations lie in the samples
     if source.options:
         content = json.dumps(source.options, sort_keys=True, default=str)
         found["options"] = hashlib.sha256(content.encode()).hexdigest()

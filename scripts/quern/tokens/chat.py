@@ -1,16 +1,20 @@
 """A model's own chat template, from its GGUF, and how it renders texts."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import jinja2
+from gguf import TokenType
+from jinja2 import nodes
+from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .. import QuernError, gguf_files
@@ -21,6 +25,19 @@ SECONDS = 10.0  # that a document may take
 LARGEST = 1 << 24  # characters of a text that is repeated
 
 
+# Special tokens as templates name them, and as GGUF does.
+_SPECIAL = {
+    "bos_token": "bos",
+    "eos_token": "eos",
+    "unk_token": "unknown",
+    "sep_token": "seperator",
+    "pad_token": "padding",
+    "cls_token": "cls",
+    "mask_token": "mask",
+}
+_JOINER = "\u2060"  # a character of no width, which keeps a token's text from being that token
+
+
 @dataclass(frozen=True)
 class ChatTemplate:
     """A template in Jinja, and the texts of the tokens that it may name.
@@ -28,16 +45,19 @@ class ChatTemplate:
     Attributes:
         model: the file it is from.
         source: the template.
-        bos_token, eos_token: how the model writes them; empty where it has none.
+        special: how the model writes special tokens, by the names that templates use.
+        controls: the texts of all tokens that end and begin messages and the like.
+        neutralize: let such texts within messages stay texts.
     """
 
     model: str
     source: str
-    bos_token: str = ""
-    eos_token: str = ""
+    special: dict[str, str] = field(default_factory=dict)
+    controls: tuple[str, ...] = ()
+    neutralize: bool = False
 
     @classmethod
-    def read(cls, model: Path) -> "ChatTemplate":
+    def read(cls, model: Path, *, neutralize: bool = False) -> "ChatTemplate":
         """The template of a GGUF (of its first shard).
 
         Raises:
@@ -48,17 +68,21 @@ class ChatTemplate:
         if not source:
             raise QuernError(f"{model} has no chat template ({KEY}); set chat_template to false.")
         tokens = gguf_files.field(reader, "tokenizer.ggml.tokens", [])
-
-        def text(name):
-            number = gguf_files.field(reader, f"tokenizer.ggml.{name}_token_id")
-            return "" if number is None else tokens[number]
-
-        return cls(str(model), source, text("bos"), text("eos"))
+        kinds = gguf_files.field(reader, "tokenizer.ggml.token_type", [])
+        numbers = {
+            name: gguf_files.field(reader, f"tokenizer.ggml.{key}_token_id")
+            for name, key in _SPECIAL.items()
+        }
+        special = {name: tokens[n] for name, n in numbers.items() if n is not None}
+        pairs = zip(tokens, kinds, strict=False)
+        controls = tuple(text for text, kind in pairs if kind == TokenType.CONTROL and text)
+        return cls(str(model), source, special, controls, neutralize)
 
     @property
     def sha256(self) -> str:
-        """Of the template."""
-        return hashlib.sha256(self.source.encode()).hexdigest()
+        """Of the template, and whether texts of special tokens are neutralized."""
+        content = self.source + ("\0neutral" if self.neutralize else "")
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def renderer(self):
         """A function of a document that gives it as the model sees it in use.
@@ -67,13 +91,16 @@ class ChatTemplate:
         text ends with what begins one.
 
         Templates are others' programs: they run in Jinja's sandbox, with what the `transformers`
-        library gives them besides (tojson, raise_exception, strftime_now, break and continue).
+        library gives them besides: tools and documents, which are None, tojson, raise_exception,
+        strftime_now, break and continue, and generation blocks.
 
         Raises:
             QuernError: the template is not Jinja. The function raises it where the template does.
         """
         environment = _Sandbox(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _Generation],
         )
         environment.filters["tojson"] = _json
         environment.globals |= {"raise_exception": _refuse, "strftime_now": _today}
@@ -82,15 +109,18 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise self._fails(error) from None
 
-        def render(text: str) -> str:
-            messages = conversations.messages(text)
+        def render(document: str) -> str:
+            messages = conversations.messages(document)
+            if self.neutralize:
+                messages = self._neutral(messages)
             try:
                 with _time_limit(SECONDS):
                     return template.render(
                         messages=messages,
+                        tools=None,
+                        documents=None,
                         add_generation_prompt=messages[-1]["role"] != "assistant",
-                        bos_token=self.bos_token,
-                        eos_token=self.eos_token,
+                        **self.special,
                     )
             except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
                 raise self._fails(error) from None
@@ -99,8 +129,44 @@ class ChatTemplate:
 
         return render
 
+    def mentions(self, document: str) -> str:
+        """The first text of a control token in a document; it becomes that token. Or nothing."""
+        found = self.controls and self._pattern.search(document)
+        return found[0] if found else ""
+
+    @functools.cached_property
+    def _pattern(self) -> re.Pattern:
+        texts = sorted(self.controls, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, texts)))
+
+    def _neutral(self, value):
+        """What messages hold, with texts of control tokens broken by a character of no width."""
+        if isinstance(value, str):
+            return self._pattern.sub(_broken, value) if self.controls else value
+        if isinstance(value, list):
+            return [self._neutral(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self._neutral(item) for key, item in value.items()}
+        return value
+
     def _fails(self, error: Exception) -> QuernError:
         return QuernError(f"the chat template of {self.model} fails ({error}).")
+
+
+def _broken(found: re.Match) -> str:
+    return found[0][0] + _JOINER + found[0][1:]
+
+
+class _Generation(Extension):
+    """`{% generation %}` … `{% endgeneration %}`, by which training marks answers."""
+
+    tags = frozenset({"generation"})
+
+    def parse(self, parser) -> nodes.Node:
+        """The block's content, as it is."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body).set_lineno(line)
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("quern.mixture")
 
 BETWEEN = b"\n\n"  # documents, as in the text of a part
+MOST_REFUSED = 0.5  # of the documents; a template that refuses more is not for this corpus
+NAMED = 5  # refused documents that the log and the facts name
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def write_tokens(
     n_ctx: int = 512,
     special: bool = False,
     chat_template: bool = False,
+    neutralize: bool = False,
 ) -> dict:
     """Tokenize a part of a corpus, or any text, into `output` (HDF5); return facts of the tokens.
 
@@ -124,12 +127,13 @@ def write_tokens(
         n_ctx: tokens per window that is mixed.
         special: parse special tokens in the text, instead of taking them as text.
         chat_template: render each document through the model's own, and parse special tokens.
+        neutralize: let texts of special tokens within messages stay texts.
 
     Raises:
         QuernError: as for `plan_of`, `windows.tokenize_text` and `tokenize_documents`.
     """
     table = windows.read_documents(documents, text)
-    template = ChatTemplate.read(model) if chat_template else None
+    template = ChatTemplate.read(model, neutralize=neutralize) if chat_template else None
     if corpus is None:
         plan = Plan(special=special or chat_template, template=template)
     else:
@@ -137,7 +141,7 @@ def write_tokens(
         report.require_whole(facts, text, documents)
         plan = plan_of(facts, text.stem, n_ctx, template)
         plan = replace(plan, special=plan.special or special)
-    left = {}
+    left, rendered = {}, Rendered()
     with Model(model, vocab_only=True) as tokenizer:
         made_by = tokenizer, info.tokenizer_sha256
         if plan.is_plain:
@@ -145,7 +149,7 @@ def write_tokens(
         elif table is None:
             raise QuernError("mixing and chat templates need --documents.")
         else:
-            left = tokenize_documents(*made_by, text, output, table, plan)
+            left = tokenize_documents(*made_by, text, output, table, plan, rendered)
     tokens = windows.read_tokens(output)
     return {
         "tokens": tokens.count,
@@ -155,12 +159,55 @@ def write_tokens(
         "special": plan.special,
         "llama_cpp_python": VERSION,
         "mixed_windows": plan.window,
-        "chat_template": {"sha256": template.sha256, "text": template.source} if template else None,
+        "chat_template": template
+        and {"sha256": template.sha256, "text": template.source, **asdict(rendered)},
         "sources": {
             name: {"tokens": count, "weight": plan.weights.get(name), "left": left.get(name, 0)}
             for name, count in tokens.by_source().items()
         },
     }
+
+
+@dataclass
+class Rendered:
+    """What became of documents in a chat template.
+
+    Attributes:
+        refused: how many the template refused, or printed nothing for.
+        named: the first of them, a sentence each.
+        mentions: how many name a control token, which their text becomes unless neutralized.
+    """
+
+    refused: int = 0
+    named: list[str] = field(default_factory=list)
+    mentions: int = 0
+
+    def refuse(self, source: str, number: int, reason: str) -> None:
+        """Note a document that has no tokens, and why."""
+        self.refused += 1
+        if len(self.named) < NAMED:
+            self.named.append(f"source {source}: document {number}: {reason}")
+            log.warning("%s", self.named[-1])
+
+    def end(self, documents: int, neutralized: bool) -> None:
+        """Say what there is to say.
+
+        Raises:
+            QuernError: too many documents were refused.
+        """
+        if self.refused > MOST_REFUSED * documents:
+            raise QuernError(
+                f"the chat template refuses {self.refused} of {documents} documents, or prints "
+                f"nothing for them: {self.named[0]}"
+            )
+        if self.refused:
+            log.warning("%d of %d documents are left out", self.refused, documents)
+        if self.mentions and not neutralized:
+            log.warning(
+                "%d documents name control tokens, and that text becomes the token, as it does in "
+                "use; neutralize_special keeps it as text",
+                self.mentions,
+            )
 
 
 def tokenize_documents(
@@ -170,17 +217,19 @@ def tokenize_documents(
     output: Path,
     documents: "pd.DataFrame",
     plan: Plan,
+    rendered: Rendered | None = None,
 ) -> dict[str, int]:
     """Tokenize the documents of a text into `output` as the plan says.
 
     Args:
         documents: where each begins (`offset`, bytes), its `bytes`, its `source` (categorical).
+        rendered: takes what became of them in the plan's chat template.
 
     Returns:
         Tokens of each source that the proportions left over.
 
     Raises:
-        QuernError: the template fails, or no source has as much as one window.
+        QuernError: the template fails for too many, or no source has as much as one window.
     """
     names = list(documents.source.cat.categories)
     groups = documents.source.cat.codes.to_numpy()
@@ -188,7 +237,7 @@ def tokenize_documents(
         in_groups = np.argsort(groups, kind="stable")
         documents, groups = documents.iloc[in_groups], groups[in_groups]
     with tempfile.TemporaryFile(dir=output.parent) as spool:
-        counts = _spool(model, text, documents, plan, spool)
+        counts = _spool(model, text, documents, plan, spool, rendered or Rendered())
         begins = np.cumsum(counts) - counts
         start, sizes, group = begins, counts, groups
         if plan.window:
@@ -210,27 +259,39 @@ def tokenize_documents(
     return {name: int(n) for name, n in zip(names, left, strict=True)}
 
 
-def _spool(model, text, documents, plan, spool) -> np.ndarray:
+def _spool(model, text, documents, plan, spool, rendered) -> np.ndarray:
     """Write each document's tokens to the spool; how many there are, int64 [documents]."""
     render = plan.template.renderer() if plan.template else None
     counts = np.empty(len(documents), np.int64)
-    places = zip(documents.offset, documents.bytes, strict=True)
+    places = zip(documents.offset, documents.bytes, documents.source, strict=True)
     total = int(documents.bytes.sum())
     with (
         open(text, "rb") as file,
         tqdm(total=total, unit="B", unit_scale=True, desc="tokenize", disable=None) as bar,
     ):
-        for i, (offset, size) in enumerate(places):
+        for i, (offset, size, source) in enumerate(places):
             file.seek(offset)
             content = file.read(size)
+            bar.update(size)
             if render:
-                content = render(content.decode()).encode()
+                document = content.decode()
+                rendered.mentions += bool(plan.template.mentions(document))
+                try:
+                    content = render(document).encode()
+                except QuernError as error:
+                    content, reason = b"", str(error)
+                else:
+                    reason = "the chat template prints nothing."
+                if not content.strip():
+                    rendered.refuse(source, int(documents.index[i]), reason)
+                    content = b""
             else:
                 content += BETWEEN
             tokens = model.tokenize(content, special=plan.special)
             spool.write(tokens.tobytes())
             counts[i] = len(tokens)
-            bar.update(size)
+    if render:
+        rendered.end(len(documents), plan.template.neutralize)
     return counts
 
 

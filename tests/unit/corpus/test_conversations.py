@@ -29,7 +29,7 @@ TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-content = st.text(st.characters(exclude_characters="\x02\x03", exclude_categories=["Cs"]))
+content = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def talk(i):
@@ -54,15 +54,51 @@ def test_what_is_packed_comes_back(turns):
         assert packed == ""
 
 
-def test_the_characters_that_mark_roles_are_left_out_of_what_is_said():
-    packed = conversations.pack([{"role": "us\x02er", "content": "a\x03b\x02system\x03c"}])
-    assert conversations.messages(packed) == [{"role": "user", "content": "absystemc"}]
+def test_messages_stay_whole():
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    talked = [
+        {"role": "user", "content": [{"type": "text", "text": "1 + 1?"}, {"type": "image"}]},
+        {"role": "assistant", "tool_calls": [call], "reasoning_content": "hm"},
+        {"role": "tool", "content": "2", "tool_call_id": "x", "name": "add"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+    ]
+    packed = conversations.pack(talked)
+    assert conversations.messages(packed) == talked
+    assert conversations.plain(packed) == "1 + 1?\n\n2"
 
 
-@given(content)
+def test_names_of_roles_that_data_sets_use(caplog):
+    names = {"User": "user", "GPT": "assistant", "Assistant": "assistant", "observation": "tool"}
+    conversations._role.cache_clear()
+    for name, role in names.items():
+        packed = conversations.pack([{"from": name, "value": "a", "weight": 1}])
+        assert conversations.messages(packed) == [{"role": role, "content": "a", "weight": 1}]
+        assert f"the role {name!r} is taken for {role!r}" in caplog.text
+    packed = conversations.pack([{"role": "narrator", "content": "a"}])
+    assert conversations.messages(packed) == [{"role": "narrator", "content": "a"}]
+
+
+@given(st.text("\x02\x03[]{}a", max_size=6) | content)
 def test_a_text_is_a_users_message(text):
-    assert conversations.messages(text) == [{"role": "user", "content": text}]
-    assert conversations.plain(text) == text
+    packed = conversations.packed(text)
+    assert conversations.messages(packed) == [{"role": "user", "content": text.strip()}]
+    assert conversations.plain(packed) == text.strip()
+
+
+def test_control_characters_in_prose_are_prose(tmp_path):
+    prose = ["shown \x02lost text\x03 kept", "\x02user\x03 first", '\x02[{"role": "user"}]']
+    (tmp_path / "f.txt").write_text("\n--\n".join(prose))
+    found = list(documents(Source("s", str(tmp_path / "f.txt"), separator="\n--\n")))
+    assert [conversations.plain(text) for text in found] == prose
+    assert [conversations.messages(text)[0]["content"] for text in found] == prose
+
+
+def test_a_conversation_as_json_in_a_column(tmp_path):
+    lines = [json.dumps({"text": text}) for text in (json.dumps(talk(1)), "[1, 2]", "[sic] a")]
+    (tmp_path / "f.jsonl").write_text("\n".join(lines))
+    found = list(documents(Source("s", str(tmp_path / "f.jsonl"))))
+    assert conversations.messages(found[0]) == talk(1)
+    assert found[1:] == ["[1, 2]", "[sic] a"]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
@@ -101,11 +137,8 @@ def test_messages_that_are_fetched(tmp_path, monkeypatch, kind):
     [
         ([1], ".*: message 0 has no role and content; it has int"),
         ([*talk(1), {"role": "user", "text": "a"}], ".*: message 3 has no .*; it has role, text"),
-        (
-            [{"role": "user", "content": [{"type": "image"}]}],
-            "is a list, but .* content of type list, not text",
-        ),
-        ([{"role": 3, "content": "a"}], "is a list, but .* content of type int, not text"),
+        ([{"role": "user", "content": 1}], "is a list, but .* content of type int, not text or a"),
+        ([{"role": 3, "content": "a"}], "is a list, but .* role of type int, not text"),
         ({"role": "user"}, "is dict, not text"),
     ],
 )

@@ -3,13 +3,14 @@
 import csv
 import gzip
 import json
+import re
 
 import pandas as pd
 import pytest
 import zstandard
 
 from quern import QuernError
-from quern.corpus import readers
+from quern.corpus import build, conversations, readers
 from quern.corpus.readers import documents
 from quern.corpus.sources import Source
 
@@ -20,6 +21,10 @@ def write_text(path, texts):
 
 def write_jsonl(path, texts):
     path.write_text("\n".join(json.dumps({"id": 1, "a": [{"t": t}]}) for t in texts))
+
+
+def write_array(path, texts):
+    path.write_text(json.dumps([{"id": 1, "a": [{"t": t}]} for t in texts], indent=1))
 
 
 def write_csv(path, texts):
@@ -36,6 +41,8 @@ WRITERS = {
     "f.txt": (write_text, {"separator": "\n%%\n"}),
     "f.md": (write_text, {"separator": "\n%%\n"}),
     "f.jsonl": (write_jsonl, {"field": "a.0.t"}),
+    "lines.json": (write_jsonl, {"field": "a.0.t"}),
+    "array.json": (write_array, {"field": "a.0.t"}),
     "f.csv": (write_csv, {"field": "body"}),
     "f.tsv": (write_csv, {"field": "body"}),
     "f.parquet": (write_parquet, {"field": "a.0.t"}),
@@ -99,6 +106,16 @@ def test_files_of_a_pattern_in_order_each_by_its_ending(tmp_path):
         ("f.jsonl", b"[1]", "has no field text; it has the type list"),
         ("f.jsonl", b'{"text": 3}', "field text in line 1 of .* is int, not text"),
         ("f.csv", b"body,id\na,1\n", "line 2 of .*f.csv has no field text; it has body, id"),
+        ("f.csv", b"id,text\n1,a\n2,b,c\n", "line 3 of .*f.csv has 3 cells, the header 2"),
+        ("f.csv", b"id,text\n1,a\n2\n", "line 3 of .*f.csv has 1 cells, the header 2"),
+        ("f.csv", b'id,text\n1,"a\nb"\n2,"c\nd\n', "begins in line 4 of .*f.csv is not CSV"),
+        ("f.tsv", b'id\ttext\n1\t"a" b\n', "begins in line 2 of .*f.tsv is not CSV"),
+        ("f.json", b'[{"text": "a"}, {"text": "b"}', "record 3 of .*f.json is not JSON, or cut"),
+        ("f.json", b'[{"text": "a"} {"text": "b"}]', "record 2 of .*comma is missing"),
+        ("f.json", b'[{"text": "a"}] [1]', "f.json goes on after the end of its array"),
+        ("f.json", b'{"text": "a"}\n{"tex', "record 2 of .*f.json is not JSON, or cut short"),
+        ("f.txt", b' [\n{"text": "a"}]', "f.txt begins like JSON; say kind: json, or kind: text"),
+        ("f.log", b'{"text": "a"}\n{"text": "b"}', "f.log begins like JSON"),
         ("f.parquet", b"PAR1 but no more", "f.parquet is damaged or not Parquet"),
         ("f.txt.gz", b"no gzip", "f.txt.gz is damaged or cut short"),
         ("f.txt.gz", gzip.compress(b"abc" * 9)[:-5], "f.txt.gz is damaged or cut short"),
@@ -127,3 +144,75 @@ def test_a_missing_file_names_the_pattern(tmp_path):
 def test_a_source_that_is_not_fetched_yet():
     with pytest.raises(QuernError, match="source s/en: kind oscar must be fetched first"):
         list(documents(Source("s", "x", kind="oscar", language="en")))
+
+
+def test_records_of_json_across_blocks(tmp_path, monkeypatch):
+    """An array, values one after the other, and texts alone, whatever the blocks."""
+    monkeypatch.setattr(readers, "BLOCK", 5)
+    some = ["ä€🙂" * n + '"[{,' for n in range(1, 40)]
+    records = [{"n": n, "text": text} for n, text in enumerate(some)]
+    for name, content in {
+        "array": json.dumps(records),
+        "pretty": json.dumps(records, indent=2),
+        "one after the other": "\n\n".join(json.dumps(r, indent=1) for r in records),
+        "texts": json.dumps(some, ensure_ascii=False),
+    }.items():
+        (tmp_path / "f.json").write_text(content)
+        assert list(documents(Source("s", str(tmp_path / "f.json")))) == some, name
+
+
+def test_text_that_is_said_to_be_text_may_begin_like_json(tmp_path):
+    (tmp_path / "f.txt").write_text('{"a": 1}')
+    assert list(documents(Source("s", str(tmp_path / "f.txt"), kind="text"))) == ['{"a": 1}']
+
+
+def test_half_a_surrogate_pair_is_replaced_and_said(tmp_path, caplog):
+    lines = [r'{"text": "whole \ud83d\ude42"}', r'{"text": "half \ud800 and \udc00"}']
+    lines.append(r'{"text": [{"role": "user", "content": "\ud800"}]}')
+    (tmp_path / "f.jsonl").write_text("\n".join(lines))
+    whole, half, talk = documents(Source("s", str(tmp_path / "f.jsonl")))
+    assert (whole, half) == ("whole 🙂", "half \ufffd and \ufffd")
+    assert conversations.messages(talk) == [{"role": "user", "content": "\ufffd"}]
+    assert "line 2 of " in caplog.text and ": 2 half surrogates become U+FFFD" in caplog.text
+    assert "line 3 of " in caplog.text and "line 1 of" not in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_a_form_puts_fields_together(tmp_path, ending):
+    records = [{"q.x": "Why?", "in": "", "out": "So."}, {"q.x": "", "in": "", "out": ""}]
+    path = tmp_path / f"f.{ending}"
+    if ending == "jsonl":
+        path.write_text("\n".join(map(json.dumps, records)))
+    else:
+        frame = pd.DataFrame(records)
+        frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    form = Source("s", str(path), field="{q.x}\n{in}\nAnswer: {out}")
+    assert list(documents(form)) == ["Why?\n\nAnswer: So."]
+    with pytest.raises(QuernError, match="has no field wrong"):
+        list(documents(Source("s", str(path), field="{q.x}{wrong}")))
+    assert list(documents(Source("s", str(path), field="q.x"))) == ["Why?"]
+
+
+@pytest.mark.parametrize(
+    ("content", "separator", "words"),
+    [
+        ("a\r\n\r\nb", "\n\n", r"its lines end in \\r\\n, so write that"),
+        ("a\n\nb", r"\n\n", "in YAML, .* between double quotes only"),
+        ("a\n\nb", "---", "its separator '---' is nowhere in .*f.txt"),
+    ],
+)
+def test_a_separator_that_is_never_found(tmp_path, caplog, content, separator, words):
+    (tmp_path / "f.txt").write_text(content, newline="")
+    lone = Source("s", str(tmp_path / "f.txt"), separator=separator)
+    with pytest.raises(QuernError, match=f"source s: the corpus is in one piece: .*{words}"):
+        build.build([lone], tmp_path / "corpus", build.Settings())
+    (tmp_path / "g.txt").write_text("other")
+    build.build([lone, Source("t", str(tmp_path / "g.txt"))], tmp_path / "c", build.Settings())
+    assert re.search(words, caplog.text)
+
+
+def test_a_separator_that_is_found_once_in_much_text_is_said(tmp_path):
+    (tmp_path / "f.txt").write_text("a%b")
+    source = Source("s", str(tmp_path / "f.txt"), separator="%")
+    assert readers.on_separator(source, 2)[1].startswith("its separator is found only 1 times")
+    assert readers.on_separator(source, 3) == (3, "")

@@ -14,7 +14,8 @@ from quern.corpus import build
 from quern.corpus.sources import Source
 from quern.llama import Model
 from quern.tokens.chat import ChatTemplate
-from quern.tokens.windows import read_tokens
+from quern.tokens.mixture import Plan, tokenize_documents
+from quern.tokens.windows import read_documents, read_tokens
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +179,39 @@ def test_a_chat_template_renders_each_document(model, tmp_path, texts):
     made = json.loads((tmp_path / "t.json").read_text())
     assert made["chat_template"]["sha256"] == ChatTemplate.read(model).sha256
     assert made["special"] is True
+
+
+def test_documents_that_a_template_refuses_are_named_and_left_out(tmp_path, texts):
+    template = (
+        "{% for m in messages %}{% if 'refuse' in m.content %}{{ raise_exception('no') }}"
+        "{% elif 'hush' not in m.content %}{{ m.content }}<|begin|>{% endif %}{% endfor %}"
+    )
+    model = write_model(tmp_path / "m.gguf", chat_template=template)
+    files.write_json(tmp_path / "m.json", gguf_files.model_info(model).as_dict())
+    some = [*texts[:40], "please refuse", "hush", "the text <|begin|> of a token"]
+    (tmp_path / "a.txt").write_text("\n%%\n".join(some))
+    source = Source("a", str(tmp_path / "a.txt"), separator="\n%%\n", part="pool")
+    build.build([source], tmp_path / "corpus", build.Settings(0, chat_template=True))
+    tokens, _, _ = tokenize(model, tmp_path, "pool", "--chat-template")
+    facts = json.loads((tmp_path / "t.json").read_text())["chat_template"]
+    assert facts["refused"] == 2 and facts["mentions"] == 1
+    said = sorted(name.split(": ", 2)[2] for name in facts["named"])
+    fails = f"the chat template of {model} fails (no)."
+    assert said == [fails, "the chat template prints nothing."]
+    assert (tokens == 256).sum() == 1 + 41 + 1  # BOS, after each document, in one's text
+    tokens, _, _ = tokenize(model, tmp_path, "pool", "--chat-template", "--neutralize-special")
+    assert (tokens == 256).sum() == 1 + 41
+
+
+def test_a_template_that_refuses_most_ends_the_run(model, tmp_path, texts):
+    plan = Plan(template=ChatTemplate("m", "{{ raise_exception('no') }}"), special=True)
+    (tmp_path / "a.txt").write_text("\n%%\n".join(texts[:3]))
+    source = Source("a", str(tmp_path / "a.txt"), separator="\n%%\n", part="pool")
+    build.build([source], tmp_path / "corpus", build.Settings(0))
+    text, table = tmp_path / "corpus/pool.txt", tmp_path / "corpus/documents.csv"
+    with (
+        Model(model, vocab_only=True) as tokenizer,
+        pytest.raises(QuernError, match=r"refuses 3 of 3 .*: source a: document \d: .*no"),
+    ):
+        documents = read_documents(table, text)
+        tokenize_documents(tokenizer, "", text, tmp_path / "t.h5", documents, plan)
