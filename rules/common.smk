@@ -48,6 +48,7 @@ with sentences():
         config,
         yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text()),
         CONFIG_FILES,
+        workflow.overwrite_config,
     )
 
 
@@ -67,7 +68,7 @@ elif os.getenv("QUERN_CONFIGURATION", SETTLED) != SETTLED:
 def require(condition, keys, message):
     """Refuse the configuration for what stands at these keys."""
     if not condition:
-        raise configuration.wrong(keys, message, CONFIG_FILES)
+        raise configuration.wrong(keys, message, CONFIG_FILES, workflow.overwrite_config)
 
 
 def require_corpus(keys, name):
@@ -76,11 +77,30 @@ def require_corpus(keys, name):
 
 
 def require_file(keys, path):
-    """Refuse keys that name a file which is not there."""
+    """Refuse keys that name a file which is not there, or which cannot be named in a rule."""
+    require_name(keys, path)
     require(Path(path).is_file(), keys, f"{path} does not exist, or is no file")
 
 
+def require_name(keys, path):
+    """Refuse a path that Snakemake or a command would take for something else."""
+    require(
+        not set("{}") & set(str(path)),
+        keys,
+        f"{path} has braces, which stand for wildcards in Snakemake; rename it, or link to it",
+    )
+    require(not str(path).startswith("-"), keys, f"{path} looks like an option; write ./{path}")
+
+
 with sentences():
+    for name in config["corpora"]:
+        others = [other for other in config["corpora"] if name.startswith(f"{other}.")]
+        require(
+            not others,
+            ["corpora", name],
+            f"this name and {', '.join(others)} can be confused in names of files; give one of them "
+            "a dash in place of the dot",
+        )
     for name, path in config["models"].items():
         for shard in shards(Path(path)):
             require_file(["models", name], shard)

@@ -1,6 +1,5 @@
 """Corpora: samples that are fetched, documents split in two, and their tokens."""
 
-import glob
 import json
 from dataclasses import replace
 
@@ -16,11 +15,10 @@ with sentences():
             if source.kind == "plugin":
                 require_file(["corpora", corpus, "sources"], source.path)
             elif source.kind not in sources.FETCHED:
-                require(
-                    glob.glob(source.path, recursive=True),
-                    ["corpora", corpus, "sources"],
-                    f"no file matches {source.path} (source {source.label})",
-                )
+                keys, files = ["corpora", corpus, "sources"], sources.matching(source.path)
+                require(files, keys, f"no file matches {source.path} (source {source.label})")
+                for path in files:
+                    require_name(keys, path)
 for name, found in SOURCES.items():
     SOURCES[name] = [
         sources.with_content(s, CONTENT.of) if s.kind in sources.FETCHED else s for s in found
@@ -107,7 +105,7 @@ def corpus_files(
         path
         for source in SOURCES[wildcards.corpus]
         if source.path and source.kind not in sources.FETCHED
-        for path in sorted(glob.glob(source.path, recursive=True))
+        for path in map(str, sources.matching(source.path))
     ]
 
 

@@ -9,6 +9,8 @@ with sentences():
         for name, entry in config["imatrix"]["files"].items()
     }
     for name, entry in IMATRIX_FILES.items():
+        is_corpus = name in config["corpora"]
+        require(not is_corpus, ["imatrix", "files", name], "a corpus has this name; choose another")
         require_file(["imatrix", "files", name], entry["path"])
 PLAIN = carried_out_by_llama(RECIPES)
 ROUNDED = {name: recipe for name, recipe in RECIPES.items() if recipe.is_rounded}

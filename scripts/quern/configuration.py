@@ -3,7 +3,8 @@
 import copy
 import difflib
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jsonschema
@@ -39,13 +40,24 @@ _Validator = jsonschema.validators.extend(
 )
 
 
-def check(config: dict, schema: dict, sources: Sequence[Path]) -> None:
+def check(
+    config: dict, schema: dict, sources: Sequence[Path], overrides: Mapping | None = None
+) -> None:
     """Check `config` (the merged `sources`, last wins) and fill in the schema's defaults.
+
+    Args:
+        overrides: what was given on the command line. Values within arrive as texts there; those
+            that can only mean a number, true, false or null are replaced in `config`.
 
     Raises:
         QuernError: it names the key, what is wrong, and the file and line where it stands.
     """
-    error = jsonschema.exceptions.best_match(_Validator(schema).iter_errors(config))
+    for path in sources:
+        _require_one_meaning(path)
+    validator = _Validator(schema)
+    if overrides:
+        _convert(config, validator, overrides)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(config))
     if error is None:
         return
     keys, message = list(error.absolute_path), error.message
@@ -60,14 +72,114 @@ def check(config: dict, schema: dict, sources: Sequence[Path]) -> None:
         message = unknown(error.instance, error.validator_value)
     elif error.validator == "pattern" and "description" in error.schema:
         message = f"{error.instance!r} is no such name. {error.schema['description'].rstrip('.')}"
-    raise wrong(keys, message, sources)
+    elif error.validator == "type":
+        message += _how_to_write(error.instance, error.validator_value)
+    raise wrong(keys, message, sources, overrides)
 
 
-def wrong(keys: Sequence, message: str, sources: Sequence[Path]) -> QuernError:
+def _how_to_write(value, types: str | list[str]) -> str:
+    """How to write in YAML what was meant, where that can be told."""
+    types = [types] if isinstance(types, str) else types
+    if isinstance(value, str) and {"number", "integer"} & set(types):
+        number = _number(value)
+        return "" if number is None else f"; it is text in YAML, write {number!r}"
+    if not isinstance(value, str | list | dict | None) and "string" in types:
+        return f"; write it in quotes, since YAML reads {type(value).__name__} here"
+    return ""
+
+
+def _number(text: str) -> int | float | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
+
+
+def _convert(config: dict, validator, overrides: Mapping) -> None:
+    """Replace texts from the command line that must be something else, and can only be that."""
+    for error in [e for e in _all_errors(validator, config) if e.validator == "type"]:
+        *parents, last = keys = list(error.absolute_path) or [None]
+        if not isinstance(error.instance, str) or not _has(overrides, keys):
+            continue
+        meant = yaml.safe_load(error.instance)
+        meant = _number(meant) if isinstance(meant, str) else meant
+        if meant is not None or error.instance in ("null", "~"):
+            place = config
+            for key in parents:
+                place = place[key]
+            place[last] = meant
+
+
+def _all_errors(validator, config):
+    for error in validator.iter_errors(config):
+        yield error
+        yield from error.context
+
+
+def _has(tree, keys: Sequence) -> bool:
+    """Whether a tree of mappings has these keys, or a part of them that ends in a list."""
+    for key in keys:
+        if isinstance(tree, Mapping) and key in tree:
+            tree = tree[key]
+        else:
+            return isinstance(tree, list)
+    return True
+
+
+_OCTAL = re.compile(r"[-+]?0[0-9_]+$")
+_BASE_60 = re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+$")
+
+
+def _require_one_meaning(path: Path) -> None:
+    """Refuse YAML that says something else than it seems to.
+
+    Raises:
+        QuernError: a key occurs twice, or a number is in base 8 or 60.
+    """
+    nodes, seen = [yaml.compose(Path(path).read_text())], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or id(node) in seen:  # an alias is the same node
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                if key.value in lines and key.tag != "tag:yaml.org,2002:merge":
+                    raise QuernError(
+                        f"{path}: the key {key.value} stands in line {lines[key.value]} and again "
+                        f"in line {line}, and only one would count; put them together."
+                    )
+                lines[str(key.value)] = line
+                nodes += [key, value]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif _is_odd_number(node):
+            raise QuernError(
+                f"{path}, line {node.start_mark.line + 1}: {node.value} is "
+                f"{yaml.safe_load(node.value)} in YAML; write it without leading zeros or colons, "
+                "or in quotes."
+            )
+
+
+def _is_odd_number(node: yaml.ScalarNode) -> bool:
+    """Whether a number is written in base 8 or 60."""
+    is_plain = node.tag == "tag:yaml.org,2002:int" and node.style is None
+    return is_plain and bool(_OCTAL.match(node.value) or _BASE_60.match(node.value))
+
+
+def wrong(
+    keys: Sequence, message: str, sources: Sequence[Path], overrides: Mapping | None = None
+) -> QuernError:
     """An error that names a key of the configuration, and the file and line where it stands."""
     name = ".".join(map(str, keys)) or "the configuration"
     end = "" if message.endswith("?") else "."
-    return QuernError(f"{_locate(list(keys), sources)}{name}: {message}{end}")
+    by_hand = keys and _has(overrides or {}, keys)
+    place = "--config: " if by_hand else _locate(list(keys), sources)
+    return QuernError(f"{place}{name}: {message}{end}")
 
 
 def unknown(name, known: Sequence) -> str:

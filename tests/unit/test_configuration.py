@@ -77,3 +77,65 @@ def test_every_key_is_documented():
 
     missing = [key for key in keys(SCHEMA) if f"`{key}`" not in guide]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nb: {c: 1, d: 2, c: 3}\n", "the key c stands in line 2 and again in line 2"),
+        (
+            "quantize: []\na: 1\nquantize: []\n",
+            "the key quantize stands in line 1 and again in line 3",
+        ),
+        ("a: {n_ctx: 0512}", "c.yaml, line 1: 0512 is 330 in YAML"),
+        ("a: [1:30]", "line 1: 1:30 is 90 in YAML"),
+    ],
+)
+def test_yaml_that_means_something_else(tmp_path, text, words):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(QuernError, match=words):
+        configuration.check({}, {}, [tmp_path / "c.yaml"])
+
+
+def test_yaml_that_means_what_it_says(tmp_path):
+    text = "a: &x {b: 1, c: '0512'}\nd: {<<: *x, <<: *x, e: 0}\nf: 0.5\ng: 2026-01-02\n"
+    (tmp_path / "c.yaml").write_text(text)
+    configuration.check({}, {}, [tmp_path / "c.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "min_gain: 0.01",
+            "min_gain: 1e-3",
+            "growth.min_gain: .*; it is text in YAML, write 0.001",
+        ),
+        ("field: text", "field: no", "field: False .*; write it in quotes, since YAML reads bool"),
+        ("  demo: res", "  1.5: res", "models: 1.5 is not of type 'string'; write it in quotes"),
+    ],
+)
+def test_how_to_write_what_was_meant(tmp_path, old, new, words):
+    text = TEXT if old in TEXT else TEXT.replace("growth:", f"growth:\n  {old}", 1)
+    assert old in text
+    with pytest.raises(QuernError, match=words):
+        check(tmp_path, text.replace(old, new, 1))
+
+
+def test_texts_from_the_command_line(tmp_path):
+    (tmp_path / "c.yaml").write_text(TEXT)
+
+    def checked(overrides):
+        config = yaml.safe_load(TEXT)
+        for key, values in overrides.items():
+            config[key] |= values
+        configuration.check(config, copy.deepcopy(SCHEMA), [tmp_path / "c.yaml"], overrides)
+        return config
+
+    config = checked({"evaluation": {"windows": "6", "embed_output": "true"}})
+    assert config["evaluation"]["windows"] == 6 and config["evaluation"]["embed_output"] is True
+    assert checked({"evaluation": {"windows": "null"}})["evaluation"]["windows"] is None
+    with pytest.raises(QuernError, match=r"^--config: evaluation\.windows: 'six' is not"):
+        checked({"evaluation": {"windows": "six"}})
+    with pytest.raises(QuernError, match=r"^--config: evaluation\.windows: 1 is less"):
+        checked({"evaluation": {"windows": "1"}})

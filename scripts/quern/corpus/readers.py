@@ -5,7 +5,6 @@ A new kind of file is a generator of documents and a line in `READERS`.
 
 import codecs
 import csv
-import glob
 import gzip
 import hashlib
 import itertools
@@ -24,7 +23,7 @@ import zstandard
 from .. import files
 from ..plugin_base import at_path
 from . import conversations
-from .sources import FETCHED, Source
+from .sources import FETCHED, Source, matching
 
 log = logging.getLogger("quern.readers")
 
@@ -59,7 +58,7 @@ def paths(source: Source) -> list[Path]:
     Raises:
         QuernError: there are none.
     """
-    found = sorted(p for p in map(Path, glob.glob(source.path, recursive=True)) if p.is_file())
+    found = matching(source.path)
     if not found:
         raise source.fails(f"no file matches {source.path}")
     return found

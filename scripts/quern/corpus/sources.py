@@ -182,6 +182,13 @@ def _of_language(source: Source, language: str) -> Source:
 # --- samples that are fetched ------------------------------------------------------------------
 
 
+def matching(path: str) -> list[Path]:
+    """The file of this name, or all files that the pattern matches, in order."""
+    if Path(path).is_file():
+        return [Path(path)]
+    return sorted(p for p in map(Path, glob(path, recursive=True)) if p.is_file())
+
+
 def oscar_files(source: Source) -> str:
     """OSCAR's files of a language: JSON lines in one folder each, as OSCAR 23.01 has them."""
     return f"{source.path}/{source.language}_meta/*.jsonl*"
@@ -193,8 +200,7 @@ def local_files(source: Source) -> list[Path]:
         patterns = [oscar_files(source)]
     else:
         patterns = [source.path, f"{source.path}/**/*", source.data_files or ""]
-    found = {Path(path) for pattern in patterns for path in glob(pattern, recursive=True)}
-    return sorted(path for path in found if path.is_file())
+    return sorted({path for pattern in patterns for path in matching(pattern)})
 
 
 def with_content(source: Source, sha256: Callable[[Path], str] = files.sha256) -> Source:
