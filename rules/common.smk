@@ -48,7 +48,7 @@ with sentences():
         config,
         yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text()),
         CONFIG_FILES,
-        workflow.overwrite_config,
+        workflow.config_settings.config,
     )
 
 
@@ -68,7 +68,7 @@ elif os.getenv("QUERN_CONFIGURATION", SETTLED) != SETTLED:
 def require(condition, keys, message):
     """Refuse the configuration for what stands at these keys."""
     if not condition:
-        raise configuration.wrong(keys, message, CONFIG_FILES, workflow.overwrite_config)
+        raise configuration.wrong(keys, message, CONFIG_FILES, workflow.config_settings.config)
 
 
 def require_corpus(keys, name):

@@ -232,6 +232,7 @@ rule tokens:
     output:
         tokens="results/{model}/tokens/{corpus}.{part}.h5",
         facts="results/{model}/tokens/{corpus}.{part}.json",
+        sources="results/{model}/tokens/{corpus}.{part}.csv",
     log:
         "results/logs/{model}/tokens/{corpus}.{part}.log",
     benchmark:
@@ -255,6 +256,7 @@ rule tokens:
         " {params.options}"
         " --output {output.tokens:q}"
         " --facts {output.facts:q}"
+        " --sources {output.sources:q}"
         " --log {log:q}"
 
 

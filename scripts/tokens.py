@@ -1,15 +1,16 @@
 """Tokenize a text with a model's tokenizer. In: GGUF, text; a corpus's table and facts, to mix its
-sources. Out: tokens (HDF5), facts (JSON)."""
+sources. Out: tokens (HDF5), facts (JSON), sources (CSV)."""
 
+import csv
 from pathlib import Path
 
 from quern import command, files
 from quern.gguf_files import ModelInfo
-from quern.tokens.mixture import write_tokens
+from quern.tokens.mixture import COLUMNS, write_tokens
 
 
 def main(arguments):
-    facts = write_tokens(
+    facts, rows = write_tokens(
         arguments.model,
         ModelInfo.read(arguments.info),
         arguments.text,
@@ -21,6 +22,11 @@ def main(arguments):
         chat_template=arguments.chat_template,
         neutralize=arguments.neutralize_special,
     )
+    if arguments.sources:
+        with files.replacing(arguments.sources) as temporary, open(temporary, "w") as file:
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
     files.write_json(arguments.facts, facts)
 
 
@@ -48,4 +54,5 @@ if __name__ == "__main__":
     )
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")
+    p.add_argument("--sources", type=Path, help="CSV to write, a row for each source")
     command.run(main, p.parse_args())

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from models import write_model
+from quern.corpus import conversations
 
 from .conftest import CONFIG, House, build
 
@@ -60,7 +61,7 @@ def test_samples_are_fetched_once_and_added_to(house):
     assert house.would_run(TARGET) == {}
     house.configure(config(MAIL | {"samples": 80}, SET))
     assert house.run(TARGET) == {"fetch": 2, "corpus": 1}
-    english = sorted((house.folder / "results/raw").glob("mail-en-*/part-*.parquet"))
+    english = sorted((house.folder / "results/raw").glob("letters-en-*/part-*.parquet"))
     assert [len(pd.read_parquet(part)) for part in english] == [50, 30]
     house.configure(config(MAIL, SET))
     assert house.would_run(TARGET) == {"corpus": 1}
@@ -85,7 +86,8 @@ def test_a_mixed_pool_in_random_windows(house):
     house.configure(config(*sources, order="random-windows"))
     assert house.run(target) == {"fetch": 3, "corpus": 1, "model": 1, "tokens": 1}
     facts = json.loads((house.folder / target).read_text())
-    tokens = {label: entry["tokens"] for label, entry in facts["sources"].items()}
+    table = pd.read_csv((house.folder / target).with_suffix(".csv"), index_col="source")
+    tokens = table.tokens
     assert facts["mixed_windows"] == 64
     assert tokens["mail/en"] == pytest.approx(tokens["mail/de"], abs=64)
     assert tokens["set"] == pytest.approx(4 * tokens["mail/de"], abs=256)
@@ -112,10 +114,15 @@ def test_conversations_through_a_chat_template(house):
     house.configure(config(talks, chat_template=True))
     assert house.run(target) == {"fetch": 1, "corpus": 1, "model": 1, "tokens": 1}
     facts = json.loads((house.folder / target).read_text())
-    documents = pd.read_csv(house.folder / "results/corpora/topics/documents.csv")
+    corpus = house.folder / "results/corpora/topics"
+    documents, pool = pd.read_csv(corpus / "documents.csv"), (corpus / "pool.txt").read_bytes()
     assert facts["chat_template"]["text"].startswith("{% for m in messages %}")
-    # BOS and a token a byte, < for what begins a role and > for what ends it.
-    assert facts["tokens"] == 1 + documents.bytes[documents.part == "pool"].sum()
+    rendered = 0
+    for row in documents[documents.part == "pool"].itertuples():
+        packed = pool[row.offset : row.offset + row.bytes].decode()
+        talked = conversations.messages(packed)
+        rendered += sum(len(f"<{m['role']}>{m['content']}") for m in talked)
+    assert facts["tokens"] == 1 + rendered  # BOS and a token a byte
     house.configure(config(talks))
     assert house.would_run(target) == {"corpus": 1, "tokens": 1}
 

@@ -219,9 +219,10 @@ def identity(source: Source) -> dict:
 
 
 def folder_name(source: Source) -> str:
-    """Where the samples lie: name, language, and a hash of `identity`."""
+    """Where the samples lie: of the path, language, and a hash of `identity`."""
     digest = hashlib.sha256(json.dumps(identity(source), sort_keys=True).encode()).hexdigest()
-    return "-".join(filter(None, [source.name, source.language, digest[:12]]))
+    place = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source.path).stem)[:40].strip(".-")
+    return "-".join(filter(None, [place, source.language, digest[:12]]))
 
 
 def facts_name(source: Source) -> str:

@@ -11,7 +11,8 @@ import hashlib
 import json
 import logging
 import tempfile
-from dataclasses import asdict, dataclass, field, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("quern.mixture")
 
+COLUMNS = ("source", "tokens", "weight", "left", "refused", "first_refused")
 BETWEEN = b"\n\n"  # documents, as in the text of a part
 MOST_REFUSED = 0.5  # of the documents; a template that refuses more is not for this corpus
-NAMED = 5  # refused documents that the log and the facts name
+NAMED = 5  # refused documents of a source that the log names
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Plan:
     def sha256(self, text_sha256: str) -> str:
         """Hash of the text and of what is made of it."""
         template = self.template.sha256 if self.template else None
-        made = [text_sha256, self.weights, self.window, self.random, self.seed, template]
+        weights = list(self.weights.values())
+        made = [text_sha256, weights, self.window, self.random, self.seed, template]
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
@@ -118,8 +121,12 @@ def write_tokens(
     special: bool = False,
     chat_template: bool = False,
     neutralize: bool = False,
-) -> dict:
-    """Tokenize a part of a corpus, or any text, into `output` (HDF5); return facts of the tokens.
+) -> tuple[dict, list[dict]]:
+    """Tokenize a part of a corpus, or any text, into `output` (HDF5).
+
+    Returns:
+        Facts of the tokens, and a row for each source. The facts hold no names of sources, which
+        are labels: what is computed from the tokens depends on the facts.
 
     Args:
         documents: the corpus's table, to know each token's source.
@@ -151,7 +158,7 @@ def write_tokens(
         else:
             left = tokenize_documents(*made_by, text, output, table, plan, rendered)
     tokens = windows.read_tokens(output)
-    return {
+    facts = {
         "tokens": tokens.count,
         "bos": tokens.bos,
         "text_sha256": tokens.text_sha256,
@@ -160,12 +167,25 @@ def write_tokens(
         "llama_cpp_python": VERSION,
         "mixed_windows": plan.window,
         "chat_template": template
-        and {"sha256": template.sha256, "text": template.source, **asdict(rendered)},
-        "sources": {
-            name: {"tokens": count, "weight": plan.weights.get(name), "left": left.get(name, 0)}
-            for name, count in tokens.by_source().items()
+        and {
+            "sha256": template.sha256,
+            "text": template.source,
+            "refused": rendered.refused.total(),
+            "mentions": rendered.mentions,
         },
     }
+    rows = [
+        {
+            "source": name,
+            "tokens": count,
+            "weight": plan.weights.get(name),
+            "left": left.get(name, 0),
+            "refused": rendered.refused[name],
+            "first_refused": rendered.first.get(name, ""),
+        }
+        for name, count in tokens.by_source().items()
+    ]
+    return facts, rows
 
 
 @dataclass
@@ -173,21 +193,21 @@ class Rendered:
     """What became of documents in a chat template.
 
     Attributes:
-        refused: how many the template refused, or printed nothing for.
-        named: the first of them, a sentence each.
+        refused: how many of each source the template refused, or printed nothing for.
+        first: the first of each, its number and why.
         mentions: how many name a control token, which their text becomes unless neutralized.
     """
 
-    refused: int = 0
-    named: list[str] = field(default_factory=list)
+    refused: Counter = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
     mentions: int = 0
 
     def refuse(self, source: str, number: int, reason: str) -> None:
         """Note a document that has no tokens, and why."""
-        self.refused += 1
-        if len(self.named) < NAMED:
-            self.named.append(f"source {source}: document {number}: {reason}")
-            log.warning("%s", self.named[-1])
+        self.refused[source] += 1
+        self.first.setdefault(source, f"document {number}: {reason}")
+        if self.refused[source] <= NAMED:
+            log.warning("source %s: document %d: %s", source, number, reason)
 
     def end(self, documents: int, neutralized: bool) -> None:
         """Say what there is to say.
@@ -195,13 +215,15 @@ class Rendered:
         Raises:
             QuernError: too many documents were refused.
         """
-        if self.refused > MOST_REFUSED * documents:
+        refused = self.refused.total()
+        if refused > MOST_REFUSED * documents:
+            source, first = next(iter(self.first.items()))
             raise QuernError(
-                f"the chat template refuses {self.refused} of {documents} documents, or prints "
-                f"nothing for them: {self.named[0]}"
+                f"the chat template refuses {refused} of {documents} documents, or prints nothing "
+                f"for them: source {source}: {first}"
             )
-        if self.refused:
-            log.warning("%d of %d documents are left out", self.refused, documents)
+        if refused:
+            log.warning("%d of %d documents are left out", refused, documents)
         if self.mentions and not neutralized:
             log.warning(
                 "%d documents name control tokens, and that text becomes the token, as it does in "

@@ -50,6 +50,7 @@ def tokenize(model, folder, part="pool", *options, name="t"):
         *("--text", folder / f"corpus/{part}.txt", "--documents", folder / "corpus/documents.csv"),
         *("--corpus", folder / "corpus/corpus.json", *options),
         *("--output", folder / f"{name}.h5", "--facts", folder / f"{name}.json"),
+        *("--sources", folder / f"{name}.csv"),
     )
     assert result.returncode == 0, result.stderr
     with h5py.File(folder / f"{name}.h5", locking=False) as h5:
@@ -87,11 +88,10 @@ def test_sources_in_proportion_each_in_the_order_of_its_documents(model, tmp_pat
     mine = text_of(windows[sources == 0][:, 1:].ravel())
     read = pool_of(tmp_path, "a")
     assert mine == text_of(bytes_of(model, read))[: len(mine)]
-    facts = json.loads((tmp_path / "t.json").read_text())
-    assert sum(entry["tokens"] for entry in facts["sources"].values()) == len(tokens)
-    assert min(entry["left"] for entry in facts["sources"].values()) < 64
-    assert max(entry["left"] for entry in facts["sources"].values()) > 64
-    assert facts["sources"]["a"]["weight"] == 3
+    table = pd.read_csv(tmp_path / "t.csv", index_col="source")
+    assert table.tokens.sum() == len(tokens)
+    assert table.left.min() < 64 < table.left.max()
+    assert table.weight["a"] == 3
     assert text_of(tokens).startswith("|")
     again, _, _ = tokenize(model, tmp_path, "pool", "--n-ctx", 64, name="u")
     assert (again == tokens).all()
@@ -195,9 +195,11 @@ def test_documents_that_a_template_refuses_are_named_and_left_out(tmp_path, text
     tokens, _, _ = tokenize(model, tmp_path, "pool", "--chat-template")
     facts = json.loads((tmp_path / "t.json").read_text())["chat_template"]
     assert facts["refused"] == 2 and facts["mentions"] == 1
-    said = sorted(name.split(": ", 2)[2] for name in facts["named"])
+    (row,) = pd.read_csv(tmp_path / "t.csv").itertuples()
+    assert row.refused == 2
+    reason = row.first_refused.split(": ", 1)[1]
     fails = f"the chat template of {model} fails (no)."
-    assert said == [fails, "the chat template prints nothing."]
+    assert reason in (fails, "the chat template prints nothing.")
     assert (tokens == 256).sum() == 1 + 41 + 1  # BOS, after each document, in one's text
     tokens, _, _ = tokenize(model, tmp_path, "pool", "--chat-template", "--neutralize-special")
     assert (tokens == 256).sum() == 1 + 41
