@@ -77,6 +77,14 @@ def recipe_imatrix(
     return imatrix_of(wildcards.model, PLAIN[wildcards.plain])
 
 
+def recipe_mix(
+    wildcards,
+):
+    """The types that were chosen, where they are."""
+    recipe = PLAIN[wildcards.plain]
+    return [f"results/{wildcards.model}/mix/{recipe.name}.json"] if recipe.mix else []
+
+
 def recipe_settings(
     wildcards,
 ):
@@ -89,7 +97,8 @@ def recipe_options(
     input,
 ):
     """A recipe as options of the command; where it fails, the others are summarized all the same."""
-    return f"{options_of(PLAIN[wildcards.plain], input)} {flags({'keep_failure': True})}"
+    own = flags({"mix": input.mix, "keep_failure": True})
+    return f"{options_of(PLAIN[wildcards.plain], input)} {own}"
 
 
 rule quantize:
@@ -99,6 +108,7 @@ rule quantize:
         model=ancient(model_path),
         info="results/{model}/model.json",
         imatrix=recipe_imatrix,
+        mix=recipe_mix,
     output:
         model="results/{model}/quantize/{plain}.gguf",
         info="results/{model}/quantize/{plain}.json",

@@ -16,7 +16,7 @@ def labels(
     recipe,
 ):
     """What a table says of a recipe."""
-    found = {"name": recipe.name, "type": recipe.type, "imatrix": recipe.imatrix or "none"}
+    found = {"name": recipe.name, "type": recipe.label, "imatrix": recipe.imatrix or "none"}
     return found | {"rounding": recipe.rounding, "plain": recipe.unrounded.name}
 
 

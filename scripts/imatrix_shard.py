@@ -1,6 +1,5 @@
 """Collect a shard of an importance matrix. In: GGUF, tokens. Out: sums of squared inputs (HDF5)."""
 
-import argparse
 from pathlib import Path
 
 from quern import QuernError, command
@@ -27,18 +26,6 @@ def main(arguments):
         )
 
 
-def part_of(text: str) -> tuple[int, int]:
-    """`3/16` as (3, 16)."""
-    number, _, parts = text.partition("/")
-    try:
-        found = int(number), int(parts)
-        if not 1 <= found[0] <= found[1]:
-            raise ValueError
-    except ValueError:
-        raise argparse.ArgumentTypeError("not K/N with K from 1 to N") from None
-    return found
-
-
 if __name__ == "__main__":
     p = command.parser(__doc__)
     p.add_argument("--model", type=Path, required=True, help="GGUF file")
@@ -53,7 +40,7 @@ if __name__ == "__main__":
     command.add_window_range(p)
     p.add_argument(
         "--part",
-        type=part_of,
+        type=command.part_of,
         metavar="K/N",
         help="instead: the K-th of N equal parts of the text's windows",
     )

@@ -1,5 +1,6 @@
 """Quantize a model. In: unquantized GGUF, perhaps an imatrix. Out: quantized GGUF, its JSON."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from quern import QuernError, command, files
@@ -10,15 +11,21 @@ from quern.quantize.recipes import BY_LLAMA, Recipe
 
 
 def main(arguments):
+    recipe, types = Recipe.of_arguments(arguments), None
+    if arguments.mix:
+        mix = files.read_json(arguments.mix)
+        recipe = replace(recipe, type=mix["base"])
+        types = {name: row["type"] for name, row in mix["tensors"].items()}
     try:
         made = quantize(
             arguments.model,
             ModelInfo.read(arguments.info),
-            Recipe.of_arguments(arguments),
+            recipe,
             arguments.output,
             imatrix=arguments.imatrix,
             imatrix_n_ctx=arguments.imatrix_n_ctx,
             unreached=arguments.unreached,
+            types=types,
             threads=arguments.threads,
         )
     except QuernError as error:
@@ -43,6 +50,7 @@ if __name__ == "__main__":
     p.add_argument("--model", type=Path, required=True, help="unquantized GGUF file")
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     command.add_options(p, Recipe, BY_LLAMA)
+    p.add_argument("--mix", type=Path, help="JSON from mix.py, in place of the type")
     p.add_argument("--imatrix", type=Path, help="llama.cpp's GGUF imatrix, or its older .dat")
     command.add_imatrix_n_ctx(p)
     p.add_argument(

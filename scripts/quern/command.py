@@ -113,6 +113,30 @@ def add_compute(p: argparse.ArgumentParser) -> None:
     )
 
 
+def part_of(text: str) -> tuple[int, int]:
+    """`3/16` as (3, 16)."""
+    number, _, parts = text.partition("/")
+    try:
+        found = int(number), int(parts)
+        if not 1 <= found[0] <= found[1]:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError("not K/N with K from 1 to N") from None
+    return found
+
+
+def parsed(function: Callable) -> Callable:
+    """A type of an option that is read by a function which raises QuernError."""
+
+    def read(text):
+        try:
+            return function(text)
+        except QuernError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
 def add_imatrix_n_ctx(p: argparse.ArgumentParser) -> None:
     """Add what a `.dat` does not say."""
     p.add_argument(

@@ -16,11 +16,13 @@ from .model import Model
 from .quantizer import (
     QuantizationParameters,
     dequantize_rows,
+    metadata_text,
     planned_types,
     quantize,
     quantize_rows,
 )
 from .taps import OUTPUT_WEIGHTS, Product
+from .weights import Weight
 
 __all__ = [
     "OUTPUT_WEIGHTS",
@@ -28,10 +30,12 @@ __all__ = [
     "Model",
     "Product",
     "QuantizationParameters",
+    "Weight",
     "block_size",
     "build",
     "computed_by",
     "dequantize_rows",
+    "metadata_text",
     "planned_types",
     "quantization_types",
     "quantize",

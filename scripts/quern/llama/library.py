@@ -146,10 +146,9 @@ def ggml_base() -> ctypes.CDLL:
             [ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3, ctypes.c_void_p],
         ),
         ("ggml_backend_buffer_is_host", ctypes.c_bool, [ctypes.c_void_p]),
-        (
-            "ggml_backend_tensor_get",
-            None,
-            [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t],
+        *(
+            (name, None, [*[ctypes.c_void_p] * 2, *[ctypes.c_size_t] * 2])
+            for name in ("ggml_backend_tensor_get", "ggml_backend_tensor_set")
         ),
     ):
         function = getattr(lib, name)

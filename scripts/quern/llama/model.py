@@ -15,6 +15,7 @@ from .. import QuernError
 from .library import complaint, cpu_reports_amx, log, recent, start
 from .streams import END, InTurns
 from .taps import InputTap, OutputTap, Product, Tap
+from .weights import Weight, WeightTap
 
 TOKENS_PER_BATCH = 2048  # tokens of one decode call, as in llama.cpp's tools
 TOKENS_PER_UBATCH = 512  # tokens of one graph by default, as in llama.cpp's tools
@@ -31,6 +32,7 @@ class Model:
         gpus: 0 keeps the model on the CPU; more puts all its layers on GPUs.
         vocab_only: load the tokenizer alone.
         tokens_per_graph: llama.cpp's micro-batch; results depend on it in their last digits.
+        editable: load it so that `weights` can be exchanged.
 
     Raises:
         QuernError: llama.cpp cannot load the file (its own reason is quoted), or a GPU is asked
@@ -45,6 +47,7 @@ class Model:
         gpus: int = 0,
         vocab_only: bool = False,
         tokens_per_graph: int | None = None,
+        editable: bool = False,
     ):
         start()
         self.path, self.threads, self.gpus = Path(path), threads, gpus
@@ -60,6 +63,9 @@ class Model:
             )
         params.n_gpu_layers = -1 if gpus else 0
         params.vocab_only = vocab_only
+        if editable:  # in memory of its own, laid out as in the file
+            params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
+            params.use_extra_bufts = False
         if cpu_reports_amx():
             params.use_extra_bufts = False
             log.info("this CPU has AMX, which crashes llama.cpp: extra buffer types are off")
@@ -81,6 +87,18 @@ class Model:
             running.close()
         llama_cpp.llama_model_free(self._model)
         self._model = None
+
+    def weights(self) -> dict[str, Weight]:
+        """The weights that the model's graph reads, by name; it must be `editable`.
+
+        Raises:
+            QuernError: there are none in a float type.
+        """
+        tap = WeightTap()
+        with _Context(self, 64, tap, threads=self.threads) as context:
+            context.probe(0)
+            tap.learned()
+        return tap.found
 
     def tokenize(self, text: bytes, *, special: bool = False) -> np.ndarray:
         """Tokens of UTF-8 `text`, int32 [n]. No BOS; special tokens as text unless `special`."""

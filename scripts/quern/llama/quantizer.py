@@ -135,11 +135,16 @@ def _metadata(pairs: dict[str, str | int]):
         entry.key = key.encode()
         if isinstance(value, str):
             entry.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR
-            entry.value.val_str = value.encode()[:127].decode(errors="ignore").encode()
+            entry.value.val_str = metadata_text(value)
         else:
             entry.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT
             entry.value.val_i64 = value
     return entries
+
+
+def metadata_text(value: str) -> bytes:
+    """A string as llama.cpp takes it: 127 bytes at most, cut between characters."""
+    return value.encode()[:127].decode(errors="ignore").encode()
 
 
 def quantize_rows(

@@ -87,7 +87,7 @@ def _check_layout() -> None:
         )
 
 
-def _weight_name(product: _Tensor) -> str:
+def weight_name(product: _Tensor) -> str:
     """The name of the weight in a matrix product."""
     name = product.src[0].contents.name.decode()
     # Backends that copy a weight name it `CUDA0#blk.0.attn_q.weight#0`.
@@ -212,7 +212,7 @@ class InputTap(Tap):
         op = _op_name(tensor.op)
         if op not in ("MUL_MAT", "MUL_MAT_ID"):
             return None
-        name = _weight_name(tensor)
+        name = weight_name(tensor)
         source = tensor.src[1].contents
         # llama-imatrix leaves out products of fewer than 16 rows; so do we.
         few = self._last and op == "MUL_MAT" and source.ne[1] < 16
@@ -267,7 +267,7 @@ class OutputTap(Tap):
         return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
 
     def _is_product(self, tensor: _Tensor) -> bool:
-        return _op_name(tensor.op) == "MUL_MAT" and _weight_name(tensor) in OUTPUT_WEIGHTS
+        return _op_name(tensor.op) == "MUL_MAT" and weight_name(tensor) in OUTPUT_WEIGHTS
 
     @property
     def _by_name(self) -> bool:

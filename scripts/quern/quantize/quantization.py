@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from ..gguf_files import (
     tensors_of,
 )
 from ..imatrix import formats
+from ..imatrix.matrix import Imatrix
 from . import tensor_types
 from .recipes import Recipe
 
@@ -44,6 +46,7 @@ def quantize(
     imatrix: Path | None = None,
     imatrix_n_ctx: int = formats.CHUNK_SIZE,
     unreached: str = "neutral",
+    types: Mapping[str, str] | None = None,
     threads: int = 1,
 ) -> Quantized:
     """Write the quantized model; the same inputs give the same bytes in any folder.
@@ -57,6 +60,7 @@ def quantize(
         unreached: what to do with weights that calibration did not reach, or not in all experts:
             `neutral` weights them evenly where it did not, `refuse` raises, and the name of a
             tensor type gives the whole weight that type.
+        types: by tensor, of a mix.
 
     Raises:
         QuernError: the model is quantized already, a type is unknown or does not fit a tensor, a
@@ -72,7 +76,7 @@ def quantize(
         raise QuernError(recipe.ignores_patterns)
     importances, metadata, notes = None, None, []
     tensors = tensors_of(model)
-    asked = tensor_types.asked_for(recipe, list(tensors))
+    asked = tensor_types.asked_for(recipe, list(tensors)) | dict(types or {})
     published = {
         name: tensor.tensor_type.name
         for name, tensor in tensors.items()
@@ -81,14 +85,7 @@ def quantize(
     if imatrix is not None:
         matrix = formats.read(imatrix, imatrix_n_ctx).fitted(info.matrices, imatrix)
         importances = matrix.importances(recipe.prior)
-        metadata = {
-            "quantize.imatrix.file": os.path.relpath(imatrix, output.parent),
-            **({"quantize.imatrix.dataset": matrix.datasets[0]} if matrix.datasets else {}),
-            "quantize.imatrix.entries_count": len(importances),
-            "quantize.imatrix.chunks_count": matrix.chunks,
-        }
-        if recipe.prior:
-            metadata["quern.imatrix.prior"] = str(recipe.prior)
+        metadata = imatrix_metadata(imatrix, matrix, recipe.prior, output.parent)
         lacking = matrix.unreached(info.matrices)
         asked = _treat(lacking, unreached, importances, info, imatrix) | asked
         notes = notes_on(lacking, info.matrices, unreached)
@@ -123,6 +120,37 @@ def quantize(
         llama.quantize(model, temporary, wanted, threads=threads)
         open_gguf(temporary)  # refuses a file that is cut short
     return Quantized(notes, given)
+
+
+def imatrix_metadata(
+    imatrix: Path, matrix: Imatrix, prior: float, folder: Path
+) -> dict[str, str | int]:
+    """What a model that is written to `folder` says of its imatrix."""
+    found = {
+        "quantize.imatrix.file": os.path.relpath(imatrix, folder),
+        **({"quantize.imatrix.dataset": matrix.datasets[0]} if matrix.datasets else {}),
+        "quantize.imatrix.entries_count": len(matrix.sums),
+        "quantize.imatrix.chunks_count": matrix.chunks,
+    }
+    return found | ({"quern.imatrix.prior": str(prior)} if prior else {})
+
+
+def header_bytes(model: Path, metadata: Mapping[str, str | int] | None = None) -> int:
+    """Bytes before the tensors' data of what llama.cpp makes of a model, whatever their types."""
+    readers = [open_gguf(path) for path in files.shards(model)]
+    pairs = {
+        key: sum(part.nbytes for part in entry.parts)
+        for key, entry in readers[0].fields.items()
+        if not key.startswith(("GGUF.", "split."))
+    }
+    numbers = {"general.quantization_version": 0, "general.file_type": 0}
+    for key, value in (numbers | dict(metadata or {})).items():
+        size = 8 + len(llama.metadata_text(value)) if isinstance(value, str) else 4
+        pairs[key] = 8 + len(key.encode()) + 4 + size
+    tensors = [t for reader in readers for t in reader.tensors]
+    infos = sum(8 + len(t.name.encode()) + 4 + 8 * len(t.shape) + 4 + 8 for t in tensors)
+    size = 24 + sum(pairs.values()) + infos
+    return -(-size // readers[0].alignment) * readers[0].alignment
 
 
 def notes_on(lacking: dict[str, int], shapes: dict[str, tuple[int, int]], policy: str) -> list[str]:

@@ -8,13 +8,40 @@ from itertools import product
 from .. import QuernError
 from ..command import option, options_of
 from . import patterns
+from .sizes import Size
 
 GGML = "ggml"  # llama.cpp's own rounding
+MIXED = "Q8_0"  # llama.cpp's base type where all tensors have one of their own
 
 
 def needs_imatrix(kind: str) -> bool:
     """Whether llama.cpp refuses to quantize to `kind` without one (src/llama-quant.cpp)."""
     return kind.startswith(("IQ1", "IQ2", "IQ3_X")) or kind == "Q2_K_S"
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Which types a recipe chooses from, tensor by tensor, and for which size.
+
+    Attributes:
+        size: as `Size.parse` reads it.
+        types: tensor types to choose from; the usual ones where it is empty.
+        fixed: types by regular expression on the tensor's name; the first match counts.
+        fast_on: `cpu` leaves out types that are slow there.
+        rounding: the one that the errors are computed with.
+    """
+
+    size: str
+    types: tuple[str, ...] = ()
+    fixed: tuple[tuple[str, str], ...] = ()
+    fast_on: str = "any"
+    rounding: str = GGML
+
+    @property
+    def label(self) -> str:
+        """In place of a type in a recipe's name."""
+        label = f"mix-{Size.parse(self.size).label}"
+        return label if self.rounding == GGML else f"{label}-for-{self.rounding}"
 
 
 @dataclass(frozen=True)
@@ -27,11 +54,13 @@ class Recipe:
     Attributes:
         variant: names the options in the recipe's name.
         imatrix: a corpus, or an imatrix file of the configuration, by name; None for none.
+        mix: where types are chosen; then `type` does not count.
     """
 
     type: str = option("as llama-quantize names it, such as Q4_K_M")
     variant: str = ""
     imatrix: str | None = None
+    mix: Mix | None = None
     rounding: str = option("how weights become codes", GGML)
     prior: float = option("tokens' worth of belief that all columns matter alike", 0.0)
     pure: bool = option("the same type for all tensors", False)
@@ -46,18 +75,30 @@ class Recipe:
     @classmethod
     def of_sweep(cls, sweep: Mapping) -> Iterator["Recipe"]:
         """The recipes of an entry of `quantize` in the configuration, defaults filled in."""
-        lists = {"type": "types", "rounding": "rounding", "imatrix": "imatrix", "prior": "prior"}
+        lists = {"rounding": "rounding", "imatrix": "imatrix", "prior": "prior"}
         known = {field.name for field in fields(cls)}
-        options = {key: sweep[key] for key in sweep.keys() & known - lists.keys()}
+        options = {key: sweep[key] for key in sweep.keys() & known - lists.keys() - {"mix"}}
         options["tensor_types"] = tuple(options.get("tensor_types", {}).items())
-        for values in product(*(sweep[key] for key in lists.values())):
-            recipe = cls(**options, **dict(zip(lists, values, strict=True)))
-            yield recipe if recipe.imatrix != "none" else replace(recipe, imatrix=None, prior=0)
+        for kind in _mixes(sweep["mix"]) if sweep.get("mix") else sweep["types"]:
+            for values in product(*(sweep[key] for key in lists.values())):
+                chosen = dict(zip(lists, values, strict=True))
+                if isinstance(kind, Mix):
+                    mix = replace(kind, rounding=chosen["rounding"])
+                    recipe = cls(MIXED, mix=mix, **options, **chosen)
+                else:
+                    recipe = cls(kind, **options, **chosen)
+                has_imatrix = recipe.imatrix != "none"
+                yield recipe if has_imatrix else replace(recipe, imatrix=None, prior=0)
+
+    @property
+    def label(self) -> str:
+        """Its type, or what stands for one."""
+        return self.mix.label if self.mix else self.type
 
     @property
     def name(self) -> str:
         """`TYPE[.variant][~rounding][+imatrix[^prior]]`, such as `Q4_0.pure~exact+wiki^1000`."""
-        name = f"{self.type}.{self.variant}" if self.variant else self.type
+        name = f"{self.label}.{self.variant}" if self.variant else self.label
         name += f"~{self.rounding}" if self.rounding != GGML else ""
         name += f"+{self.imatrix}" if self.imatrix else ""
         return name + (f"^{self.prior:g}" if self.prior else "")
@@ -116,6 +157,14 @@ class Recipe:
         return asdict(replace(self, variant=""))
 
 
+def _mixes(entry: Mapping) -> list[Mix]:
+    """The mixes of an entry of the configuration, one a size."""
+    sizes = entry["size"] if isinstance(entry["size"], list) else [entry["size"]]
+    fixed = tuple(entry.get("fixed", {}).items())
+    rest = (tuple(entry.get("types", ())), fixed, entry.get("fast_on", "any"))
+    return [Mix(str(Size.text(size)), *rest) for size in sizes]
+
+
 # What llama.cpp carries out of a recipe, and what a rounding after it.
 BY_LLAMA = tuple(f.name for f in fields(Recipe) if f.metadata and f.name != "rounding")
 BY_ROUNDING = ("rounding", "prior")
@@ -142,6 +191,13 @@ def recipes_of(config: Mapping) -> dict[str, Recipe]:
                     "to this entry's imatrix, and no none."
                 )
             patterns.require_sense([pattern for pattern, _ in recipe.tensor_types])
+            if recipe.mix:
+                patterns.require_sense([pattern for pattern, _ in recipe.mix.fixed])
+                if recipe.tensor_types or recipe.pure:
+                    raise QuernError(
+                        f"quantize.{i}: a mix chooses the types of all tensors; give those that "
+                        "are not to be chosen under mix.fixed."
+                    )
             if recipe.ignores_patterns:
                 raise QuernError(f"quantize.{i}: {recipe.ignores_patterns}")
             if found.setdefault(recipe.name, recipe) != recipe:

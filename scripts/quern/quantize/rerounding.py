@@ -7,41 +7,21 @@ import logging
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from gguf import GGUFReader, ReaderTensor
 from tqdm import tqdm
 
-from .. import QuernError, files, gguf_files, half_types, rounding
+from .. import QuernError, files, gguf_files, rounding, unquantized
 from ..imatrix import formats
-from ..stored_rows import StoredRows
+from ..unquantized import UnquantizedTensor
 
 log = logging.getLogger("quern.rerounding")
 
 KEY = "quern.rounding"
 _STRING = 8  # GGUF's number for strings
 _AT_ONCE = 1 << 24  # weights that are in memory at once
-_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where the unquantized values of a tensor lie."""
-
-    path: Path
-    tensor: ReaderTensor
-
-    def rows(self) -> StoredRows:
-        columns = int(self.tensor.shape[0])
-        return StoredRows(
-            self.path,
-            int(self.tensor.data_offset),
-            _DTYPES[self.tensor.tensor_type.name],
-            int(self.tensor.n_elements) // columns,
-            columns,
-        )
 
 
 def reround(
@@ -79,7 +59,7 @@ def reround(
         raise QuernError(f"{quantized} is one of several shards; merge them first.")
     if name not in rounding.ROUNDINGS:
         raise QuernError(f"there is no rounding {name}; {', '.join(rounding.ROUNDINGS)} are.")
-    sources = _sources(baseline)
+    sources = unquantized.tensors_of(baseline)
     importances = None
     if imatrix is not None:
         matrix = formats.read(imatrix, imatrix_n_ctx).fitted(_shapes(sources), imatrix)
@@ -109,26 +89,7 @@ def _offset(tensor: ReaderTensor) -> int:
     return int(tensor.data_offset)
 
 
-def _sources(baseline: Path) -> dict[str, _Source]:
-    """Where each tensor of the unquantized model lies.
-
-    Raises:
-        QuernError: a file is missing or damaged, or the model is quantized.
-    """
-    found = {}
-    for path in gguf_files.shards(baseline):
-        for tensor in gguf_files.open_gguf(path).tensors:
-            found[tensor.name] = _Source(path, tensor)
-    quantized = {s.tensor.tensor_type.name for s in found.values()} - gguf_files.UNQUANTIZED
-    if quantized - {"I8", "I16", "I32", "I64"}:
-        raise QuernError(
-            f"{baseline} is already quantized ({', '.join(sorted(quantized))}); weights are "
-            "rounded from the F16, BF16 or F32 model."
-        )
-    return found
-
-
-def _shapes(sources: dict[str, _Source]) -> dict[str, tuple[int, int]]:
+def _shapes(sources: dict[str, UnquantizedTensor]) -> dict[str, tuple[int, int]]:
     """Columns and number of matrices of each weight in the blocks."""
     shapes = {name: list(map(int, source.tensor.shape)) for name, source in sources.items()}
     return {
@@ -140,7 +101,7 @@ def _shapes(sources: dict[str, _Source]) -> dict[str, tuple[int, int]]:
 
 def _plan(
     reader: GGUFReader,
-    sources: dict[str, _Source],
+    sources: dict[str, UnquantizedTensor],
     importances: dict[str, np.ndarray] | None,
     quantized: Path,
     rounding_name: str,
@@ -195,19 +156,15 @@ def _copied(path: Path, tensor: ReaderTensor) -> Iterator[tuple[np.ndarray, int]
 
 
 def _rounded(
-    source: _Source, kind: str, name: str, importances: np.ndarray | None, threads: int
+    source: UnquantizedTensor, kind: str, name: str, importances: np.ndarray | None, threads: int
 ) -> Iterator[tuple[np.ndarray, int]]:
     """A tensor's bytes, rounded anew, in parts, and how many weights each part holds."""
-    rows = source.rows()
     matrices = 1 if importances is None else len(importances)
-    height, step = len(rows) // matrices, max(1, _AT_ONCE // rows.shape[1])
+    height, step = source.rows // matrices, max(1, _AT_ONCE // source.columns)
     for matrix in range(matrices):
         weights = None if importances is None else importances[matrix]
         for first in range(matrix * height, (matrix + 1) * height, step):
-            values = rows[first : min(first + step, (matrix + 1) * height)]
-            values = (
-                values.astype(np.float32) if values.dtype == np.float64 else _finite_float32(values)
-            )
+            values = source.float32(first, min(first + step, (matrix + 1) * height))
             try:
                 yield (
                     rounding.round_rows(kind, name, values, weights, threads=threads),
@@ -215,13 +172,6 @@ def _rounded(
                 )
             except QuernError as error:
                 raise QuernError(f"{source.tensor.name} of {source.path}: {error}") from None
-
-
-def _finite_float32(values: np.ndarray) -> np.ndarray:
-    """As float32; what is infinite or NaN in a half type stays so."""
-    if values.dtype == np.float16 and not np.isfinite(values).all():
-        return values.astype(np.float32)
-    return half_types.to_float32(values)
 
 
 def _header(reader: GGUFReader, path: Path, name: str) -> bytes:

@@ -1,0 +1,284 @@
+"""Mixes: what each tensor's error costs, how large it is in each type, the mix for each size."""
+
+MIXES = {name: recipe for name, recipe in PLAIN.items() if recipe.mix}
+# What damages and errors are measured with: imatrices, and roundings with their priors.
+CALIBRATIONS = {recipe.imatrix or "none": recipe for recipe in MIXES.values()}
+WEIGHINGS = {f"{r.mix.rounding}^{r.prior:g}": r for r in MIXES.values()}
+MIX_TYPES = sorted({kind for recipe in MIXES.values() for kind in recipe.mix.types})
+LARGE = 2e9  # bytes of a model from which on a window's damages are shared among jobs
+MIX_PARTS = 8
+
+
+wildcard_constraints:
+    calibration=one_of(CALIBRATIONS),
+    weighing=one_of(WEIGHINGS),
+    mixed=one_of(MIXES),
+    turn=r"\d+",
+    share=r"\d+of\d+",
+
+
+def mix_pool(
+    imatrix,
+):
+    """The corpus whose pool a mix is measured on: that of its imatrix, or the first evaluated."""
+    is_corpus = imatrix in config["corpora"]
+    return imatrix if is_corpus else config["evaluation"]["corpora"][0]
+
+
+def mix_tokens(
+    wildcards,
+):
+    """The tokens of that pool."""
+    pool = mix_pool(CALIBRATIONS[wildcards.calibration].imatrix)
+    return f"results/{wildcards.model}/tokens/{pool}.pool.h5"
+
+
+def mix_facts(
+    wildcards,
+):
+    """What is known of them."""
+    return mix_tokens(wildcards).removesuffix("h5") + "json"
+
+
+def calibration_imatrix(
+    wildcards,
+):
+    """The imatrix of a calibration."""
+    return imatrix_of(wildcards.model, CALIBRATIONS[wildcards.calibration])
+
+
+def calibration_options(
+    wildcards,
+    input,
+):
+    """The same as options."""
+    recipe = CALIBRATIONS[wildcards.calibration]
+    return flags(imatrix_options(recipe, input) if recipe.imatrix else {})
+
+
+def calibration_content(
+    recipe,
+):
+    """The content of an imatrix that is a user's file."""
+    entry = IMATRIX_FILES.get(recipe.imatrix)
+    return [CONTENT.of(entry["path"]), entry.get("n_ctx")] if entry else None
+
+
+def damage_settings(
+    wildcards,
+):
+    """What damage depends on besides its inputs."""
+    content = calibration_content(CALIBRATIONS[wildcards.calibration])
+    return {"code": code("damage.py"), "n_ctx": config["imatrix"]["n_ctx"], "imatrix": content}
+
+
+def damage_options(
+    wildcards,
+    input,
+):
+    """The window, the part of the tensors, the imatrix."""
+    own = {
+        "n_ctx": config["imatrix"]["n_ctx"],
+        "turn": wildcards.turn,
+        "part": wildcards.share.replace("of", "/"),
+    }
+    return f"{flags(own)} {calibration_options(wildcards, input)}"
+
+
+rule damage:
+    """Measure what the error of each tensor costs end to end, on a window of the pool."""
+    input:
+        script=ancient(script_path("damage.py")),
+        model=ancient(model_path),
+        info="results/{model}/model.json",
+        imatrix=calibration_imatrix,
+        tokens=ancient(mix_tokens),
+        facts=mix_facts,
+    output:
+        store="results/{model}/mix/damage/{calibration}/{turn}/{share}.h5",
+    log:
+        "results/logs/{model}/mix/damage/{calibration}/{turn}/{share}.log",
+    benchmark:
+        "results/benchmarks/{model}/mix/damage/{calibration}/{turn}/{share}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 8
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=0,
+    params:
+        settings=damage_settings,
+        options=damage_options,
+    shell:
+        "python {input.script:q}"
+        " --model {input.model:q}"
+        " --info {input.info:q}"
+        " --tokens {input.tokens:q}"
+        " {params.options}"
+        " --threads {threads}"
+        " --gpus {resources.gpu}"
+        " --output {output.store:q}"
+        " --log {log:q}"
+
+
+def errors_settings(
+    wildcards,
+):
+    """What errors depend on besides their inputs."""
+    content = calibration_content(CALIBRATIONS[wildcards.calibration])
+    return {"code": code("mix_errors.py"), "types": MIX_TYPES, "imatrix": content}
+
+
+def errors_options(
+    wildcards,
+    input,
+):
+    """The rounding, the types, the imatrix."""
+    recipe = WEIGHINGS[wildcards.weighing]
+    own = {"rounding": recipe.mix.rounding, "prior": recipe.prior, "types": MIX_TYPES}
+    return f"{flags(own)} {calibration_options(wildcards, input)}"
+
+
+rule mix_errors:
+    """Compare the rounding errors of all types, tensor by tensor."""
+    input:
+        script=ancient(script_path("mix_errors.py")),
+        model=ancient(model_path),
+        info="results/{model}/model.json",
+        imatrix=calibration_imatrix,
+    output:
+        errors="results/{model}/mix/errors/{calibration}/{weighing}.json",
+    log:
+        "results/logs/{model}/mix/errors/{calibration}/{weighing}.log",
+    benchmark:
+        "results/benchmarks/{model}/mix/errors/{calibration}/{weighing}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 8
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        settings=errors_settings,
+        options=errors_options,
+    shell:
+        "python {input.script:q}"
+        " --model {input.model:q}"
+        " --info {input.info:q}"
+        " {params.options}"
+        " --threads {threads}"
+        " --output {output.errors:q}"
+        " --log {log:q}"
+
+
+def mix_damage(
+    wildcards,
+):
+    """The damages that a mix is chosen by: all windows, all parts."""
+    calibration = MIXES[wildcards.mixed].imatrix or "none"
+    parts = MIX_PARTS if model_size(wildcards) > LARGE else 1
+    return [
+        f"results/{wildcards.model}/mix/damage/{calibration}/{turn}/{part}of{parts}.h5"
+        for turn in range(config["mixes"]["windows"])
+        for part in range(1, parts + 1)
+    ]
+
+
+def mix_errors_of(
+    wildcards,
+):
+    """The errors that a mix is chosen by."""
+    recipe = MIXES[wildcards.mixed]
+    weighing = f"{recipe.mix.rounding}^{recipe.prior:g}"
+    return f"results/{wildcards.model}/mix/errors/{recipe.imatrix or 'none'}/{weighing}.json"
+
+
+def mixed_imatrix(
+    wildcards,
+):
+    """The imatrix that a mix is quantized with."""
+    return imatrix_of(wildcards.model, MIXES[wildcards.mixed])
+
+
+def mixed_tokens(
+    wildcards,
+):
+    """The tokens of the pool that it is proved on."""
+    return f"results/{wildcards.model}/tokens/{mix_pool(MIXES[wildcards.mixed].imatrix)}.pool.h5"
+
+
+def mixed_settings(
+    wildcards,
+):
+    """What a mix depends on besides its inputs."""
+    recipe = MIXES[wildcards.mixed]
+    return {
+        "code": code("mix.py"),
+        "mix": recipe.as_dict()["mix"],
+        "prior": recipe.prior,
+        "imatrix": calibration_content(recipe),
+        "n_ctx": config["imatrix"]["n_ctx"],
+        "windows": config["mixes"]["proof_windows"],
+    }
+
+
+def mixed_options(
+    wildcards,
+    input,
+):
+    """The size, the types, the imatrix."""
+    recipe = MIXES[wildcards.mixed]
+    own = {
+        "size": recipe.mix.size,
+        "types": recipe.mix.types,
+        "fixed": [f"{pattern}={kind}" for pattern, kind in recipe.mix.fixed],
+        "fast_on": recipe.mix.fast_on,
+        "rounding": recipe.mix.rounding,
+        "prior": recipe.prior,
+        "n_ctx": config["imatrix"]["n_ctx"],
+        "windows": config["mixes"]["proof_windows"],
+    }
+    return flags(own | (imatrix_options(recipe, input) if recipe.imatrix else {}))
+
+
+rule mix:
+    """Choose the type of each tensor for a size, and prove the mix beside stock mixes."""
+    input:
+        script=ancient(script_path("mix.py")),
+        model=ancient(model_path),
+        info="results/{model}/model.json",
+        imatrix=mixed_imatrix,
+        damage=mix_damage,
+        errors=mix_errors_of,
+        tokens=ancient(mixed_tokens),
+    output:
+        mix="results/{model}/mix/{mixed}.json",
+        types="results/{model}/mix/{mixed}.txt",
+    log:
+        "results/logs/{model}/mix/{mixed}.log",
+    benchmark:
+        "results/benchmarks/{model}/mix/{mixed}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 8
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=0,
+    params:
+        settings=mixed_settings,
+        options=mixed_options,
+    shell:
+        "python {input.script:q}"
+        " --model {input.model:q}"
+        " --info {input.info:q}"
+        " --damage {input.damage:q}"
+        " --errors {input.errors:q}"
+        " --tokens {input.tokens:q}"
+        " {params.options}"
+        " --threads {threads}"
+        " --gpus {resources.gpu}"
+        " --output {output.mix:q}"
+        " --type-file {output.types:q}"
+        " --log {log:q}"

@@ -1,0 +1,120 @@
+"""Find the mix of types for a size. In: unquantized GGUF, damages, errors, tokens of the pool,
+perhaps an imatrix. Out: the mix, its proof beside stock mixes (JSON), and the mix as llama-quantize
+reads it (text)."""
+
+import argparse
+from pathlib import Path
+
+from quern import command, files, rounding
+from quern.gguf_files import ModelInfo
+from quern.llama import Model, computed_by
+from quern.mix import damage, search
+from quern.mix.choices import TYPES
+from quern.mix.editing import Editor
+from quern.mix.inputs import Inputs
+from quern.quantize.quantization import header_bytes
+from quern.quantize.recipes import GGML
+from quern.quantize.sizes import Size
+from quern.tokens.windows import read_tokens
+
+KEY = "quern.rounding"
+
+
+def main(arguments):
+    inputs = Inputs.read(
+        arguments.model,
+        ModelInfo.read(arguments.info),
+        arguments.imatrix,
+        imatrix_n_ctx=arguments.imatrix_n_ctx,
+        prior=arguments.prior,
+        folder=arguments.output.parent,
+    )
+    free = inputs.free(
+        arguments.types or TYPES,
+        fixed=dict(arguments.fixed),
+        fast_on_cpu=arguments.fast_on == "cpu",
+    )
+    measured = damage.read(arguments.damage)
+    ratios = files.read_json(arguments.errors)["errors"]
+    tokens = read_tokens(arguments.tokens)
+    tokens.require_tokenizer(inputs.info.tokenizer_sha256)
+    windows = damage.windows_of(tokens, arguments.n_ctx)
+    used = len(next(iter(measured.values())))
+    held_back = sorted(windows[used : used + arguments.windows].tolist())
+    own = {} if arguments.rounding == GGML else {KEY: arguments.rounding}
+    compute = {"threads": arguments.threads, "gpus": arguments.gpus}
+    with (
+        Model(arguments.model, **compute, editable=True) as model,
+        Editor(model, inputs.sources, inputs.importances, arguments.rounding) as editor,
+    ):
+        found = search.search(
+            inputs,
+            free,
+            search.stock_plans(inputs),
+            search.Damages(measured, ratios),
+            arguments.size,
+            header=header_bytes(arguments.model, {**inputs.metadata, **own}),
+            editor=editor,
+            windows=tokens.windows(arguments.n_ctx, held_back)[:],
+            folder=arguments.output.parent,
+        )
+    found["windows"] = {"damage": used, "proof": held_back}
+    found["rounding"] = arguments.rounding
+    found["computed_by"] = computed_by(arguments.gpus)
+    found["model_sha256"] = inputs.info.sha256
+    found["imatrix_sha256"] = inputs.imatrix_sha256
+    types = {name: row["type"] for name, row in found["tensors"].items()}
+    with files.replacing(arguments.type_file) as temporary:
+        temporary.write_text(search.type_file(types))
+    files.write_json(arguments.output, found)
+
+
+def pattern_and_type(text: str) -> tuple[str, str]:
+    """`attn_v=Q6_K` as a pair."""
+    pattern, _, kind = text.rpartition("=")
+    if not pattern or not kind:
+        raise argparse.ArgumentTypeError("not of the form PATTERN=TYPE")
+    return pattern, kind
+
+
+if __name__ == "__main__":
+    p = command.parser(__doc__)
+    p.add_argument("--model", type=Path, required=True, help="unquantized GGUF file")
+    p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
+    p.add_argument("--imatrix", type=Path, help="the imatrix that it will be quantized with")
+    command.add_imatrix_n_ctx(p)
+    p.add_argument("--prior", type=float, default=0.0, help="as of the recipe")
+    p.add_argument("--damage", type=Path, nargs="+", required=True, help="HDF5 from damage.py")
+    p.add_argument("--errors", type=Path, required=True, help="JSON from mix_errors.py")
+    p.add_argument("--tokens", type=Path, required=True, help="HDF5 from tokens.py, of the pool")
+    p.add_argument("--n-ctx", type=int, default=512, help="tokens per window")
+    p.add_argument(
+        "--windows", type=int, default=8, help="windows of the pool on which mixes are proved"
+    )
+    p.add_argument(
+        "--size",
+        type=command.parsed(Size.parse),
+        required=True,
+        help="bytes, 4.3GB, '4.5 bpw', or 'as Q4_K_M'",
+    )
+    p.add_argument(
+        "--types", action="append", metavar="TYPE", help="a tensor type to choose from; repeat it"
+    )
+    p.add_argument(
+        "--fixed",
+        type=pattern_and_type,
+        action="append",
+        default=[],
+        metavar="PATTERN=TYPE",
+        help="the type of tensors whose names match a regular expression",
+    )
+    p.add_argument(
+        "--fast-on", choices=("any", "cpu"), default="any", help="cpu: no types with tables"
+    )
+    p.add_argument(
+        "--rounding", choices=(GGML, *rounding.ROUNDINGS), default=GGML, help="as of the recipe"
+    )
+    command.add_compute(p)
+    p.add_argument("--output", type=Path, required=True, help="JSON to write")
+    p.add_argument("--type-file", type=Path, required=True, help="text to write")
+    command.run(main, p.parse_args())

@@ -1,0 +1,127 @@
+"""What the error of each tensor costs end to end.
+
+One tensor at a time of the baseline in memory is exchanged for what comes back from its probe
+type, a window of the calibration pool is decoded, and the tensor is restored. The result is a store
+with a row for each tensor.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from .. import QuernError
+from ..llama import Model, computed_by
+from ..measure.baseline import scored_positions
+from ..measure.window_store import WindowStore
+from ..tokens.windows import Tokens
+from .editing import Editor
+from .errors import probe_type
+from .inputs import Inputs
+
+SEED = 0  # decides which windows of the pool are decoded, and in which order
+
+
+def windows_of(tokens: Tokens, n_ctx: int) -> np.ndarray:
+    """All windows of a pool in the order in which mixes use them."""
+    return np.random.default_rng(SEED).permutation(tokens.n_windows(n_ctx))
+
+
+def measure(
+    model: Model,
+    inputs: Inputs,
+    tokens: Tokens,
+    output: Path,
+    *,
+    n_ctx: int = 512,
+    turn: int = 0,
+    part: tuple[int, int] = (1, 1),
+) -> None:
+    """Write the divergence of one window with each tensor in its probe type (HDF5).
+
+    Tensors that are measured already are left alone.
+
+    Args:
+        model: editable.
+        turn: the number of the window in `windows_of`.
+        part: (k, n) for the k-th, from 1, of n equal parts of the tensors.
+
+    Raises:
+        QuernError: the tokens are another model's, the pool has too few windows, the model computes
+            something else with the same weights, or nothing changes with a tensor.
+    """
+    tokens.require_tokenizer(inputs.info.tokenizer_sha256)
+    order = windows_of(tokens, n_ctx)
+    if turn >= len(order):
+        raise QuernError(
+            f"{tokens.path} has {len(order)} windows of {n_ctx}, too few to measure {turn + 1}; "
+            "give the corpus more text."
+        )
+    sources = inputs.sources
+    names = [t.name for t in inputs.free() if probe_type(t.columns)]
+    number = int(order[turn])
+    (window,) = tokens.windows(n_ctx, [number])[:]
+    first, last = scored_positions(n_ctx, "half")
+    begin, end = (k * len(names) // part[1] for k in (part[0] - 1, part[0]))
+    own = list(names[begin:end])
+    attributes = {
+        "kind": "damage",
+        "model_sha256": inputs.info.sha256,
+        "text_sha256": tokens.text_sha256,
+        "imatrix_sha256": inputs.imatrix_sha256,
+        "n_ctx": n_ctx,
+        "window": number,
+        "names": "\n".join(own),
+        "computed_by": computed_by(model.gpus),
+        "hdf5": h5py.version.hdf5_version,
+    }
+    datasets = {"kld": ((last - first,), np.float64)}
+    with (
+        WindowStore.resume_or_create(output, len(own), datasets, attributes) as store,
+        Editor(model, sources, inputs.importances) as editor,
+        tqdm(total=len(own), unit="tensor", desc="damage", disable=None) as bar,
+    ):
+        base = editor.logits(window, first, last)
+        if editor.figures(base, window, first, last)["kld"].any():
+            raise QuernError(f"{model.path} does not compute the same twice; nothing is measured.")
+        for row, name in enumerate(own):
+            bar.update()
+            if store.done[row]:
+                continue
+            editor.write(name, probe_type(sources[name].columns))
+            kld = editor.figures(base, window, first, last)["kld"]
+            editor.restore(name)
+            if not kld.any():
+                raise QuernError(
+                    f"nothing changes in {model.path} with {name} in another type, so its damage "
+                    "cannot be measured; fix its type."
+                )
+            store.write(row, kld=kld)
+            store.commit(row)
+        store.finish(output)
+
+
+def read(stores: Sequence[Path]) -> dict[str, np.ndarray]:
+    """The mean divergence by tensor, nats [windows], from the stores of all parts and windows.
+
+    Raises:
+        QuernError: a store is damaged or of something else, or one lacks a tensor.
+    """
+    found: dict[str, dict[int, float]] = {}
+    windows: dict[int, None] = {}
+    for path in stores:
+        with WindowStore.open(path) as store:
+            if store.attributes.get("kind") != "damage" or not store.done.all():
+                raise QuernError(f"{path} is no measured damage, or is not complete.")
+            window = windows.setdefault(int(store.attributes["window"]))
+            window = int(store.attributes["window"])
+            names = str(store.attributes["names"]).split("\n")
+            for row, name in enumerate(names if names != [""] else []):
+                store.check(row)
+                found.setdefault(name, {})[window] = float(store.read("kld", row).mean())
+    lacking = [name for name, values in found.items() if len(values) < len(windows)]
+    if lacking:
+        raise QuernError(f"the damage of {lacking[0]} is not measured on all windows.")
+    return {name: np.array([values[w] for w in windows]) for name, values in found.items()}

@@ -1,0 +1,120 @@
+"""How large the rounding error of each type is, tensor by tensor, from a sample of rows."""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+from .. import QuernError, llama, rounding
+from ..quantize.recipes import GGML
+from ..unquantized import UnquantizedTensor
+from .choices import FLOATS, Tensor
+
+ROWS = 48  # of each tensor; an error is then known to some 2 or 3 %
+PROBE, NARROW_PROBE = "Q3_K", "Q4_0"  # types in which damage is measured; for other rows
+
+
+def probe_type(columns: int) -> str:
+    """The type in which a tensor's damage is measured; empty where its rows allow none."""
+    fitting = (k for k in (PROBE, NARROW_PROBE) if columns % llama.block_size(k)[0] == 0)
+    return next(fitting, "")
+
+
+def rounded(
+    kind: str, values: np.ndarray, importances: np.ndarray | None, how: str = GGML
+) -> np.ndarray:
+    """Values as they come back from a file of this type, float32 [rows, columns].
+
+    Args:
+        values: float32 [rows, columns].
+        importances: float32 [columns], or None.
+        how: the rounding; ggml's own where it does not cover the type.
+    """
+    if kind == "F32":
+        return values
+    if kind == "F16":
+        return values.astype(np.float16).astype(np.float32)
+    if kind == "BF16":
+        raw = llama.quantize_rows(kind, values)
+    elif how != GGML and rounding.covers(how, kind):
+        raw = rounding.round_rows(kind, how, values, importances)
+    else:
+        raw = llama.quantize_rows(kind, values, importances)
+    return llama.dequantize_rows(kind, raw)
+
+
+def by_matrix(importances: np.ndarray | None, source: UnquantizedTensor) -> list[np.ndarray | None]:
+    """The importances of each matrix of a tensor, float32 [columns] each."""
+    if importances is None:
+        return [None] * source.matrices
+    return list(importances.reshape(source.matrices, source.columns))
+
+
+def _sample(source: UnquantizedTensor, name: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Some rows of each of some matrices: its number, and float32 [n, columns]."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    matrices, height = source.matrices, source.rows // source.matrices
+    chosen = np.sort(rng.permutation(matrices)[:ROWS])
+    each = min(height, max(2, ROWS // len(chosen)))
+    for matrix in chosen.tolist():
+        rows = matrix * height + np.sort(rng.permutation(height)[:each])
+        yield matrix, np.concatenate([source.float32(r, r + 1) for r in rows.tolist()])
+
+
+def relative_errors(
+    tensor: Tensor,
+    source: UnquantizedTensor,
+    importances: np.ndarray | None,
+    types: Sequence[tuple[str, str]],
+) -> dict[tuple[str, str], float]:
+    """Σ h (w − ŵ)² / Σ h w² of a sample of a tensor's rows, by type and rounding.
+
+    Raises:
+        QuernError: a weight is not finite.
+    """
+    weights = by_matrix(importances, source)
+    errors, total = dict.fromkeys(types, 0.0), 0.0
+    for matrix, values in _sample(source, tensor.name):
+        if not np.isfinite(values).all():
+            raise QuernError(f"{tensor.name} of {source.path} has weights that are not finite.")
+        own = weights[matrix]
+        h = np.ones(source.columns) if own is None else own.astype(np.float64)
+        total += float((h * values.astype(np.float64) ** 2).sum())
+        for kind, how in types:
+            difference = values.astype(np.float64) - rounded(kind, values, own, how)
+            errors[kind, how] += float((h * difference**2).sum())
+    return {key: error / total if total else 0.0 for key, error in errors.items()}
+
+
+def table(
+    tensors: Sequence[Tensor],
+    sources: Mapping[str, UnquantizedTensor],
+    importances: Mapping[str, np.ndarray],
+    how: str = GGML,
+    *,
+    threads: int = 1,
+) -> dict[str, dict[str, float]]:
+    """The error of each type that a tensor may have over that of its probe, by tensor.
+
+    The probe is rounded by ggml, the others by `how`. Types that a tensor cannot be probed in are
+    given their errors as they are.
+
+    Raises:
+        QuernError: a weight is not finite.
+    """
+
+    def one(tensor):
+        probe = probe_type(tensor.columns), GGML
+        wanted = [(kind, how) for kind in tensor.types if kind not in FLOATS]
+        probes = [probe] if probe[0] else []
+        own = importances.get(tensor.name)
+        found = relative_errors(tensor, sources[tensor.name], own, [*wanted, *probes])
+        scale = found[probe] if probes and found[probe] else 1.0
+        exact = dict.fromkeys((k for k in tensor.types if k in FLOATS), 0.0)
+        return {kind: found[kind, how] / scale for kind, _ in wanted} | exact
+
+    with ThreadPoolExecutor(threads) as pool:
+        bar = tqdm(pool.map(one, tensors), total=len(tensors), desc="errors", disable=None)
+        return dict(zip((t.name for t in tensors), bar, strict=True))

@@ -1,0 +1,81 @@
+"""What all steps of a mix need of a model and its imatrix."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gguf.gguf_reader import ReaderTensor
+
+from .. import files, gguf_files, llama, unquantized
+from ..gguf_files import ModelInfo, require_unquantized
+from ..imatrix import formats
+from ..quantize import quantization
+from ..unquantized import UnquantizedTensor
+from .choices import TYPES, Tensor, free_tensors
+
+_ANY_MIX = "Q4_K_M"  # what llama.cpp keeps in it, it keeps in all
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A model and its imatrix.
+
+    Attributes:
+        tensors: all of the model, by name.
+        sources: where their values lie.
+        importances: float32 [matrices · columns] by name; none without an imatrix.
+        metadata: what a quantized file will say of the imatrix.
+        imatrix_sha256: of its file; empty without one.
+    """
+
+    model: Path
+    info: ModelInfo
+    tensors: Mapping[str, ReaderTensor]
+    sources: Mapping[str, UnquantizedTensor]
+    importances: Mapping[str, np.ndarray]
+    metadata: Mapping[str, str | int]
+    imatrix_sha256: str = ""
+
+    @classmethod
+    def read(
+        cls,
+        model: Path,
+        info: ModelInfo,
+        imatrix: Path | None = None,
+        *,
+        imatrix_n_ctx: int = formats.CHUNK_SIZE,
+        prior: float = 0.0,
+        folder: Path = Path(),
+    ) -> "Inputs":
+        """Read them; weights that the imatrix lacks count evenly.
+
+        Args:
+            imatrix_n_ctx, prior: as for `quantization.quantize`.
+            folder: beside which quantized models will lie.
+
+        Raises:
+            QuernError: the model is quantized, or the imatrix is damaged or another model's.
+        """
+        require_unquantized(info, model)
+        importances, metadata, sha256 = {}, {}, ""
+        if imatrix is not None:
+            matrix = formats.read(imatrix, imatrix_n_ctx).fitted(info.matrices, imatrix)
+            importances = matrix.importances(prior)
+            for name in matrix.unreached(info.matrices):
+                columns, count = info.matrices[name]
+                importances.setdefault(name, np.ones(columns * count, np.float32))
+            metadata = quantization.imatrix_metadata(imatrix, matrix, prior, folder)
+            sha256 = files.sha256(imatrix)
+        tensors = gguf_files.tensors_of(model)
+        sources = unquantized.tensors_of(model)
+        return cls(model, info, tensors, sources, importances, metadata, sha256)
+
+    def free(self, types: Sequence[str] = TYPES, **options) -> list[Tensor]:
+        """The tensors whose types are chosen; options as for `choices.free_tensors`."""
+        wanted = llama.QuantizationParameters(_ANY_MIX, dict(self.importances) or None)
+        planned, _ = llama.planned_types(self.model, wanted)
+        planned = {n: k for n, k in planned.items() if n in self.sources}
+        return free_tensors(
+            self.tensors, planned, types, importances=self.importances.keys(), **options
+        )

@@ -1,0 +1,72 @@
+"""Mixes side by side, measured in memory on windows of the pool that no damage was measured on."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..measure import statistics
+from ..measure.baseline import scored_positions
+from .editing import Editor
+
+
+def measure(
+    editor: Editor, mixes: Mapping[str, Mapping[str, str]], windows: np.ndarray, folder: Path
+) -> dict[str, statistics.Replicates]:
+    """The figures of each mix, on the same windows.
+
+    Rounding of activations, which every quantized model adds, is not in them.
+
+    Args:
+        mixes: the type of each tensor that is not kept, by name, by the mix's name.
+        windows: int32 [n, n_ctx].
+        folder: where the baseline's logits lie meanwhile.
+    """
+    first, last = scored_positions(windows.shape[1], "half")
+    shape = len(windows), last - first, editor.model.n_vocab
+    steps = len(windows) * (1 + len(mixes))
+    found = {}
+    with (
+        tempfile.TemporaryFile(dir=folder) as file,
+        tqdm(total=steps, unit="window", desc="proof", disable=None) as bar,
+    ):
+        base = np.memmap(file, np.float32, "w+", shape=shape)
+        for row, window in zip(base, windows, strict=True):
+            row[:] = editor.logits(window, first, last)
+            bar.update()
+        written: dict[str, str] = {}
+        for name, types in mixes.items():
+            _write(editor, types, written)
+            parts = []
+            for row, window in zip(base, windows, strict=True):
+                parts.append(editor.figures(row, window, first, last))
+                bar.update()
+            whole = {key: np.stack([part[key] for part in parts]) for key in parts[0]}
+            found[name] = statistics.Sample(whole).replicates
+        _write(editor, {}, written)
+    return found
+
+
+def _write(editor: Editor, types: Mapping[str, str], written: dict[str, str]) -> None:
+    """Make the model a mix; `written` says what it is, before and after."""
+    for name in [n for n in written if n not in types]:
+        editor.restore(name)
+        del written[name]
+    for name, kind in types.items():
+        if written.get(name) != kind:
+            editor.write(name, kind)
+            written[name] = kind
+
+
+def compared(
+    found: Mapping[str, statistics.Replicates], one: str, others: Sequence[str], figure: str
+) -> dict[str, dict]:
+    """How one mix differs from others in a figure: difference, low, high, verdict."""
+    rows = {}
+    for other in others:
+        value, low, high = found[one].difference(found[other], figure)
+        said = statistics.verdict(low, high, value, 0.0)
+        rows[other] = {"difference": value, "low": low, "high": high, "verdict": said}
+    return rows

@@ -1,0 +1,233 @@
+"""The mix for a size: damages and errors become choices, are solved, proved, and written down."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from gguf.gguf_reader import ReaderTensor
+from scipy import special
+
+from .. import QuernError, llama
+from ..gguf_files import ModelInfo
+from ..quantize.sizes import Size
+from . import proof
+from .choices import FLOATS, Tensor, padded
+from .editing import Editor
+from .inputs import Inputs
+from .solve import Choice, solve
+
+OURS = "mix"
+RIVALS = 3  # stock mixes beside which a mix is proved, at most
+CLOSE = 3.0  # times the predicted damage, within which a stock mix is a rival
+STOCK = (
+    *("Q2_K", "Q2_K_S", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_0", "Q4_1", "Q4_K_S", "Q4_K_M"),
+    *("Q5_0", "Q5_1", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0"),
+    *("IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL", "IQ4_XS"),
+)
+# What a file is called that consists mostly of a type.
+_CALLED = {"Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S"}
+
+
+def stock_plans(inputs: Inputs) -> dict[str, dict[str, str]]:
+    """The types of all tensors in each stock mix that llama.cpp makes of a model."""
+    found = {}
+    for kind in STOCK:
+        wanted = llama.QuantizationParameters(kind, dict(inputs.importances) or None)
+        try:
+            found[kind], _ = llama.planned_types(inputs.model, wanted)
+        except QuernError:  # it needs importances
+            continue
+    return found
+
+
+def plan_bytes(plan: Mapping[str, str], tensors: Mapping[str, ReaderTensor]) -> int:
+    """Bytes of all tensors in a file, with what pads them."""
+    total = 0
+    for name, kind in plan.items():
+        block, size = llama.block_size(kind)
+        total += padded(int(tensors[name].n_elements) // block * size)
+    return total
+
+
+def budget_of(
+    size: Size, info: ModelInfo, header: int, plans: Mapping[str, Mapping[str, str]], tensors
+) -> int:
+    """The bytes that all tensors together may have.
+
+    Args:
+        header: bytes of a file before its tensors' data.
+
+    Raises:
+        QuernError: llama.cpp makes no such stock mix of the model.
+    """
+    if size.bytes:
+        return size.bytes - header
+    if size.bits:
+        return int(size.bits * info.parameters / 8)
+    if size.stock not in plans:
+        raise QuernError(
+            f"llama.cpp makes no {size.stock} of this model with what is given; it makes "
+            f"{', '.join(plans)}."
+        )
+    return plan_bytes(plans[size.stock], tensors)
+
+
+class Damages:
+    """The share of the divergence that each tensor has in each type.
+
+    Args:
+        measured: nats [windows] in the probe type, by tensor; as `damage.read` gives them.
+        ratios: squared errors over that of the probe, by type, by tensor; as `errors.table` does.
+
+    Raises:
+        QuernError: a tensor lacks one of them, or a damage is not finite.
+    """
+
+    def __init__(
+        self, measured: Mapping[str, np.ndarray], ratios: Mapping[str, Mapping[str, float]]
+    ):
+        for name, values in measured.items():
+            if not (np.isfinite(values).all() and (values >= 0).all()):
+                raise QuernError(f"the damage of {name} is not finite; measure it again.")
+        self._measured, self._ratios = measured, ratios
+
+    def of(self, name: str, kind: str) -> np.ndarray:
+        """In a type, nats [windows]."""
+        if kind in FLOATS:
+            return np.zeros(len(next(iter(self._measured.values()), np.zeros(1))))
+        if name not in self._measured or kind not in self._ratios.get(name, {}):
+            raise QuernError(f"there is no damage of {name} in {kind}; measure it.")
+        return self._measured[name] * self._ratios[name][kind]
+
+    def knows(self, plan: Mapping[str, str], names: Sequence[str]) -> bool:
+        """Whether it has the damage of all these tensors in a plan."""
+        return all(
+            plan[name] in FLOATS or plan[name] in self._ratios.get(name, {}) for name in names
+        )
+
+    def predicted(self, plan: Mapping[str, str], names: Sequence[str]) -> dict[str, float]:
+        """The divergence of a plan over these tensors, nats, and its 95 % interval over windows."""
+        totals = sum(self.of(name, plan[name]) for name in names)
+        n = len(totals)
+        half = special.stdtrit(n - 1, 0.975) * totals.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+        value = float(totals.mean())
+        return {"kld": value, "low": max(0.0, value - float(half)), "high": value + float(half)}
+
+
+def choose(tensors: Sequence[Tensor], damages: Damages, budget: int) -> dict[str, str]:
+    """The type of each tensor, of the least predicted damage within bytes of them together."""
+    choices = {
+        t.name: [Choice(k, t.bytes_as(k), float(damages.of(t.name, k).mean())) for k in t.types]
+        for t in tensors
+    }
+    return {name: choice.type for name, choice in solve(choices, budget).items()}
+
+
+def search(
+    inputs: Inputs,
+    free: Sequence[Tensor],
+    plans: Mapping[str, Mapping[str, str]],
+    damages: Damages,
+    size: Size,
+    *,
+    header: int,
+    editor: Editor,
+    windows: np.ndarray,
+    folder: Path,
+) -> dict:
+    """Find the mix for a size and prove it beside stock mixes of no more bytes.
+
+    Where a stock mix has a credibly lower score on the windows, it is returned.
+
+    Args:
+        free: those whose types are chosen.
+        plans: the types of all tensors in each stock mix.
+        header: bytes of the file before its tensors' data.
+        windows: int32 [n, n_ctx], on which no damage was measured.
+
+    Returns:
+        `chosen` (`mix` or a stock mix's name), `base`, the types of `tensors` with bytes and
+        predicted damage, `predicted` and `measured` divergence, `rivals`.
+
+    Raises:
+        QuernError: no mix is small enough, or a damage is missing.
+    """
+    tensors, names = inputs.tensors, [t.name for t in free]
+    kept = {n: k for n, k in next(iter(plans.values())).items() if n not in set(names)}
+    budget = budget_of(size, inputs.info, header, plans, tensors)
+    types = choose(free, damages, budget - plan_bytes(kept, tensors))
+    predicted = {OURS: damages.predicted(types, names)}
+    rivals = {}
+    for kind, plan in plans.items():
+        if plan_bytes(plan, tensors) <= budget and damages.knows(plan, names):
+            predicted[kind] = damages.predicted(plan, names)
+            rivals[kind] = predicted[kind]["kld"]
+    close = [k for k, v in rivals.items() if v <= CLOSE * predicted[OURS]["kld"]]
+    near = sorted(close, key=rivals.get)
+    near = list(dict.fromkeys([*([size.stock] if size.stock in rivals else []), *near]))[:RIVALS]
+    mixes = {OURS: types} | {k: {n: plans[k][n] for n in names} for k in near}
+    found = proof.measure(editor, mixes, windows, folder)
+    differences = proof.compared(found, OURS, near, "score")
+    better = [k for k in near if differences[k]["verdict"] == "worse"]
+    chosen = min(better, key=_score_of(found)) if better else OURS
+    final = mixes[chosen]
+    rows = {
+        t.name: {
+            "type": final[t.name],
+            "bytes": t.bytes_as(final[t.name]),
+            "damage": float(damages.of(t.name, final[t.name]).mean()),
+        }
+        for t in free
+    }
+    data = plan_bytes(kept | final, tensors)
+    return {
+        "size": size.label,
+        "budget": budget,
+        "tensor_bytes": data,
+        "file_bytes": header + data,
+        "chosen": chosen,
+        "base": size.stock or _called(free, final),
+        "tensors": rows,
+        "predicted": predicted[chosen],
+        "measured": _figures(found[chosen]),
+        "rivals": {
+            kind: {
+                "bytes": plan_bytes(plans[kind], tensors),
+                "predicted": predicted[kind],
+                "measured": _figures(found[kind]),
+                "mix_less_rival": differences[kind],
+            }
+            for kind in near
+        },
+    }
+
+
+def _score_of(found):
+    def score(name):
+        return found[name].values["score"]
+
+    return score
+
+
+def _figures(replicates) -> dict:
+    return {
+        name: dict(zip(("low", "high"), replicates.interval(name), strict=True))
+        | {"value": replicates.values[name]}
+        for name in ("kld_mean", "score")
+    }
+
+
+def _called(free: Sequence[Tensor], types: Mapping[str, str]) -> str:
+    """The stock mix whose name a file takes, by the type that most of its weights have."""
+    weights = Counter()
+    for t in free:
+        weights[types[t.name]] += t.weights
+    most = max(sorted(weights), key=weights.get)
+    return _CALLED.get(most, most)
+
+
+def type_file(types: Mapping[str, str]) -> str:
+    """The mix as `llama-quantize --tensor-type-file` reads it."""
+    return "".join(f"^{re.escape(name)}$={kind.lower()}\n" for name, kind in types.items())

@@ -1,0 +1,61 @@
+"""Sizes of mixes: bytes, bits per weight, or those of a stock mix."""
+
+import re
+from dataclasses import dataclass
+
+from .. import QuernError
+
+_UNITS = {"B": 1} | {
+    f"{prefix}{end}": base ** (i + 1)
+    for base, end in ((1000, "B"), (1024, "iB"))
+    for i, prefix in enumerate("KMGT")
+}
+_BYTES = re.compile(rf"([0-9]+(?:\.[0-9]+)?) ?({'|'.join(_UNITS)})")
+_BITS = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?bpw")
+_STOCK = re.compile(r"as ([A-Z0-9_]+)")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a mix may be: one of three.
+
+    Attributes:
+        bytes: of the file.
+        bits: per weight, of all tensors.
+        stock: a type of llama-quantize; as many bytes as it gives.
+    """
+
+    bytes: int = 0
+    bits: float = 0.0
+    stock: str = ""
+
+    @classmethod
+    def parse(cls, text: str | int) -> "Size":
+        """Read `4300000000`, `4.3GB`, `4.5 bpw` or `as Q4_K_M`.
+
+        Raises:
+            QuernError: it is none of them.
+        """
+        if isinstance(text, int) or text.isdecimal():
+            return cls(bytes=int(text))
+        if found := _BYTES.fullmatch(text):
+            return cls(bytes=int(float(found[1]) * _UNITS[found[2]]))
+        if found := _BITS.fullmatch(text):
+            return cls(bits=float(found[1]))
+        if found := _STOCK.fullmatch(text):
+            return cls(stock=found[1])
+        raise QuernError(
+            f"{text!r} is no size of a mix; write bytes, 4.3GB, 4.5 bpw, or as Q4_K_M."
+        )
+
+    @staticmethod
+    def text(size: str | int | dict) -> str:
+        """As the configuration may write it, as a text: also `{as: Q4_K_M}`."""
+        return f"as {size['as']}" if isinstance(size, dict) else str(size)
+
+    @property
+    def label(self) -> str:
+        """As part of a file's name: `as-Q4_K_M`, `4.5bpw`, `4300000000B`."""
+        if self.stock:
+            return f"as-{self.stock}"
+        return f"{self.bits:g}bpw" if self.bits else f"{self.bytes}B"
