@@ -7,6 +7,11 @@ WEIGHINGS = {f"{r.mix.rounding}^{r.prior:g}": r for r in MIXES.values()}
 MIX_TYPES = sorted({kind for recipe in MIXES.values() for kind in recipe.mix.types})
 LARGE = 2e9  # bytes of a model from which on a window's damages are shared among jobs
 MIX_PARTS = 8
+READ += expand(
+    "results/{model}/mix/{calibration}.png",
+    model=config["models"],
+    calibration=CALIBRATIONS,
+)
 
 
 wildcard_constraints:
@@ -237,7 +242,8 @@ def mixed_options(
         "rounding": recipe.mix.rounding,
         "prior": recipe.prior,
         "n_ctx": config["imatrix"]["n_ctx"],
-        "windows": config["mixes"]["proof_windows"],
+        "proof_windows": config["mixes"]["proof_windows"],
+        "keep_failure": True,
     }
     return flags(own | (imatrix_options(recipe, input) if recipe.imatrix else {}))
 
@@ -282,3 +288,47 @@ rule mix:
         " --output {output.mix:q}"
         " --type-file {output.types:q}"
         " --log {log:q}"
+
+
+def pictured(
+    wildcards,
+):
+    """The mixes of a calibration."""
+    return [
+        f"results/{wildcards.model}/mix/{name}.json"
+        for name, recipe in MIXES.items()
+        if (recipe.imatrix or "none") == wildcards.calibration
+    ]
+
+
+rule mix_picture:
+    """Draw what each tensor's error costs, what the mixes chose, and the divergence by size."""
+    input:
+        script=ancient(script_path("mix_picture.py")),
+        mixes=pictured,
+    output:
+        picture="results/{model}/mix/{calibration}.png",
+    log:
+        "results/logs/{model}/mix/{calibration}.picture.log",
+    benchmark:
+        "results/benchmarks/{model}/mix/{calibration}.picture.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings={"code": code("mix_picture.py")},
+    shell:
+        "python {input.script:q}"
+        " --mixes {input.mixes:q}"
+        " --title '{wildcards.model}: mixes with imatrix {wildcards.calibration}'"
+        " --picture {output.picture:q}"
+        " --log {log:q}"
+
+
+rule mixes:
+    """Only the mixes."""
+    input:
+        expand("results/{model}/mix/{mixed}.json", model=config["models"], mixed=MIXES),

@@ -5,7 +5,7 @@ reads it (text)."""
 import argparse
 from pathlib import Path
 
-from quern import command, files, rounding
+from quern import QuernError, command, files, rounding
 from quern.gguf_files import ModelInfo
 from quern.llama import Model, computed_by
 from quern.mix import damage, search
@@ -21,6 +21,28 @@ KEY = "quern.rounding"
 
 
 def main(arguments):
+    try:
+        found = mix(arguments)
+    except QuernError as error:
+        if not failed(arguments, str(error)):
+            raise
+        command.complain(str(error))
+        return
+    types = {name: row["type"] for name, row in found["tensors"].items()}
+    with files.replacing(arguments.type_file) as temporary:
+        temporary.write_text(search.type_file(types))
+    files.write_json(arguments.output, found)
+
+
+def failed(arguments, reason: str) -> bool:
+    """Keep the reason as the result, if that is asked for; whether it is."""
+    if arguments.keep_failure:
+        files.write_failure(arguments.output, reason, arguments.type_file)
+    return arguments.keep_failure
+
+
+def mix(arguments) -> dict:
+    """What is written of the mix."""
     inputs = Inputs.read(
         arguments.model,
         ModelInfo.read(arguments.info),
@@ -40,7 +62,12 @@ def main(arguments):
     tokens.require_tokenizer(inputs.info.tokenizer_sha256)
     windows = damage.windows_of(tokens, arguments.n_ctx)
     used = len(next(iter(measured.values())))
-    held_back = sorted(windows[used : used + arguments.windows].tolist())
+    if len(windows) < used + arguments.proof_windows:
+        raise QuernError(
+            f"{arguments.tokens} has {len(windows)} windows of {arguments.n_ctx}; "
+            f"{used + arguments.proof_windows} are needed, give the corpus more text."
+        )
+    held_back = sorted(windows[used : used + arguments.proof_windows].tolist())
     own = {} if arguments.rounding == GGML else {KEY: arguments.rounding}
     compute = {"threads": arguments.threads, "gpus": arguments.gpus}
     with (
@@ -55,18 +82,17 @@ def main(arguments):
             arguments.size,
             header=header_bytes(arguments.model, {**inputs.metadata, **own}),
             editor=editor,
-            windows=tokens.windows(arguments.n_ctx, held_back)[:],
+            measured_on=tokens.windows(arguments.n_ctx, windows[:used].tolist())[:],
+            held_back=tokens.windows(arguments.n_ctx, held_back)[:],
             folder=arguments.output.parent,
         )
-    found["windows"] = {"damage": used, "proof": held_back}
-    found["rounding"] = arguments.rounding
-    found["computed_by"] = computed_by(arguments.gpus)
-    found["model_sha256"] = inputs.info.sha256
-    found["imatrix_sha256"] = inputs.imatrix_sha256
-    types = {name: row["type"] for name, row in found["tensors"].items()}
-    with files.replacing(arguments.type_file) as temporary:
-        temporary.write_text(search.type_file(types))
-    files.write_json(arguments.output, found)
+    return found | {
+        "windows": {"damage": used, "proof": held_back},
+        "rounding": arguments.rounding,
+        "computed_by": computed_by(arguments.gpus),
+        "model_sha256": inputs.info.sha256,
+        "imatrix_sha256": inputs.imatrix_sha256,
+    }
 
 
 def pattern_and_type(text: str) -> tuple[str, str]:
@@ -88,9 +114,7 @@ if __name__ == "__main__":
     p.add_argument("--errors", type=Path, required=True, help="JSON from mix_errors.py")
     p.add_argument("--tokens", type=Path, required=True, help="HDF5 from tokens.py, of the pool")
     p.add_argument("--n-ctx", type=int, default=512, help="tokens per window")
-    p.add_argument(
-        "--windows", type=int, default=8, help="windows of the pool on which mixes are proved"
-    )
+    p.add_argument("--proof-windows", type=int, default=8, help="windows on which mixes are proved")
     p.add_argument(
         "--size",
         type=command.parsed(Size.parse),
@@ -114,7 +138,13 @@ if __name__ == "__main__":
     p.add_argument(
         "--rounding", choices=(GGML, *rounding.ROUNDINGS), default=GGML, help="as of the recipe"
     )
+    p.add_argument(
+        "--keep-failure",
+        action="store_true",
+        help="where there is no such mix, write the reason to the JSON and succeed, so that the "
+        "others are summarized",
+    )
     command.add_compute(p)
     p.add_argument("--output", type=Path, required=True, help="JSON to write")
     p.add_argument("--type-file", type=Path, required=True, help="text to write")
-    command.run(main, p.parse_args())
+    command.run(main, p.parse_args(), failed)

@@ -14,6 +14,9 @@ def main(arguments):
     recipe, types = Recipe.of_arguments(arguments), None
     if arguments.mix:
         mix = files.read_json(arguments.mix)
+        if reason := files.failure(arguments.mix):
+            files.write_failure(arguments.output_info, reason, arguments.output)
+            return
         recipe = replace(recipe, type=mix["base"])
         types = {name: row["type"] for name, row in mix["tensors"].items()}
     try:

@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluation": ["baseline"],
     "imatrix": ["imatrix_shard", "quantize"],
     "growth": ["grow"],
+    "mixes": ["mix"],
     "quantize": ["quantize"],
 }
 # Options that share a key's name alone: grow.py is told the types compared without an imatrix.

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "measure": {"tokens", "llama"},
     "imatrix": {"tokens", "llama"},
     "quantize": {"imatrix", "llama", "rounding"},
+    "mix": {"quantize", "imatrix", "llama", "rounding", "measure", "tokens"},
     "growth": {"measure"},
     "report": {"measure"},
     "checks": {"corpus", "tokens", "measure", "imatrix", "growth"},

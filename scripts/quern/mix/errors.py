@@ -110,7 +110,8 @@ def table(
         wanted = [(kind, how) for kind in tensor.types if kind not in FLOATS]
         probes = [probe] if probe[0] else []
         own = importances.get(tensor.name)
-        found = relative_errors(tensor, sources[tensor.name], own, [*wanted, *probes])
+        both = list(dict.fromkeys([*wanted, *probes]))
+        found = relative_errors(tensor, sources[tensor.name], own, both)
         scale = found[probe] if probes and found[probe] else 1.0
         exact = dict.fromkeys((k for k in tensor.types if k in FLOATS), 0.0)
         return {kind: found[kind, how] / scale for kind, _ in wanted} | exact

@@ -1,4 +1,4 @@
-"""Mixes side by side, measured in memory on windows of the pool that no damage was measured on."""
+"""Mixes side by side, measured in memory on windows of the pool."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from .editing import Editor
 
 def measure(
     editor: Editor, mixes: Mapping[str, Mapping[str, str]], windows: np.ndarray, folder: Path
-) -> dict[str, statistics.Replicates]:
-    """The figures of each mix, on the same windows.
+) -> dict[str, dict[str, np.ndarray]]:
+    """The `divergence.FIGURES` of each mix on the same windows, each [windows, positions].
 
     Rounding of activations, which every quantized model adds, is not in them.
 
@@ -43,8 +43,7 @@ def measure(
             for row, window in zip(base, windows, strict=True):
                 parts.append(editor.figures(row, window, first, last))
                 bar.update()
-            whole = {key: np.stack([part[key] for part in parts]) for key in parts[0]}
-            found[name] = statistics.Sample(whole).replicates
+            found[name] = {key: np.stack([part[key] for part in parts]) for key in parts[0]}
         _write(editor, {}, written)
     return found
 

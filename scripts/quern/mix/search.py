@@ -11,6 +11,7 @@ from scipy import special
 
 from .. import QuernError, llama
 from ..gguf_files import ModelInfo
+from ..measure import statistics
 from ..quantize.sizes import Size
 from . import proof
 from .choices import FLOATS, Tensor, padded
@@ -19,6 +20,7 @@ from .inputs import Inputs
 from .solve import Choice, solve
 
 OURS = "mix"
+_LEAST = 1e-12  # nats; a divergence that is predicted to be less is none
 RIVALS = 3  # stock mixes beside which a mix is proved, at most
 CLOSE = 3.0  # times the predicted damage, within which a stock mix is a rival
 STOCK = (
@@ -101,6 +103,10 @@ class Damages:
             raise QuernError(f"there is no damage of {name} in {kind}; measure it.")
         return self._measured[name] * self._ratios[name][kind]
 
+    def in_probe(self, name: str) -> float:
+        """In the probe type, nats; NaN where it was not measured."""
+        return float(self._measured[name].mean()) if name in self._measured else np.nan
+
     def knows(self, plan: Mapping[str, str], names: Sequence[str]) -> bool:
         """Whether it has the damage of all these tensors in a plan."""
         return all(
@@ -134,22 +140,25 @@ def search(
     *,
     header: int,
     editor: Editor,
-    windows: np.ndarray,
+    measured_on: np.ndarray,
+    held_back: np.ndarray,
     folder: Path,
 ) -> dict:
     """Find the mix for a size and prove it beside stock mixes of no more bytes.
 
-    Where a stock mix has a credibly lower score on the windows, it is returned.
+    Where a stock mix has a credibly lower score on the windows held back, it is returned.
 
     Args:
         free: those whose types are chosen.
         plans: the types of all tensors in each stock mix.
         header: bytes of the file before its tensors' data.
-        windows: int32 [n, n_ctx], on which no damage was measured.
+        measured_on, held_back: int32 [n, n_ctx], windows on which damage was measured, and others.
 
     Returns:
         `chosen` (`mix` or a stock mix's name), `base`, the types of `tensors` with bytes and
-        predicted damage, `predicted` and `measured` divergence, `rivals`.
+        predicted damage, `predicted` and `measured` divergence (on the windows held back),
+        `additivity` (what was measured over what was predicted, on the windows of the damages),
+        `rivals`.
 
     Raises:
         QuernError: no mix is small enough, or a damage is missing.
@@ -168,7 +177,17 @@ def search(
     near = sorted(close, key=rivals.get)
     near = list(dict.fromkeys([*([size.stock] if size.stock in rivals else []), *near]))[:RIVALS]
     mixes = {OURS: types} | {k: {n: plans[k][n] for n in names} for k in near}
-    found = proof.measure(editor, mixes, windows, folder)
+    both = np.concatenate([measured_on, held_back])
+    figures = proof.measure(editor, mixes, both, folder)
+    n = len(measured_on)
+    found = {
+        name: statistics.Sample({key: v[n:] for key, v in own.items()}).replicates
+        for name, own in figures.items()
+    }
+    additivity = {
+        name: float(own["kld"][:n].mean()) / max(predicted[name]["kld"], _LEAST)
+        for name, own in figures.items()
+    }
     differences = proof.compared(found, OURS, near, "score")
     better = [k for k in near if differences[k]["verdict"] == "worse"]
     chosen = min(better, key=_score_of(found)) if better else OURS
@@ -177,7 +196,9 @@ def search(
         t.name: {
             "type": final[t.name],
             "bytes": t.bytes_as(final[t.name]),
+            "weights": t.weights,
             "damage": float(damages.of(t.name, final[t.name]).mean()),
+            "probe_damage": damages.in_probe(t.name),
         }
         for t in free
     }
@@ -192,11 +213,13 @@ def search(
         "tensors": rows,
         "predicted": predicted[chosen],
         "measured": _figures(found[chosen]),
+        "additivity": additivity[chosen],
         "rivals": {
             kind: {
                 "bytes": plan_bytes(plans[kind], tensors),
                 "predicted": predicted[kind],
                 "measured": _figures(found[kind]),
+                "additivity": additivity[kind],
                 "mix_less_rival": differences[kind],
             }
             for kind in near

@@ -37,7 +37,7 @@ def divergence_against_size(frame: pd.DataFrame, title: str, path: Path) -> None
     axes.set(xlabel="size (bits per weight)", ylabel="mean KLD (nats)", title=title)
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 def growth(result: dict, without: dict, title: str, path: Path) -> None:
@@ -76,7 +76,7 @@ def growth(result: dict, without: dict, title: str, path: Path) -> None:
         left.set(ylabel="score (nats)")
         right.set(ylabel="KLD (nats)", yscale="log")
     figure.suptitle(f"{title}: {decision['reason']}; dashed: chosen")
-    _save(figure, path)
+    save(figure, path)
 
 
 def importances(frame: pd.DataFrame, title: str, path: Path) -> None:
@@ -94,12 +94,13 @@ def importances(frame: pd.DataFrame, title: str, path: Path) -> None:
     axes.set_yticks(range(len(grid)), ["-" if layer < 0 else layer for layer in grid.index])
     axes.set(ylabel="layer", title=title)
     figure.colorbar(image, label="log10 of the mean squared input")
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure, path: Path) -> None:
+def save(figure, path: Path) -> None:
+    """Write a figure and let go of it; the same figures give the same bytes."""
     with files.replacing(path) as temporary:
-        # No date and no chance in the file: the same figures give the same bytes.
+        # No date and no chance in the file.
         without = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         with plt.rc_context({"svg.hashsalt": "quern"}):
             figure.savefig(temporary, dpi=150, metadata=without)
