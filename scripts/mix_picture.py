@@ -1,5 +1,5 @@
-"""Draw mixes. In: mixes of one model (JSON). Out: a picture: what each tensor's error costs, the type
-of each tensor in each mix, the divergence by size beside stock mixes."""
+"""Draw mixes. In: mixes of one model (JSON). Out: a picture: what each tensor's error costs, its
+type in each mix, the divergence by size beside stock mixes."""
 
 from pathlib import Path
 

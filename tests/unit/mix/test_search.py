@@ -1,0 +1,156 @@
+"""Types, sizes and budgets: to the byte, within what is allowed, never worse than stock mixes."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from quern import QuernError, gguf_files
+from quern.llama import Model
+from quern.mix import damage, errors, search
+from quern.mix.choices import TYPES, padded
+from quern.mix.editing import Editor
+from quern.quantize import quantization
+from quern.quantize.recipes import Recipe
+from quern.quantize.sizes import Size
+
+from .conftest import N_CTX
+
+
+@pytest.fixture(scope="module")
+def plans(inputs):
+    return search.stock_plans(inputs)
+
+
+@pytest.fixture(scope="module")
+def ratios(inputs):
+    return errors.table(inputs.free(), inputs.sources, inputs.importances, threads=2)
+
+
+@pytest.fixture
+def measured(measure, tmp_path):
+    return damage.read([measure(tmp_path / f"{t}.h5", turn=t) for t in (0, 1)])
+
+
+def found(inputs, plans, damages, size, tokens, folder, **options):
+    header = quantization.header_bytes(inputs.model, inputs.metadata)
+    with (
+        Model(inputs.model, threads=2, editable=True) as model,
+        Editor(model, inputs.sources, inputs.importances) as editor,
+    ):
+        return search.search(
+            inputs,
+            inputs.free(**options),
+            plans,
+            damages,
+            Size.parse(size),
+            header=header,
+            editor=editor,
+            measured_on=tokens.windows(N_CTX, [0, 1])[:],
+            held_back=tokens.windows(N_CTX, list(range(2, 10)))[:],
+            folder=folder,
+        )
+
+
+@pytest.mark.parametrize("size", ["as Q4_K_M", "as Q2_K", "5 bpw", "700000"])
+def test_the_file_has_the_bytes_that_were_said(
+    inputs, plans, ratios, measured, tokens, tmp_path, size
+):
+    mix = found(inputs, plans, search.Damages(measured, ratios), size, tokens, tmp_path)
+    types = {name: row["type"] for name, row in mix["tensors"].items()}
+    imatrix = inputs.model.parent / "i.gguf"
+    output = inputs.model.parent / "q.gguf"
+    quantization.quantize(
+        *(inputs.model, inputs.info, Recipe(mix["base"]), output), imatrix=imatrix, types=types
+    )
+    written = gguf_files.tensors_of(output)
+    assert {n: t.tensor_type.name for n, t in written.items() if n in types} == types
+    assert output.stat().st_size == mix["file_bytes"]
+    data = sum(padded(int(t.n_bytes)) for t in written.values())
+    assert data == mix["tensor_bytes"] <= mix["budget"]
+    if size.startswith("as"):
+        quantization.quantize(inputs.model, inputs.info, Recipe(size[3:]), output, imatrix=imatrix)
+        stock = gguf_files.tensors_of(output).values()
+        assert mix["budget"] == sum(padded(int(t.n_bytes)) for t in stock)
+
+
+def test_a_mix_is_proved_and_a_better_stock_mix_is_taken(
+    inputs, plans, ratios, measured, tokens, tmp_path
+):
+    damages = search.Damages(measured, ratios)
+    mix = found(inputs, plans, damages, "as Q4_K_M", tokens, tmp_path)
+    assert mix["chosen"] == "mix" and "Q4_K_M" in mix["rivals"]
+    assert 0.3 < mix["additivity"] < 3
+    low, high = mix["measured"]["kld_mean"]["low"], mix["measured"]["kld_mean"]["high"]
+    assert low < mix["measured"]["kld_mean"]["value"] < high
+    # Damages turned upside down: the mix that they choose loses against the stock mix.
+    wrong = search.Damages({n: 1e-6 / v for n, v in measured.items()}, ratios)
+    only = {k: plans[k] for k in ("Q4_K_M",)}
+    lost = found(inputs, only, wrong, "as Q4_K_M", tokens, tmp_path)
+    assert lost["chosen"] == "Q4_K_M"
+    assert lost["rivals"]["Q4_K_M"]["mix_less_rival"]["verdict"] == "worse"
+    types = {name: row["type"] for name, row in lost["tensors"].items()}
+    assert types == {name: plans["Q4_K_M"][name] for name in types}
+
+
+def test_what_is_fixed_and_what_is_left_out(inputs):
+    fixed = {"attn_v": "Q8_0", "output_norm": "F32"}
+    types = {t.name: t.types for t in inputs.free(fixed=fixed, fast_on_cpu=True)}
+    assert types["blk.0.attn_v.weight"] == types["blk.1.attn_v.weight"] == ("Q8_0",)
+    assert types["output_norm.weight"] == ("F32",)
+    assert not any(k.startswith(("IQ2", "IQ3")) for own in types.values() for k in own)
+    assert "IQ4_XS" in types["output.weight"]
+    with pytest.raises(QuernError, match="typo"):
+        inputs.free(fixed={"typo": "Q8_0"})
+
+
+def test_types_that_need_importances_without_any(inputs):
+    bare = replace(inputs, importances={})
+    for tensor in bare.free():
+        assert not any(kind.startswith("IQ2_X") for kind in tensor.types)
+    with_some = {t.name: t.types for t in inputs.free()}
+    assert "IQ2_XS" in with_some["blk.0.attn_q.weight"]
+    assert "IQ2_XS" not in with_some["output.weight"]
+
+
+def test_sizes():
+    for text, size in {
+        "4300000000": Size(bytes=4_300_000_000),
+        "4.3GB": Size(bytes=4_300_000_000),
+        "2 GiB": Size(bytes=2 << 30),
+        "4.5 bpw": Size(bits=4.5),
+        "as IQ4_XS": Size(stock="IQ4_XS"),
+    }.items():
+        assert Size.parse(text) == size
+    for text in ("", "4.3", "4 GBit", "as", "bpw", "-3GB"):
+        with pytest.raises(QuernError, match=re.escape(repr(text))):
+            Size.parse(text)
+
+
+def test_a_stock_mix_that_is_not_there(inputs, plans):
+    with pytest.raises(QuernError, match="cpp makes no IQ1_S of this model"):
+        search.budget_of(Size(stock="IQ1_S"), inputs.info, 0, plans, inputs.tensors)
+
+
+def test_damages_that_are_none(measured, ratios):
+    name = next(iter(measured))
+    with pytest.raises(QuernError, match=f"the damage of {name} is not finite"):
+        search.Damages(measured | {name: np.array([np.nan, 1])}, ratios)
+    with pytest.raises(QuernError, match="there is no damage of other in Q4_K"):
+        search.Damages(measured, ratios).of("other", "Q4_K")
+
+
+def test_errors_are_those_of_all_rows(inputs, ratios):
+    """A sample of rows against float64 over the whole tensor."""
+    name = "blk.0.ffn_up.weight"
+    source, h = inputs.sources[name], inputs.importances[name].astype(np.float64)
+    values = source.float32(0, source.rows)
+
+    def error(kind):
+        return (h * (values - errors.rounded(kind, values, inputs.importances[name])) ** 2).sum()
+
+    for kind in ("Q2_K", "Q5_K", "IQ3_S", "Q8_0"):
+        assert ratios[name][kind] == pytest.approx(error(kind) / error(errors.PROBE), rel=0.1)
+    assert ratios[name][errors.PROBE] == 1
+    assert set(ratios[name]) == set(TYPES)
