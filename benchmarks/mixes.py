@@ -1,0 +1,167 @@
+"""Ways to choose a mix, beside each other: all damages, fewer windows, groups, local errors.
+
+Out: for each stock mix's bytes, the mean KLD of each choice on windows of the pool that no damage
+was measured on, in memory, and its paired difference from the choice by all damages; and, for one
+window, how well sums of damages predict the divergence, beside a second-order form with all cross
+terms.
+
+In: a folder of results in which the mixes were made, and the names of model and imatrix.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from peer import HOUSE
+
+sys.path.insert(0, str(HOUSE / "scripts"))
+
+from quern import files
+from quern.gguf_files import ModelInfo
+from quern.llama import Model
+from quern.measure import statistics
+from quern.measure.baseline import scored_positions
+from quern.mix import damage, errors, proof, search
+from quern.mix.editing import Editor
+from quern.mix.inputs import Inputs
+from quern.tokens.windows import read_tokens
+
+POSITIONS = 128  # of the window, for the second-order form
+
+
+def by_groups(measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Damages as a product of one factor a role and one a layer, from sums over each."""
+    places = {n: (re.sub(r"blk\.\d+\.", "", n), re.findall(r"blk\.(\d+)", n)) for n in measured}
+    inside = {n: (role, layer[0]) for n, (role, layer) in places.items() if layer}
+    total = sum(measured[n].mean() for n in inside)
+    role, layer = (
+        {g: sum(measured[n].mean() for n, p in inside.items() if p[k] == g) for g in set(groups)}
+        for k, groups in enumerate(zip(*inside.values(), strict=True))
+    )
+    product = {n: np.array([role[p[0]] * layer[p[1]] / total]) for n, p in inside.items()}
+    return {n: v.mean(keepdims=True) for n, v in measured.items()} | product
+
+
+def by_local_error(inputs: Inputs, names: list[str]) -> dict[str, np.ndarray]:
+    """The weighted squared error of each tensor in its probe, whatever it costs."""
+    found = {}
+    for name in names:
+        source, weights = inputs.sources[name], inputs.importances.get(name)
+        values = source.float32(0, min(source.rows, 2048)).astype(np.float64)
+        h = 1.0 if weights is None else weights[: source.columns].astype(np.float64)
+        found[name] = np.array([(h * values**2).sum() * source.rows / len(values)])
+    return found
+
+
+def mixes_of(free, budget, damages: dict) -> dict[str, dict[str, str]]:
+    """A mix for each way to know damages."""
+    return {name: search.choose(free, own, budget) for name, own in damages.items()}
+
+
+def compare(editor, inputs, free, plans, measured, ratios, windows, folder, kinds) -> None:
+    """Print the first table."""
+    names = [t.name for t in free]
+    kept = {n: k for n, k in next(iter(plans.values())).items() if n not in set(names)}
+    local = by_local_error(inputs, names)
+    # Local errors are e · Σ h w², of which the ratios know e over that of the probe.
+    probe = {t.name: errors.relative_errors(
+        t, inputs.sources[t.name], inputs.importances.get(t.name),
+        [(errors.probe_type(t.columns), "ggml")]) for t in free}  # fmt: skip
+    local = {n: local[n] * next(iter(probe[n].values())) for n in names}
+    ways = {"all windows, each tensor": measured}
+    for n in (1, 2):
+        ways[f"{n} windows"] = {k: v[:n] for k, v in measured.items()}
+    ways |= {"role × layer": by_groups(measured), "local error": local}
+    damages = {name: search.Damages(own, ratios) for name, own in ways.items()}
+    for kind in kinds:
+        budget = search.plan_bytes(plans[kind], inputs.tensors)
+        mixes = mixes_of(free, budget - search.plan_bytes(kept, inputs.tensors), damages)
+        mixes["stock"] = {n: plans[kind][n] for n in names}
+        figures = proof.measure(editor, mixes, windows, folder)
+        found = {k: statistics.Sample(v).replicates for k, v in figures.items()}
+        first = found["all windows, each tensor"]
+        print(f"{kind}, {budget:,} bytes")
+        for name, own in found.items():
+            value, low, high = (
+                100 * x / first.values["kld_mean"] for x in own.difference(first, "kld_mean")
+            )
+            kld = own.values["kld_mean"]
+            print(f"  {name:28} {kld:.5f}  {value:+6.1f} % ({low:+.1f} to {high:+.1f})")
+
+
+def predict(editor, inputs, plans, measured, ratios, window, turn) -> None:
+    """Print the second table."""
+    names = list(measured)
+    first, last = scored_positions(len(window), "half")
+    base = editor.logits(window, first, last)
+    p = np.exp(base - base.max(1, keepdims=True).astype(np.float64))
+    p /= p.sum(1, keepdims=True)
+    rows = np.random.default_rng(0).permutation(len(base))[:POSITIONS]
+    changes = []
+    for name in names:
+        editor.write(name, errors.probe_type(inputs.sources[name].columns))
+        change = editor.logits(window, first, last)[rows] - base[rows].astype(np.float64)
+        editor.restore(name)
+        change -= (p[rows] * change).sum(1, keepdims=True)
+        changes.append((np.sqrt(p[rows]) * change).astype(np.float32).ravel())
+    gram = np.array([[a @ b for b in changes] for a in changes]) / (2 * len(rows))
+    scale = np.sqrt(np.diag(gram))
+    cosines = (gram / np.outer(scale, scale))[np.triu_indices(len(names), 1)]
+    print(f"cosines of changes: mean {cosines.mean():.4f}, deviation {cosines.std():.4f}")
+    logs, written = [], {}
+    for kind, plan in plans.items():
+        if not all(plan[n] in ratios[n] for n in names):
+            continue
+        proof._write(editor, {n: plan[n] for n in names}, written)
+        found = editor.figures(base, window, first, last)["kld"].mean()
+        root = np.sqrt([ratios[n][plan[n]] for n in names])
+        added = sum(measured[n][turn] * ratios[n][plan[n]] for n in names)
+        logs.append(np.log([found / added, found / (root @ gram @ root)]))
+        print(f"  {kind:8} {found:.5f}, over sum {np.exp(logs[-1][0]):.2f}, over second order "
+              f"{np.exp(logs[-1][1]):.2f}")  # fmt: skip
+    proof._write(editor, {}, written)
+    mean, deviation = np.mean(logs, 0), np.std(logs, 0, ddof=1)
+    print(f"log of both: mean {mean.round(3)}, deviation {deviation.round(3)}")
+
+
+def main(arguments):
+    folder = arguments.results / arguments.model
+    models = yaml.safe_load(arguments.config.read_text())["models"]
+    imatrix = folder / f"imatrix/{arguments.imatrix}.gguf"
+    inputs = Inputs.read(
+        Path(models[arguments.model]), ModelInfo.read(folder / "model.json"), imatrix
+    )
+    stores = sorted((folder / f"mix/damage/{arguments.imatrix}").rglob("*.h5"))
+    measured = damage.read(stores)
+    ratios = files.read_json(folder / f"mix/errors/{arguments.imatrix}/ggml^0.json")["errors"]
+    tokens = read_tokens(folder / f"tokens/{arguments.imatrix}.pool.h5")
+    order = damage.windows_of(tokens, 512).tolist()
+    used = len(next(iter(measured.values())))
+    held_back = tokens.windows(512, sorted(order[used : used + arguments.windows]))[:]
+    plans = search.stock_plans(inputs)
+    with (
+        Model(inputs.model, threads=arguments.threads, editable=True) as model,
+        Editor(model, inputs.sources, inputs.importances) as editor,
+    ):
+        common = inputs, inputs.free(), plans, measured, ratios
+        compare(editor, *common, held_back, folder, arguments.kinds)
+        if arguments.second_order:
+            first = [p for p in stores if p.parent.name == "0"]
+            own = {n: v[:1] for n, v in damage.read(first).items()}
+            predict(editor, inputs, plans, own, ratios, tokens.windows(512, order[:1])[:][0], 0)
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--results", type=Path, default=Path("results"))
+    p.add_argument("--config", type=Path, required=True, help="the configuration of the results")
+    p.add_argument("--model", required=True)
+    p.add_argument("--imatrix", required=True)
+    p.add_argument("--kinds", nargs="+", default=["Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M"])
+    p.add_argument("--windows", type=int, default=24)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--second-order", action="store_true", help="the second table as well")
+    main(p.parse_args())
