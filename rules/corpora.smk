@@ -58,7 +58,8 @@ def fetched_entry(
     """The source as the command takes it; a plugin's options, which may be secret, stand in the
     environment."""
     entry, secrets = sources.hidden(sources.entry_of(fetched_source(wildcards)))
-    os.environ.update(secrets)
+    (entry,), names = sources.unnamed([entry])
+    os.environ.update(secrets | names)
     return json.dumps(entry)
 
 
@@ -131,7 +132,6 @@ def corpus_settings(
     """A corpus by its settings and the content of its files."""
     return {
         "code": code("corpus.py"),
-        "sources": config["corpora"][wildcards.corpus]["sources"],
         "settings": split_of(wildcards.corpus),
         "sha256": [CONTENT.of(path) for path in corpus_files(wildcards)],
     }
@@ -140,8 +140,9 @@ def corpus_settings(
 def corpus_sources(
     wildcards,
 ):
-    """The sources as the command takes them, one a language; samples by their lists."""
-    return json.dumps(
+    """The sources as the command takes them, one a language; samples by their lists. Their names
+    stand in the environment."""
+    entries, names = sources.unnamed(
         [
             sources.entry_of(
                 replace(source, kind="raw", path=raw_path(source))
@@ -151,6 +152,8 @@ def corpus_sources(
             for source in SOURCES[wildcards.corpus]
         ]
     )
+    os.environ.update(names)
+    return json.dumps(entries)
 
 
 def corpus_options(

@@ -104,6 +104,16 @@ def test_a_changed_text(house):
     assert house.would_run() == FROM_CORPUS
 
 
+def test_another_name_of_a_source_makes_nothing_stale(house):
+    """It is a label; tables show it once they are made again."""
+    (entry,) = CONFIG["corpora"]["topics"]["sources"]
+    house.configure(changed(corpora__topics__sources=[entry | {"name": "subjects"}]))
+    assert house.would_run() == {}
+    (house.folder / "results/corpora/topics/corpus.md").unlink()
+    assert house.run("results/corpora/topics/corpus.md") == {"corpus": 1}
+    assert "| subjects |" in (house.folder / "results/corpora/topics/corpus.md").read_text()
+
+
 def test_a_changed_model_even_with_an_old_time(house):
     model = house.folder / "input/tiny.gguf"
     times = model.stat().st_atime, model.stat().st_mtime - 1000

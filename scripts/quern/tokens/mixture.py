@@ -337,7 +337,7 @@ def _windows(begins, counts, groups, width, names, plan):
                 f"source {name}: its {last - first} tokens are too few for a window of {width}; "
                 "give it more text or use a smaller n_ctx."
             )
-        order = shuffled(whole, plan.seed, name) if plan.random else np.arange(whole)
+        order = shuffled(whole, plan.seed, str(number)) if plan.random else np.arange(whole)
         start.append(first + width * order)
         group.append(np.full(whole, number))
     start, group = np.concatenate(start), np.concatenate(group)
