@@ -1,5 +1,8 @@
 """The conda environment names the versions of the lock file; the lock file names no addresses."""
 
+import ast
+import sys
+
 import yaml
 
 from conftest import HOUSE
@@ -15,6 +18,22 @@ def test_conda_environment_equals_the_lock_file():
     environment = yaml.safe_load((HOUSE / "envs/quern.yaml").read_text())
     wanted = pins(environment["dependencies"][-1]["pip"])
     assert wanted and wanted.items() <= locked.items()
+
+
+def test_the_conda_environment_has_all_that_commands_import():
+    environment = yaml.safe_load((HOUSE / "envs/quern.yaml").read_text())
+    listed = set(pins(environment["dependencies"][-1]["pip"]))
+    imported = set()
+    for path in (HOUSE / "scripts").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(node.module.split(".")[0])
+    # Modules that are called otherwise than their packages; what numba brings; ours.
+    others = {"yaml": "pyyaml", "llama_cpp": "llama_cpp_python", "llvmlite": "numba"}
+    needed = {others.get(m, m) for m in imported - set(sys.stdlib_module_names) - {"quern"}}
+    assert needed <= listed, needed - listed
 
 
 def test_everything_is_pinned_without_addresses():
