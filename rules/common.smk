@@ -114,6 +114,7 @@ def one_of(names):
 wildcard_constraints:
     model=one_of(config["models"]),
     corpus=one_of(config["corpora"]),
+    share=r"\d+of\d+",
 
 
 def script_path(name):

@@ -19,7 +19,6 @@ wildcard_constraints:
     weighing=one_of(WEIGHINGS),
     mixed=one_of(MIXES),
     turn=r"\d+",
-    share=r"\d+of\d+",
 
 
 def mix_pool(

@@ -1,5 +1,7 @@
 """Quantized models, one a recipe."""
 
+import shlex
+
 from quern.quantize.recipes import BY_LLAMA, BY_ROUNDING, carried_out_by_llama, recipes_of
 
 with sentences():
@@ -13,6 +15,7 @@ with sentences():
         require(not is_corpus, ["imatrix", "files", name], "a corpus has this name; choose another")
         require_file(["imatrix", "files", name], entry["path"])
 PLAIN = carried_out_by_llama(RECIPES)
+COMPENSATED = "compensated"  # the rounding that needs moments
 ROUNDED = {name: recipe for name, recipe in RECIPES.items() if recipe.is_rounded}
 
 
@@ -157,6 +160,20 @@ def rounding_imatrix(
     return imatrix_of(wildcards.model, ROUNDED[wildcards.rounded])
 
 
+def rounding_moments(
+    wildcards,
+):
+    """The moments that a rounding needs: of the pool of its imatrix, or of the first evaluated."""
+    recipe = ROUNDED[wildcards.rounded]
+    if recipe.rounding != COMPENSATED:
+        return []
+    is_corpus = recipe.imatrix in config["corpora"]
+    corpus = recipe.imatrix if is_corpus else config["evaluation"]["corpora"][0]
+    parts = config["moments"]["parts"]
+    folder = f"results/{wildcards.model}/moments/{corpus}"
+    return [f"{folder}/{part}of{parts}.h5" for part in range(1, parts + 1)]
+
+
 def rounding_settings(
     wildcards,
 ):
@@ -170,7 +187,8 @@ def rounding_options(
 ):
     """A recipe's rounding as options of the command."""
     recipe = ROUNDED[wildcards.rounded]
-    return flags(recipe.options(BY_ROUNDING) | imatrix_options(recipe, input))
+    options = flags(recipe.options(BY_ROUNDING) | imatrix_options(recipe, input))
+    return f"{options} --moments {shlex.join(input.moments)}" if input.moments else options
 
 
 rule reround:
@@ -181,6 +199,7 @@ rule reround:
         model=ancient(rounding_model),
         info=rounding_info,
         imatrix=rounding_imatrix,
+        moments=rounding_moments,
     output:
         model="results/{model}/quantize/{rounded}.gguf",
         info="results/{model}/quantize/{rounded}.json",

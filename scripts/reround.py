@@ -4,6 +4,7 @@ from pathlib import Path
 
 from quern import QuernError, command, files, rounding
 from quern.gguf_files import model_info
+from quern.moments.collect import Moments
 from quern.quantize.recipes import Recipe
 from quern.quantize.rerounding import reround
 
@@ -17,7 +18,9 @@ def main(arguments):
     if arguments.info and (reason := files.failure(arguments.info)):
         files.write_failure(arguments.output_info, reason, arguments.output)
         return
-    reround(
+    if (name == rounding.COMPENSATED) != bool(arguments.moments):
+        raise QuernError("the rounding compensated needs --moments, and no other takes them.")
+    found = reround(
         arguments.baseline,
         arguments.quantized,
         name or "exact",
@@ -25,10 +28,13 @@ def main(arguments):
         imatrix=arguments.imatrix,
         imatrix_n_ctx=arguments.imatrix_n_ctx,
         prior=arguments.prior,
+        moments=Moments(arguments.moments) if arguments.moments else None,
         threads=arguments.threads,
     )
     if arguments.output_info:
         made = files.read_json(arguments.info).get("made", {}) if arguments.info else {}
+        if found.compensated:
+            made |= {"compensated": {n: c._asdict() for n, c in found.compensated.items()}}
         info = model_info(arguments.output).as_dict()
         files.write_json(arguments.output_info, info | {"made": made})
 
@@ -45,6 +51,9 @@ if __name__ == "__main__":
         "--rounding",
         choices=rounding.ROUNDINGS,
         help="how; exact where it is not given and there is an imatrix",
+    )
+    p.add_argument(
+        "--moments", type=Path, nargs="+", help="HDF5 from moments.py, for the rounding compensated"
     )
     p.add_argument("--threads", type=int, default=1, help="CPU threads")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")

@@ -20,6 +20,7 @@ COMMANDS = {
     "imatrix": ["imatrix_shard", "quantize"],
     "growth": ["grow"],
     "mixes": ["mix"],
+    "moments": ["moments"],
     "quantize": ["quantize"],
 }
 # Options that share a key's name alone: grow.py is told the types compared without an imatrix.

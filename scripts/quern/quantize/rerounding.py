@@ -8,6 +8,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from gguf import GGUFReader, ReaderTensor
@@ -15,6 +16,9 @@ from tqdm import tqdm
 
 from .. import QuernError, files, gguf_files, rounding, unquantized
 from ..imatrix import formats
+from ..moments.collect import Moments
+from ..rounding import compensated
+from ..rounding.compensated import Chosen, Factored
 from ..unquantized import UnquantizedTensor
 
 log = logging.getLogger("quern.rerounding")
@@ -22,6 +26,57 @@ log = logging.getLogger("quern.rerounding")
 KEY = "quern.rounding"
 _STRING = 8  # GGUF's number for strings
 _AT_ONCE = 1 << 24  # weights that are in memory at once
+
+
+class Rerounded(NamedTuple):
+    """What was rounded.
+
+    Attributes:
+        kinds: how many tensors of each type.
+        compensated: how far each tensor's moment was believed.
+    """
+
+    kinds: Counter
+    compensated: dict[str, Chosen]
+
+
+class _Compensator:
+    """Rounds tensors by their inputs' moments, where they have some."""
+
+    def __init__(self, moments: Moments, threads: int):
+        self._moments, self._threads = moments, threads
+        self._last: tuple[tuple, Factored | None] = ((), None)
+        self.chosen: dict[str, Chosen] = {}
+
+    def rounded(
+        self, source: UnquantizedTensor, kind: str, importances: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, int]] | None:
+        """A tensor's bytes in parts, as `_rounded` gives them; None where that is to do it."""
+        name = source.tensor.name
+        moment = self._moments.of(name)
+        if moment is None or source.matrices > 1 or 0 in moment.tokens:
+            return None
+        sample = np.unique(np.linspace(0, source.rows - 1, compensated.SAMPLE).round().astype(int))
+        values = np.concatenate([source.float32(r, r + 1) for r in sample.tolist()])
+        weights = None if importances is None else importances[0]
+        chosen = compensated.choose(kind, values, weights, moment.mean("even"), moment.mean("odd"))
+        self.chosen[name] = chosen
+        log.info("%s: ρ %s, held-out loss %.3f of importance's", name, *chosen)
+        return None if chosen.strength is None else self._parts(source, kind, moment, chosen)
+
+    def _parts(self, source, kind, moment, chosen):
+        key = id(moment), chosen.strength  # the moments keep the last one, which q, k and v share
+        if self._last[0] != key:
+            self._last = key, compensated.factor(moment.mean(), chosen.strength)
+        step = max(1, _AT_ONCE // source.columns)
+        for first in range(0, source.rows, step):
+            values = source.float32(first, min(first + step, source.rows))
+            raw = compensated.compensate(kind, values, self._last[1], threads=self._threads)
+            yield raw, values.size
+
+
+def _offset(tensor: ReaderTensor) -> int:
+    return int(tensor.data_offset)
 
 
 def reround(
@@ -33,8 +88,9 @@ def reround(
     imatrix: Path | None = None,
     imatrix_n_ctx: int = formats.CHUNK_SIZE,
     prior: float = 0.0,
+    moments: Moments | None = None,
     threads: int = 1,
-) -> Counter:
+) -> Rerounded:
     """Write `quantized` with all weights of covered types rounded by `name`.
 
     With an imatrix, weights of the blocks that it lacks count evenly, and other weights that it
@@ -44,9 +100,7 @@ def reround(
         baseline: the unquantized GGUF (first shard) that `quantized` was made from.
         name: one of `rounding.ROUNDINGS`.
         imatrix_n_ctx, prior: as for `quantization.quantize`.
-
-    Returns:
-        How many tensors of each type were rounded.
+        moments: for `compensated`; tensors that they lack are rounded by `importance`.
 
     Raises:
         QuernError: the files do not belong together, a weight is not finite (the sentence names
@@ -65,6 +119,7 @@ def reround(
         matrix = formats.read(imatrix, imatrix_n_ctx).fitted(_shapes(sources), imatrix)
         importances = matrix.importances(prior)
     plan = _plan(reader, sources, importances, quantized, name)
+    compensator = _Compensator(moments, threads) if moments else None
     with files.replacing(output) as temporary, open(temporary, "wb") as out:
         header = _header(reader, quantized, name)
         out.write(header)
@@ -75,18 +130,17 @@ def reround(
                 out.seek(_offset(tensor) + shift)
                 if tensor.name in plan:
                     kind, weights = tensor.tensor_type.name, plan[tensor.name]
-                    parts = _rounded(sources[tensor.name], kind, name, weights, threads)
+                    source = sources[tensor.name]
+                    parts = compensator.rounded(source, kind, weights) if compensator else None
+                    parts = parts or _rounded(source, kind, name, weights, threads)
                 else:
                     parts = _copied(quantized, tensor)
                 for raw, count in parts:
                     out.write(raw)
                     bar.update(count)
         out.truncate(quantized.stat().st_size + shift)
-    return Counter(t.tensor_type.name for t in reader.tensors if t.name in plan)
-
-
-def _offset(tensor: ReaderTensor) -> int:
-    return int(tensor.data_offset)
+    kinds = Counter(t.tensor_type.name for t in reader.tensors if t.name in plan)
+    return Rerounded(kinds, compensator.chosen if compensator else {})
 
 
 def _shapes(sources: dict[str, UnquantizedTensor]) -> dict[str, tuple[int, int]]:

@@ -6,6 +6,6 @@ blocks, `kernels` the compiled searches. `pictures` shows where a search misses 
 
 from .layouts import LAYOUTS
 from .rows import round_rows
-from .rules import PROPOSALS, ROUNDINGS, RULES, covers
+from .rules import COMPENSATED, PROPOSALS, ROUNDINGS, RULES, covers
 
-__all__ = ["LAYOUTS", "PROPOSALS", "ROUNDINGS", "RULES", "covers", "round_rows"]
+__all__ = ["COMPENSATED", "LAYOUTS", "PROPOSALS", "ROUNDINGS", "RULES", "covers", "round_rows"]

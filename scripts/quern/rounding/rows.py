@@ -11,7 +11,7 @@ from .kernels.arguments import FactorRule, Result, Weighing
 from .kernels.codebooks import codebook_of
 from .kernels.vectors import LANES
 from .layouts import LAYOUTS, Blocks
-from .rules import PROPOSALS, ROUNDINGS, RULES, covers, first_grid, used_levels
+from .rules import COMPENSATED, PROPOSALS, ROUNDINGS, RULES, covers, first_grid, used_levels
 
 _F = np.float32
 _AT_ONCE = 1 << 20  # weights that one thread takes at once
@@ -83,7 +83,7 @@ def round_rows(
 def _round(kind, rounding, values, importances) -> np.ndarray:
     """Round some rows; the bytes, uint8 [rows, bytes of a row]."""
     layout, rule = LAYOUTS[kind], RULES[kind]
-    if rounding == "importance":
+    if rounding in ("importance", COMPENSATED):  # the latter where there is no moment
         rule = replace(rule, span=0, bare=(0, 0))
     multiple, exponent = rule.bare
     weighing = Weighing(importances, rule.span, _F(rule.share), _F(multiple), exponent)

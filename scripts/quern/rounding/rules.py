@@ -8,7 +8,8 @@ from .kernels.arguments import Grid
 from .layouts import LAYOUTS
 
 PROPOSALS = ("cumulative", "gradient")
-ROUNDINGS = (*PROPOSALS, "exact", "importance")
+COMPENSATED = "compensated"
+ROUNDINGS = (*PROPOSALS, "exact", "importance", COMPENSATED)
 ROW = -1
 _F = np.float32
 _ALMOST = 1 - 1e-4  # of the scale at which clamping begins: no value is clamped yet

@@ -1,0 +1,57 @@
+"""Second moments of inputs, for the rounding that makes errors up."""
+
+
+def moments_options(
+    wildcards,
+):
+    """The layers, and how many windows."""
+    return flags(
+        {
+            "n_ctx": config["imatrix"]["n_ctx"],
+            "windows": config["moments"]["windows"],
+            "part": wildcards.share.replace("of", "/"),
+        }
+    )
+
+
+def moments_settings(
+    wildcards,
+):
+    """What moments depend on besides their inputs."""
+    return {"code": code("moments.py"), "options": moments_options(wildcards)}
+
+
+rule moments:
+    """Collect the second moments of the inputs of some layers."""
+    input:
+        script=ancient(script_path("moments.py")),
+        model=ancient(model_path),
+        info="results/{model}/model.json",
+        tokens=ancient("results/{model}/tokens/{corpus}.pool.h5"),
+        facts="results/{model}/tokens/{corpus}.pool.json",
+    output:
+        moments="results/{model}/moments/{corpus}/{share}.h5",
+    log:
+        "results/logs/{model}/moments/{corpus}/{share}.log",
+    benchmark:
+        "results/benchmarks/{model}/moments/{corpus}/{share}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 8
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=0,
+    params:
+        settings=moments_settings,
+        options=moments_options,
+    shell:
+        "python {input.script:q}"
+        " --model {input.model:q}"
+        " --info {input.info:q}"
+        " --tokens {input.tokens:q}"
+        " {params.options}"
+        " --threads {threads}"
+        " --gpus {resources.gpu}"
+        " --output {output.moments:q}"
+        " --log {log:q}"

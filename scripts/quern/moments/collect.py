@@ -1,0 +1,188 @@
+"""Second moments, collected from some layers at a time over windows of a pool.
+
+Products that share an input (q, k and v; gate and up) share its moment. Even and odd windows are
+kept apart, so that what is fitted to one half can be judged by the other.
+"""
+
+import functools
+import json
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.linalg import blas
+from threadpoolctl import ThreadpoolController
+from tqdm import tqdm
+
+from .. import QuernError, hdf5
+from ..gguf_files import ModelInfo, require_positions
+from ..llama import Model, Product, computed_by
+from ..tokens.windows import Tokens
+
+HALVES = ("even", "odd")
+_LAYER = re.compile(r"blk\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The second moment of an input.
+
+    Attributes:
+        even, odd: Σ x xᵀ over the tokens of even and of odd windows, float32 [n, n].
+        tokens: how many of each.
+    """
+
+    even: np.ndarray
+    odd: np.ndarray
+    tokens: tuple[int, int]
+
+    def mean(self, which: str = "both") -> np.ndarray:
+        """(1/N) Σ x xᵀ over a half, or both, float64 [n, n]."""
+        parts = zip(HALVES, (self.even, self.odd), self.tokens, strict=True)
+        chosen = [(m, n) for name, m, n in parts if which in (name, "both")]
+        count = sum(n for _, n in chosen)
+        return sum(m.astype(np.float64) for m, _ in chosen) / max(count, 1)
+
+
+class Collector:
+    """Sums the outer products of the inputs of products; an input that several share once."""
+
+    def __init__(self, first: int = 0):
+        self._first, self._lock = first, threading.Lock()
+        self._last: list[tuple] = [(None, ""), (None, "")]
+        self.shared: dict[str, str] = {}  # the first product with an input, by each
+        self.sums: tuple[dict, dict] = ({}, {})
+        self.tokens: tuple[dict, dict] = ({}, {})
+
+    def __call__(self, index: int, product: Product) -> None:
+        half = (self._first + index) % 2
+        key, owner = self._last[half]
+        if product.key == key:
+            self.shared.setdefault(product.name, owner)
+            return
+        self._last[half] = product.key, product.name
+        self.shared.setdefault(product.name, product.name)
+        rows = product.inputs().reshape(-1, product.inputs().shape[-1])
+        if not np.isfinite(rows).all():
+            raise QuernError(f"the inputs of {product.name} are not finite.")
+        # Upper triangles of float32 products of a window, added in float64.
+        with _threadpools().limit(limits=1, user_api="blas"):
+            found = blas.ssyrk(1.0, np.ascontiguousarray(rows).T, lower=False)
+        sums = self.sums[half]
+        if product.name in sums:
+            sums[product.name] += found
+        else:
+            sums[product.name] = found.astype(np.float64)
+        self.tokens[half][product.name] = self.tokens[half].get(product.name, 0) + len(rows)
+
+
+@functools.cache
+def _threadpools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def layers_of(info: ModelInfo) -> int:
+    """How many layers have weights."""
+    found = [int(match[1]) for name in info.matrices if (match := _LAYER.match(name))]
+    return max(found, default=-1) + 1
+
+
+def collect(
+    model: Model,
+    info: ModelInfo,
+    tokens: Tokens,
+    output: Path,
+    *,
+    n_ctx: int = 512,
+    windows: int | None = None,
+    part: tuple[int, int] = (1, 1),
+) -> None:
+    """Write the moments of the inputs of some layers' plain products (HDF5).
+
+    Experts are left out: each sees few of the tokens.
+
+    Args:
+        windows: how many of the pool, from its first on; all where it is None.
+        part: (k, n) for the k-th, from 1, of n equal parts of the layers.
+
+    Raises:
+        QuernError: the tokens are another model's, the text is too short, an input is not finite.
+    """
+    tokens.require_tokenizer(info.tokenizer_sha256)
+    require_positions(info, n_ctx, model.path)
+    count = tokens.n_windows(n_ctx, windows)
+    begin, end = (k * layers_of(info) // part[1] for k in (part[0] - 1, part[0]))
+    layers = range(begin, end)
+    plain = {n for n, (_, matrices) in info.matrices.items() if matrices == 1}
+
+    def is_wanted(name):
+        match = _LAYER.match(name)
+        return name in plain and match is not None and int(match[1]) in layers
+
+    collector = Collector()
+    steps = range(count) if any(map(is_wanted, plain)) else range(0)
+    with tqdm(total=len(steps), unit="window", desc="moments", disable=None) as bar:
+        some = tokens.windows(n_ctx, steps)
+        for _ in model.activations(some, is_wanted, collector) if steps else ():
+            bar.update()
+    with hdf5.writing(output) as h5:
+        h5.attrs.update(
+            model_sha256=info.sha256,
+            text_sha256=tokens.text_sha256,
+            n_ctx=n_ctx,
+            windows=count,
+            computed_by=computed_by(model.gpus),
+            shared=json.dumps(collector.shared, sort_keys=True),
+        )
+        for half, sums, tokens_of in zip(HALVES, collector.sums, collector.tokens, strict=True):
+            for name in sorted(sums):
+                data = h5.create_dataset(f"{half}/{name}", data=sums[name].astype(np.float32))
+                data.attrs["tokens"] = tokens_of[name]
+
+
+class Moments:
+    """Moments of a model's inputs, in several files, each read when it is asked for.
+
+    Raises:
+        QuernError: a file is damaged, or of other tokens or another model than the first.
+    """
+
+    def __init__(self, paths: list[Path], info: ModelInfo | None = None):
+        self._places: dict[str, tuple[Path, str]] = {}
+        made_of = None
+        for path in paths:
+            with hdf5.reading(path, "file of moments") as h5:
+                own = {k: h5.attrs[k] for k in ("model_sha256", "text_sha256", "n_ctx", "windows")}
+                if made_of not in (None, own):
+                    raise QuernError(f"{path} is of other tokens or another model than the others.")
+                made_of = own
+                for name, owner in json.loads(h5.attrs["shared"]).items():
+                    self._places[name] = path, owner
+        if info and made_of and made_of["model_sha256"] != info.sha256:
+            raise QuernError(f"{paths[0]} is of another model; delete it and run again.")
+        self._read = functools.lru_cache(maxsize=1)(self._moment)
+
+    def of(self, name: str) -> Moment | None:
+        """The moment of a weight's inputs; None where there is none."""
+        return self._read(*self._places[name]) if name in self._places else None
+
+    def _moment(self, path: Path, owner: str) -> Moment:
+        import h5py
+
+        with h5py.File(path, locking=False) as h5:
+            halves = [_whole(h5, half, owner) for half in HALVES]
+        (even, a), (odd, b) = halves
+        lacking = np.zeros_like(even if even is not None else odd)
+        return Moment(lacking if even is None else even, lacking if odd is None else odd, (a, b))
+
+
+def _whole(h5, half: str, owner: str) -> tuple[np.ndarray | None, int]:
+    """A symmetric matrix from its upper triangle, and its tokens."""
+    if owner not in h5.get(half, {}):
+        return None, 0
+    data = h5[half][owner]
+    upper = data[:]
+    whole = np.triu(upper) + np.triu(upper, 1).T
+    return whole, int(data.attrs["tokens"])
