@@ -1,5 +1,7 @@
 """Roundings in a sweep: what is made, and what goes stale."""
 
+import json
+
 import pandas as pd
 
 from quern import gguf_files
@@ -44,3 +46,20 @@ def test_the_table_of_roundings(house):
     assert (table.kld_mean_low <= table.kld_mean).all() and (table.seconds > 0).all()
     assert "## With the imatrix topics" in (folder / "topics.md").read_text()
     assert house.would_run("roundings") == {}
+
+
+def test_errors_are_made_up_by_moments(house):
+    options = {f"{QUANTIZE}__types": ["Q4_0"], f"{QUANTIZE}__rounding": ["compensated"]}
+    options[f"{QUANTIZE}__imatrix"] = ["topics"]
+    house.configure(changed(**options) | {"moments": {"windows": 40, "parts": 2}})
+    made = house.run()
+    assert made["moments"] == 2 and made["reround"] == 1 and made["quantize"] == 1
+    name, folder = "Q4_0~compensated+topics", house.folder / "results/tiny"
+    facts = json.loads((folder / f"quantize/{name}.json").read_text())["made"]["compensated"]
+    assert set(facts) == set(gguf_files.model_info(house.folder / "input/tiny.gguf").matrices)
+    assert all(own["ratio"] <= 1 for own in facts.values())
+    reader = gguf_files.open_gguf(folder / f"quantize/{name}.gguf")
+    assert gguf_files.field(reader, KEY) == "compensated"
+    assert house.would_run() == {}
+    house.configure(changed(**options) | {"moments": {"windows": 30, "parts": 2}})
+    assert house.would_run() == {"moments": 2, "reround": 1, "compare": 1, "summary": 1}

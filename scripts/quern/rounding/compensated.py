@@ -8,7 +8,8 @@ squared error of the row's output is (w − v)ᵀ H (w − v); an imatrix knows 
 3. *Feed back* (GPTQ, Frantar et al. 2022; LDLQ, Chee et al. 2023): columns are rounded in order,
    and what is left of the error of column i, δ_i, is taken from those after it: y_j −= δ_i U_ij.
    The loss is then Σ R_ii² δ_i². Scales and factors of a panel of 256 columns come from the search
-   of `importance` on y as it is when the panel's turn comes, with weights R_ii².
+   of `importance` on y as it is when the panel's turn comes, with weights R_ii²; when a block's
+   turn comes, some around its own are carried through it with their feedback, and the best stays.
 4. *Descend*: with e = w − v and g = H e, each code in turn goes to the level nearest to where the
    loss is least, and g is brought up to date. Between passes, in types without minima, so does each
    block's scale or sub-block's factor: a += qᵀg / qᵀHq. The loss never rises.
@@ -24,13 +25,15 @@ import numpy as np
 from scipy import linalg
 
 from .. import QuernError
-from .kernels.compensation import descend, feed_back, refit
-from .layouts import LAYOUTS, Blocks
+from .kernels.compensation import FACTORS, MINIMA, ONE_SCALE, descend, feed_back, refit
+from .layouts import LAYOUTS
 from .rows import round_rows
 from .rules import used_levels
 
 STRENGTHS = (0.05, 0.2, 1.0)  # ρ
 PASSES = 6  # of the descent, at most
+# By which the inverse of a block's scale is changed, to be tried.
+STEPS = np.linspace(0.76, 1.24, 15, dtype=np.float32)
 PANEL = 256  # columns whose scales are found together
 SAMPLE = 192  # rows on which ρ is chosen
 _AT_ONCE = 256  # rows that a thread takes at once
@@ -117,20 +120,6 @@ def choose(
     return Chosen(rho, best / plain)
 
 
-def _expanded(kind: str, blocks: Blocks, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The scale a and the minimum m of each column, float32 [rows, columns]."""
-    layout = LAYOUTS[kind]
-    scales = blocks.scales.astype(_F)[:, None]
-    minima = np.zeros_like(scales)
-    if blocks.factors is not None:
-        scales = scales * blocks.factors.astype(_F)
-        minima = np.zeros_like(scales)
-    if layout.minima:
-        minima = blocks.min_scales.astype(_F)[:, None] * blocks.min_factors.astype(_F)
-    width = layout.weights // scales.shape[1]
-    return tuple(np.repeat(part, width, axis=1).reshape(rows, -1) for part in (scales, minima))
-
-
 def compensate(
     kind: str, values: np.ndarray, factored: Factored, *, threads: int = 1
 ) -> np.ndarray:
@@ -156,50 +145,96 @@ def compensate(
     return out
 
 
+class _Panel:
+    """The blocks of some columns: what the search found of them, as arrays that are tried around.
+
+    Attributes:
+        scales, factors, min_scales, min_factors: float32 [rows, blocks or sub-blocks].
+    """
+
+    def __init__(self, kind: str, raw: np.ndarray):
+        self._layout, rows = LAYOUTS[kind], len(raw)
+        self._blocks = self._layout.unpack(raw.reshape(-1, self._layout.bytes))
+        each = max(1, self._layout.sub_blocks)
+
+        def spread(values, times):
+            if values is None:
+                return np.zeros((rows, len(self._blocks.codes) // rows * each), _F)
+            return np.repeat(values.astype(_F), times).reshape(rows, -1)
+
+        self.scales = spread(self._blocks.scales, each)
+        self.factors = spread(self._blocks.factors, 1)
+        self.min_scales = spread(self._blocks.min_scales, each)
+        self.min_factors = spread(self._blocks.min_factors, 1)
+
+    @property
+    def how(self) -> int:
+        """What a block has."""
+        if self._layout.minima:
+            return MINIMA
+        return FACTORS if self._layout.sub_blocks else ONE_SCALE
+
+    def packed(self, a: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Bytes of the blocks, uint8 [rows, blocks, bytes], with what columns have in the end.
+
+        Args:
+            a: float32 [rows, columns], which the descent changed in types without minima.
+            codes: uint8 [rows, columns], counted from the type's lowest level.
+        """
+        layout, blocks = self._layout, self._blocks
+        each = max(1, layout.sub_blocks)
+        a = np.ascontiguousarray(a).reshape(len(blocks.codes), each, -1)[:, :, 0]
+        if self.how == ONE_SCALE:
+            blocks = blocks._replace(scales=a[:, 0].astype(np.float16))
+        else:
+            scales = blocks.scales.astype(_F)[:, None]
+            factors = np.divide(a, scales, out=np.zeros_like(a), where=scales != 0)
+            blocks = blocks._replace(factors=np.rint(factors).astype(np.int8))
+        if self.how == MINIMA:
+            blocks = blocks._replace(min_factors=self.min_factors.reshape(-1, each).astype(np.int8))
+        blocks = blocks._replace(codes=codes.reshape(-1, layout.weights))
+        return layout.pack(blocks).reshape(len(codes), -1, layout.bytes)
+
+
 def _compensate(kind: str, values: np.ndarray, factored: Factored) -> np.ndarray:
     layout, (rows, n) = LAYOUTS[kind], values.shape
     levels = used_levels(kind)
     is_integer = bool((np.diff(levels) == 1).all())
-    lowest = np.uint8(levels[0] - layout.levels[0])
-    y, a = values.copy(), np.empty_like(values)
-    m, codes = np.empty_like(values), np.empty(values.shape, np.uint8)
-    parts = []
+    size = layout.weights // max(1, layout.sub_blocks)
+    lowest, highest = map(_F, layout.factor_range)
+    y, panels = values.copy(), []
+    a, m, codes = np.empty_like(y), np.empty_like(y), np.empty(y.shape, np.uint8)
     for begin in range(0, n, PANEL):
         own = slice(begin, min(begin + PANEL, n))
-        panel = np.ascontiguousarray(y[:, own])
-        raw = round_rows(kind, "importance", panel, factored.costs[own])
-        blocks = layout.unpack(raw.reshape(-1, layout.bytes))
-        a[:, own], m[:, own] = _expanded(kind, blocks, rows)
-        errors, chosen = np.empty_like(panel), np.empty(panel.shape, np.uint8)
-        within = np.ascontiguousarray(factored.feedback[own, own])
-        scales, minima = (np.ascontiguousarray(x[:, own]) for x in (a, m))
-        feed_back(panel, scales, minima, levels, is_integer, within, chosen, errors)
-        codes[:, own] = chosen
+        left = np.ascontiguousarray(y[:, own])
+        panel = _Panel(kind, round_rows(kind, "importance", left, factored.costs[own]))
+        errors, scales, minima = (np.empty_like(left) for _ in range(3))
+        chosen = np.empty(left.shape, np.uint8)
+        feed_back(
+            *(left, panel.how, size, panel.scales, panel.factors),
+            *(panel.min_scales, panel.min_factors, lowest, highest, STEPS, levels, is_integer),
+            *(np.ascontiguousarray(factored.feedback[own, own]), factored.costs[own]),
+            *(scales, minima, chosen, errors),
+        )
+        a[:, own], m[:, own], codes[:, own] = scales, minima, chosen
         if own.stop < n:
             y[:, own.stop :] -= errors @ factored.feedback[own, own.stop :]
-        parts.append((own, blocks))
+        panels.append((own, panel))
     g = (values - (a * levels[codes] - m)) @ factored.moment
-    _descend(kind, g, a, codes, factored.moment, [blocks for _, blocks in parts])
-    out = np.empty((rows, n // layout.weights, layout.bytes), np.uint8)
-    for own, blocks in parts:
-        blocks = _with_scales(layout, blocks, a[:, own])
-        packed = blocks._replace(codes=codes[:, own].reshape(-1, layout.weights) + lowest)
-        place = slice(own.start // layout.weights, own.stop // layout.weights)
-        out[:, place] = layout.pack(packed).reshape(rows, -1, layout.bytes)
-    return out.reshape(rows, -1)
+    _descend(kind, g, a, codes, factored.moment, [panel for _, panel in panels])
+    codes += np.uint8(levels[0] - layout.levels[0])
+    parts = [panel.packed(a[:, own], codes[:, own]) for own, panel in panels]
+    return np.concatenate(parts, axis=1).reshape(rows, -1)
 
 
-def _descend(kind, g, a, codes, moment, blocks: list[Blocks]) -> None:
+def _descend(kind, g, a, codes, moment, panels: list[_Panel]) -> None:
     """Descend over codes and, in types without minima, over scales or factors in turn."""
     layout, levels, rows = LAYOUTS[kind], used_levels(kind), len(codes)
     is_integer = bool((np.diff(levels) == 1).all())
     size = layout.weights // max(1, layout.sub_blocks)
     units = np.zeros((rows, codes.shape[1] // size), _F)
     if layout.sub_blocks:
-        scales = [
-            np.repeat(b.scales.astype(_F), layout.sub_blocks).reshape(rows, -1) for b in blocks
-        ]
-        units = np.ascontiguousarray(np.concatenate(scales, axis=1))
+        units = np.concatenate([panel.scales for panel in panels], axis=1)
     lowest, highest = map(_F, layout.factor_range)
     for turn in range(PASSES):
         moved = descend(g, a, levels, is_integer, moment, codes)
@@ -207,15 +242,3 @@ def _descend(kind, g, a, codes, moment, blocks: list[Blocks]) -> None:
             break
         if not layout.minima:
             refit(g, a, units, lowest, highest, levels, codes, moment, size)
-
-
-def _with_scales(layout, blocks: Blocks, a: np.ndarray) -> Blocks:
-    """Blocks with the scales, or factors, that columns have now."""
-    if layout.minima:
-        return blocks
-    a = np.ascontiguousarray(a).reshape(len(blocks.codes), max(1, layout.sub_blocks), -1)[:, :, 0]
-    if not layout.sub_blocks:
-        return blocks._replace(scales=a[:, 0].astype(np.float16))
-    scales = blocks.scales.astype(_F)[:, None]
-    factors = np.divide(a, scales, out=np.zeros_like(a), where=scales != 0)
-    return blocks._replace(factors=np.rint(factors).astype(np.int8))

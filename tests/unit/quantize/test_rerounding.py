@@ -151,3 +151,25 @@ def test_an_infinite_weight_names_its_tensor(made, tmp_path):
     )
     fails_with(result, "blk.1.ffn_up.weight", "not finite")
     assert not (tmp_path / "r.gguf").exists()
+
+
+def test_compensated_needs_moments_and_no_other_takes_them(made, importances, tmp_path):
+    source = quantized(made, tmp_path, "Q4_0", "--imatrix", importances)
+    options = ("--imatrix", importances)
+    bare = reround(made, source, tmp_path / "o.gguf", *options, "--rounding", "compensated")
+    fails_with(bare, "compensated needs --moments")
+    moments = command(
+        "moments",
+        *("--model", made / "dense.gguf", "--info", made / "dense.json"),
+        *("--tokens", made / "dense.h5", "--n-ctx", 64, "--windows", 60),
+        *("--output", tmp_path / "m.h5"),
+    )
+    ok(moments)
+    options += ("--moments", tmp_path / "m.h5")
+    fails_with(reround(made, source, tmp_path / "o.gguf", *options), "no other takes them")
+    done = reround(made, source, tmp_path / "o.gguf", *options, "--rounding", "compensated")
+    ok(done)
+    ok(reround(made, source, tmp_path / "i.gguf", *options[:2], "--rounding", "importance"))
+    plain, ours = tensors(tmp_path / "i.gguf"), tensors(tmp_path / "o.gguf")
+    changed = {name for name in plain if (plain[name].data != ours[name].data).any()}
+    assert changed and all(name.startswith("blk.") for name in changed)

@@ -29,32 +29,127 @@ def _nearest(levels, is_integer, target):
     return low if target - levels[low] <= levels[high] - target else high
 
 
+@njit(**EXACT)
+def _half(x):
+    """A float32 rounded to float16; itself where that has no normal number."""
+    size = abs(x)
+    if size < F(6.2e-5) or size > F(65000):
+        return x
+    bits = float_to_bits(x)
+    even = (bits >> np.int32(13)) & np.int32(1)
+    return bits_to_float((bits + np.int32(0xFFF) + even) & ~np.int32(0x1FFF))
+
+
+ONE_SCALE, FACTORS, MINIMA = range(3)  # what a block of columns has
+_MOST = 32  # candidates of a block
+
+
 @njit(**FAST)
-def feed_back(y, a, m, levels, is_integer, weights, codes, errors):
+def _candidates(how, scale, factor, min_scale, min_factor, lowest, highest, steps, found):
+    """Scales and minima to be tried for a block of columns; how many.
+
+    Args:
+        scale, min_scale: float32, of the block, or of the super-block.
+        factor, min_factor: of the sub-block; integers.
+        steps: float32, by which 1 / scale is changed where there is one scale.
+        found: float32 [4, n], written: a, m, factor, factor of the minimum.
+    """
+    n = 0
+    if how == ONE_SCALE:
+        for step in steps:
+            for sign in (F(1), F(-1)):
+                found[0, n] = _half(sign * scale / step)
+                found[1, n] = found[2, n] = found[3, n] = F(0)
+                n += 1
+        return n
+    reach = 2 if how == MINIMA else 4
+    wide = max(F(1), np.rint(F(0.04) * abs(factor)))
+    tall = max(F(1), np.rint(F(0.04) * min_factor))
+    for i in range(-reach, reach + 1):
+        own = min(max(factor + i * wide, lowest), highest)
+        for k in range(-reach, reach + 1) if how == MINIMA else range(1):
+            least = min(max(min_factor + k * tall, lowest), highest)
+            found[0, n] = scale * own
+            found[1, n] = min_scale * least if how == MINIMA else F(0)
+            found[2, n], found[3, n] = own, least
+            n += 1
+    return n
+
+
+@njit(**FAST)
+def feed_back(
+    y, how, size, scales, factors, min_scales, min_factors, lowest, highest, steps,
+    levels, is_integer, weights, costs, a, m, codes, errors,
+):  # fmt: skip
     """Round columns one after the other; the error of each is made up by those after it.
+
+    When a block's turn comes, some scales (or factors and minima) around its own are carried
+    through it, each with its feedback, and that of the least loss stays.
 
     Args:
         y: float32 [rows, columns], changed: what is left to be rounded.
-        a, m: float32 [rows, columns].
+        how: ONE_SCALE, FACTORS or MINIMA.
+        size: columns of a block, or of a sub-block.
+        scales, factors, min_scales, min_factors: float32 [rows, blocks], changed.
+        lowest, highest, steps: as for `_candidates`.
         weights: float32 [columns, columns]; row i says by how much columns j > i change for each
             unit of the error of i.
+        costs: float32 [columns], of a squared error that is made up by later columns.
+        a, m: float32 [rows, columns], written: scale and minimum of each column.
         codes: uint8 [rows, columns], written.
         errors: float32 [rows, columns], written: y less its rounded value, when its turn came.
     """
     rows, columns = y.shape
+    found = np.empty((4, _MOST), np.float32)
+    left = np.empty((size, _MOST), np.float32)
+    inverses, losses, wrong = np.empty((3, _MOST), np.float32)
+    bottom, top = levels[0], levels[len(levels) - 1]
     for r in range(rows):
-        for i in range(columns):
-            scale = a[r, i]
-            code = 0
-            if scale != 0:
-                code = _nearest(levels, is_integer, (y[r, i] + m[r, i]) / scale)
+        for b in range(columns // size):
+            first, last = b * size, (b + 1) * size
+            n = _candidates(
+                how, scales[r, b], factors[r, b], min_scales[r, b], min_factors[r, b],
+                lowest, highest, steps, found,
+            )  # fmt: skip
+            for c in range(n):
+                inverses[c] = F(1) / found[0, c] if found[0, c] != 0 else F(0)
+                losses[c] = 0
+                for i in range(size):
+                    left[i, c] = y[r, first + i]
+            for i in range(size):  # all candidates side by side
+                cost = costs[first + i]
+                if is_integer:
+                    for c in range(n):
+                        level = np.rint((left[i, c] + found[1, c]) * inverses[c])
+                        level = min(max(level, bottom), top)
+                        wrong[c] = left[i, c] - (found[0, c] * level - found[1, c])
+                else:
+                    for c in range(n):
+                        target = (left[i, c] + found[1, c]) * inverses[c]
+                        level = levels[_nearest(levels, is_integer, target)]
+                        wrong[c] = left[i, c] - (found[0, c] * level - found[1, c])
+                for c in range(n):
+                    losses[c] += cost * wrong[c] * wrong[c]
+                for j in range(i + 1, size):
+                    weight = weights[first + i, first + j]
+                    for c in range(n):
+                        left[j, c] -= wrong[c] * weight
+            best = 0
+            for c in range(1, n):
+                if losses[c] < losses[best]:
+                    best = c
+            scale, minimum = found[0, best], found[1, best]
+            if how == ONE_SCALE:
+                scales[r, b] = scale
             else:
-                code = _nearest(levels, is_integer, F(0))
-            error = y[r, i] - (scale * levels[code] - m[r, i])
-            codes[r, i] = code
-            errors[r, i] = error
-            for j in range(i + 1, columns):
-                y[r, j] -= error * weights[i, j]
+                factors[r, b], min_factors[r, b] = found[2, best], found[3, best]
+            inverse = F(1) / scale if scale != 0 else F(0)
+            for i in range(first, last):
+                code = _nearest(levels, is_integer, (y[r, i] + minimum) * inverse)
+                error = y[r, i] - (scale * levels[code] - minimum)
+                a[r, i], m[r, i], codes[r, i], errors[r, i] = scale, minimum, code, error
+                for j in range(i + 1, columns):
+                    y[r, j] -= error * weights[i, j]
 
 
 @njit(**FAST)
@@ -88,17 +183,6 @@ def descend(g, a, levels, is_integer, moment, codes):
                 g[r, k] -= change * moment[j, k]
             moved[r] += 1
     return moved
-
-
-@njit(**EXACT)
-def _half(x):
-    """A float32 rounded to float16; itself where that has no normal number."""
-    size = abs(x)
-    if size < F(6.2e-5) or size > F(65000):
-        return x
-    bits = float_to_bits(x)
-    even = (bits >> np.int32(13)) & np.int32(1)
-    return bits_to_float((bits + np.int32(0xFFF) + even) & ~np.int32(0x1FFF))
 
 
 @njit(**FAST)

@@ -1,0 +1,88 @@
+"""Second moments against the imatrix, whose diagonal they contain, and against themselves."""
+
+import numpy as np
+import pytest
+
+from models import write_model
+from quern import QuernError, gguf_files
+from quern.imatrix import shards
+from quern.llama import Model
+from quern.moments.collect import Moments, collect, layers_of
+from quern.tokens import windows
+
+N_CTX, WINDOWS = 64, 5
+
+
+@pytest.fixture
+def write(made):
+    """A function that collects moments of a small model and gives back the path."""
+
+    def write(path, name="dense", threads=2, **options):
+        info = gguf_files.model_info(made / f"{name}.gguf")
+        tokens = windows.read_tokens(made / f"{name}.h5")
+        with Model(made / f"{name}.gguf", threads=threads) as model:
+            collect(model, info, tokens, path, n_ctx=N_CTX, windows=WINDOWS, **options)
+        return path
+
+    return write
+
+
+def test_the_diagonal_is_the_imatrix(made, write, tmp_path):
+    info = gguf_files.model_info(made / "dense.gguf")
+    moments = Moments([write(tmp_path / "m.h5")], info)
+    with Model(made / "dense.gguf", threads=2) as model:
+        tokens = windows.read_tokens(made / "dense.h5")
+        shards.collect(model, info, tokens, tmp_path / "s.h5", n_ctx=N_CTX, last=WINDOWS)
+    even, odd, _ = shards.read_shard(tmp_path / "s.h5")
+    assert len(info.matrices) == 14
+    for name in info.matrices:
+        moment = moments.of(name)
+        assert moment.tokens == (3 * N_CTX, 2 * N_CTX)
+        for own, half in ((moment.even, even), (moment.odd, odd)):
+            np.testing.assert_allclose(np.diag(own), half.sums[name][0], rtol=1e-5)
+            assert (own == own.T).all()
+        both = moment.mean()
+        np.testing.assert_allclose(both * 5, moment.mean("even") * 3 + moment.mean("odd") * 2)
+        assert np.linalg.eigvalsh(both).min() > -1e-6 * np.trace(both)
+
+
+def test_products_that_share_an_input_share_its_moment(write, tmp_path):
+    moments = Moments([write(tmp_path / "m.h5")])
+    q, k, v, gate, up, down = (
+        moments.of(f"blk.1.{name}.weight")
+        for name in ("attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up", "ffn_down")
+    )
+    assert (q.even == k.even).all() and (k.even == v.even).all() and (gate.odd == up.odd).all()
+    assert not (q.even == gate.even).all() and not (up.even == down.even).all()
+
+
+def test_parts_of_the_layers_and_threads_change_nothing(made, write, tmp_path):
+    whole = Moments([write(tmp_path / "m.h5")])
+    parts = Moments([write(tmp_path / f"{k}.h5", part=(k, 3), threads=k) for k in (1, 2, 3)])
+    for name in gguf_files.model_info(made / "dense.gguf").matrices:
+        assert (whole.of(name).even == parts.of(name).even).all()
+    write(tmp_path / "n.h5")
+    assert (tmp_path / "n.h5").read_bytes() == (tmp_path / "m.h5").read_bytes()
+
+
+def test_experts_and_what_is_outside_the_blocks_have_none(made, write, tmp_path):
+    moments = Moments([write(tmp_path / "m.h5", name="moe")])
+    assert moments.of("blk.0.ffn_up_exps.weight") is None
+    assert moments.of("output.weight") is None
+    assert moments.of("blk.0.attn_q.weight") is not None
+    assert layers_of(gguf_files.model_info(made / "moe.gguf")) == 2
+
+
+def test_moments_of_another_model_or_of_other_windows(made, write, tmp_path):
+    first = write(tmp_path / "a.h5")
+    other = gguf_files.model_info(write_model(tmp_path / "m.gguf", seed=5))
+    with pytest.raises(QuernError, match=r"a\.h5 is of another model; delete it"):
+        Moments([first], other)
+    second = write(tmp_path / "b.h5", name="moe")
+    with pytest.raises(QuernError, match=r"b\.h5 is of other tokens or another model"):
+        Moments([first, second])
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 1
+    first.write_bytes(content)
+    with pytest.raises(QuernError, match=r"a\.h5 is damaged"):
+        Moments([first])
