@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import patheffects
 from matplotlib import pyplot as plt
 
 from .plots import save
 
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)\.weight$")
+_OUTLINE = patheffects.withStroke(linewidth=1.2, foreground="black")
 _APART = -1  # the layer of what is in no block
 
 
@@ -21,14 +23,20 @@ def mixes(found: list[dict], title: str, path: Path) -> None:
     """
     found = sorted(found, key=_by_bytes)
     places = _places(list(found[0]["tensors"]))
-    width, height = 1 + 0.42 * places.role.nunique(), 2.2 + 0.2 * places.layer.nunique()
-    figure, axes = plt.subplots(
-        1,
-        2 + len(found),
-        figsize=(width * (1 + len(found)) + 6, max(height, 5)),
-        width_ratios=[width] * (1 + len(found)) + [6],
+    columns = min(3, 2 + len(found))
+    rows = -(-(2 + len(found)) // columns)
+    width, height = 1.5 + 0.5 * places.role.nunique(), 1.5 + 0.28 * places.layer.nunique()
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(max(width, 5) * columns, max(height, 4) * rows),
         layout="constrained",
+        squeeze=False,
     )
+    axes = list(grid.flat)
+    for empty in axes[2 + len(found) :]:
+        empty.set_axis_off()
+    axes = axes[: 2 + len(found)]
     damage = {n: r["probe_damage"] for n, r in found[0]["tensors"].items()}
     logs = {n: np.log10(d) if d and d > 0 else np.nan for n, d in damage.items()}
     image = _grid(axes[0], places, logs, {}, cmap="magma")
@@ -75,7 +83,8 @@ def _grid(axes, places: pd.DataFrame, values: dict[str, float], texts: dict[str,
     for place in places.itertuples():
         if place.name in texts:
             at = columns.index(place.role), rows.index(place.layer)
-            axes.annotate(texts[place.name], at, ha="center", va="center", size=5)
+            text = axes.annotate(texts[place.name], at, ha="center", va="center", size=6)
+            text.set(color="white", path_effects=[_OUTLINE])
     return image
 
 
