@@ -115,14 +115,14 @@ def predict(editor, inputs, plans, measured, ratios, window, turn) -> None:
     for kind, plan in plans.items():
         if not all(plan[n] in ratios[n] for n in names):
             continue
-        proof._write(editor, {n: plan[n] for n in names}, written)
+        proof.become(editor, {n: plan[n] for n in names}, written)
         found = editor.figures(base, window, first, last)["kld"].mean()
         root = np.sqrt([ratios[n][plan[n]] for n in names])
         added = sum(measured[n][turn] * ratios[n][plan[n]] for n in names)
         logs.append(np.log([found / added, found / (root @ gram @ root)]))
         print(f"  {kind:8} {found:.5f}, over sum {np.exp(logs[-1][0]):.2f}, over second order "
               f"{np.exp(logs[-1][1]):.2f}")  # fmt: skip
-    proof._write(editor, {}, written)
+    proof.become(editor, {}, written)
     mean, deviation = np.mean(logs, 0), np.std(logs, 0, ddof=1)
     print(f"log of both: mean {mean.round(3)}, deviation {deviation.round(3)}")
 

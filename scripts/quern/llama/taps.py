@@ -168,7 +168,8 @@ class Tap:
 
 
 @functools.cache
-def _op_name(op: int) -> str:
+def op_name(op: int) -> str:
+    """What ggml calls an operation, such as `MUL_MAT`."""
     return ggml_base().ggml_op_name(op).decode()
 
 
@@ -209,7 +210,7 @@ class InputTap(Tap):
 
     def _name(self, tensor: _Tensor) -> str | None:
         """The weight's name if this tensor is a product to be collected."""
-        op = _op_name(tensor.op)
+        op = op_name(tensor.op)
         if op not in ("MUL_MAT", "MUL_MAT_ID"):
             return None
         name = weight_name(tensor)
@@ -267,7 +268,7 @@ class OutputTap(Tap):
         return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
 
     def _is_product(self, tensor: _Tensor) -> bool:
-        return _op_name(tensor.op) == "MUL_MAT" and weight_name(tensor) in OUTPUT_WEIGHTS
+        return op_name(tensor.op) == "MUL_MAT" and weight_name(tensor) in OUTPUT_WEIGHTS
 
     @property
     def _by_name(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import QuernError, half_types
 from .library import ggml_base
-from .taps import Tap, _op_name, weight_name
+from .taps import Tap, op_name, weight_name
 
 _READERS = ("MUL_MAT", "MUL_MAT_ID", "GET_ROWS")
 _DTYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float16), 30: np.dtype(np.uint16)}  # ggml_type
@@ -66,10 +66,10 @@ class WeightTap(Tap):
             raise QuernError("the model's graph reads no weights that can be exchanged.")
 
     def _probe(self, tensor):
-        if _op_name(tensor.op) not in _READERS:
+        if op_name(tensor.op) not in _READERS:
             return
         source = tensor.src[0].contents
-        if _op_name(source.op) != "NONE" or source.type not in _DTYPES:
+        if op_name(source.op) != "NONE" or source.type not in _DTYPES:
             return
         columns, n1, n2, n3 = source.ne
         address, name = ctypes.cast(tensor.src[0], ctypes.c_void_p).value, weight_name(tensor)

@@ -38,17 +38,17 @@ def measure(
             bar.update()
         written: dict[str, str] = {}
         for name, types in mixes.items():
-            _write(editor, types, written)
+            become(editor, types, written)
             parts = []
             for row, window in zip(base, windows, strict=True):
                 parts.append(editor.figures(row, window, first, last))
                 bar.update()
             found[name] = {key: np.stack([part[key] for part in parts]) for key in parts[0]}
-        _write(editor, {}, written)
+        become(editor, {}, written)
     return found
 
 
-def _write(editor: Editor, types: Mapping[str, str], written: dict[str, str]) -> None:
+def become(editor: Editor, types: Mapping[str, str], written: dict[str, str]) -> None:
     """Make the model a mix; `written` says what it is, before and after."""
     for name in [n for n in written if n not in types]:
         editor.restore(name)
