@@ -17,7 +17,7 @@ check: .venv/installed-dev lint
 	@$(MAKE) --no-print-directory -j2 check-kernels check-others
 
 # Two halves of the unit tests, of about the same length.
-KERNELS = tests/unit/rounding tests/unit/measure/test_statistics.py
+KERNELS = tests/unit/rounding tests/unit/measure/test_statistics.py tests/unit/mix tests/unit/corpus
 
 check-kernels:
 	.venv/bin/python -m pytest -q $(KERNELS)
