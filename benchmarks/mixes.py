@@ -19,7 +19,6 @@ from peer import HOUSE
 
 sys.path.insert(0, str(HOUSE / "scripts"))
 
-from quern import files
 from quern.gguf_files import ModelInfo
 from quern.llama import Model
 from quern.measure import statistics
@@ -92,37 +91,36 @@ def compare(editor, inputs, free, plans, measured, ratios, windows, folder, kind
             print(f"  {name:28} {kld:.5f}  {value:+6.1f} % ({low:+.1f} to {high:+.1f})")
 
 
-def predict(editor, inputs, plans, measured, ratios, window, turn) -> None:
+def predict(editor, inputs, plans, measured, ratios, window) -> None:
     """Print the second table."""
     names = list(measured)
     first, last = scored_positions(len(window), "half")
+    editor.become({})
     base = editor.logits(window, first, last)
     p = np.exp(base - base.max(1, keepdims=True).astype(np.float64))
     p /= p.sum(1, keepdims=True)
     rows = np.random.default_rng(0).permutation(len(base))[:POSITIONS]
     changes = []
     for name in names:
-        editor.write(name, errors.probe_type(inputs.sources[name].columns))
+        editor.become({name: errors.probe_type(inputs.sources[name].columns)})
         change = editor.logits(window, first, last)[rows] - base[rows].astype(np.float64)
-        editor.restore(name)
         change -= (p[rows] * change).sum(1, keepdims=True)
         changes.append((np.sqrt(p[rows]) * change).astype(np.float32).ravel())
     gram = np.array([[a @ b for b in changes] for a in changes]) / (2 * len(rows))
     scale = np.sqrt(np.diag(gram))
     cosines = (gram / np.outer(scale, scale))[np.triu_indices(len(names), 1)]
     print(f"cosines of changes: mean {cosines.mean():.4f}, deviation {cosines.std():.4f}")
-    logs, written = [], {}
+    logs = []
     for kind, plan in plans.items():
         if not all(plan[n] in ratios[n] for n in names):
             continue
-        proof.become(editor, {n: plan[n] for n in names}, written)
+        editor.become({n: plan[n] for n in names})
         found = editor.figures(base, window, first, last)["kld"].mean()
         root = np.sqrt([ratios[n][plan[n]] for n in names])
-        added = sum(measured[n][turn] * ratios[n][plan[n]] for n in names)
+        added = sum(measured[n][0] * ratios[n][plan[n]] for n in names)
         logs.append(np.log([found / added, found / (root @ gram @ root)]))
         print(f"  {kind:8} {found:.5f}, over sum {np.exp(logs[-1][0]):.2f}, over second order "
               f"{np.exp(logs[-1][1]):.2f}")  # fmt: skip
-    proof.become(editor, {}, written)
     mean, deviation = np.mean(logs, 0), np.std(logs, 0, ddof=1)
     print(f"log of both: mean {mean.round(3)}, deviation {deviation.round(3)}")
 
@@ -135,12 +133,11 @@ def main(arguments):
         Path(models[arguments.model]), ModelInfo.read(folder / "model.json"), imatrix
     )
     stores = sorted((folder / f"mix/damage/{arguments.imatrix}").rglob("*.h5"))
-    measured = damage.read(stores)
-    ratios = files.read_json(folder / f"mix/errors/{arguments.imatrix}/ggml^0.json")["errors"]
+    ratios = errors.read(folder / f"mix/errors/{arguments.imatrix}/ggml^0.json", inputs)
     tokens = read_tokens(folder / f"tokens/{arguments.imatrix}.pool.h5")
-    order = damage.windows_of(tokens, 512).tolist()
-    used = len(next(iter(measured.values())))
-    held_back = tokens.windows(512, sorted(order[used : used + arguments.windows]))[:]
+    used, measured = damage.read(stores, inputs, tokens, 512)
+    others = [w for w in damage.windows_of(tokens, 512).tolist() if w not in used]
+    held_back = tokens.windows(512, sorted(others[: arguments.windows]))[:]
     plans = search.stock_plans(inputs)
     with (
         Model(inputs.model, threads=arguments.threads, editable=True) as model,
@@ -149,9 +146,8 @@ def main(arguments):
         common = inputs, inputs.free(), plans, measured, ratios
         compare(editor, *common, held_back, folder, arguments.kinds)
         if arguments.second_order:
-            first = [p for p in stores if p.parent.name == "0"]
-            own = {n: v[:1] for n, v in damage.read(first).items()}
-            predict(editor, inputs, plans, own, ratios, tokens.windows(512, order[:1])[:][0], 0)
+            own = {name: values[:1] for name, values in measured.items()}
+            predict(editor, inputs, plans, own, ratios, tokens.windows(512, used[:1])[:][0])
 
 
 if __name__ == "__main__":

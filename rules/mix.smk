@@ -21,19 +21,11 @@ wildcard_constraints:
     turn=r"\d+",
 
 
-def mix_pool(
-    imatrix,
-):
-    """The corpus whose pool a mix is measured on: that of its imatrix, or the first evaluated."""
-    is_corpus = imatrix in config["corpora"]
-    return imatrix if is_corpus else config["evaluation"]["corpora"][0]
-
-
 def mix_tokens(
     wildcards,
 ):
     """The tokens of that pool."""
-    pool = mix_pool(CALIBRATIONS[wildcards.calibration].imatrix)
+    pool = pool_of(CALIBRATIONS[wildcards.calibration])
     return f"results/{wildcards.model}/tokens/{pool}.pool.h5"
 
 
@@ -209,7 +201,7 @@ def mixed_tokens(
     wildcards,
 ):
     """The tokens of the pool that it is proved on."""
-    return f"results/{wildcards.model}/tokens/{mix_pool(MIXES[wildcards.mixed].imatrix)}.pool.h5"
+    return f"results/{wildcards.model}/tokens/{pool_of(MIXES[wildcards.mixed])}.pool.h5"
 
 
 def mixed_settings(

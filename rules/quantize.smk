@@ -1,7 +1,5 @@
 """Quantized models, one a recipe."""
 
-import shlex
-
 from quern.quantize.recipes import BY_LLAMA, BY_ROUNDING, carried_out_by_llama, recipes_of
 
 with sentences():
@@ -15,7 +13,6 @@ with sentences():
         require(not is_corpus, ["imatrix", "files", name], "a corpus has this name; choose another")
         require_file(["imatrix", "files", name], entry["path"])
 PLAIN = carried_out_by_llama(RECIPES)
-COMPENSATED = "compensated"  # the rounding that needs moments
 ROUNDED = {name: recipe for name, recipe in RECIPES.items() if recipe.is_rounded}
 
 
@@ -48,6 +45,14 @@ def settings_of(
         entry = IMATRIX_FILES[recipe.imatrix]
         settings |= {"sha256": CONTENT.of(entry["path"]), "n_ctx": entry.get("n_ctx")}
     return settings
+
+
+def pool_of(
+    recipe,
+):
+    """The corpus whose pool a recipe is measured on: that of its imatrix, or the first evaluated."""
+    is_corpus = recipe.imatrix in config["corpora"]
+    return recipe.imatrix if is_corpus else config["evaluation"]["corpora"][0]
 
 
 def imatrix_options(
@@ -163,14 +168,12 @@ def rounding_imatrix(
 def rounding_moments(
     wildcards,
 ):
-    """The moments that a rounding needs: of the pool of its imatrix, or of the first evaluated."""
+    """The moments that a rounding needs."""
     recipe = ROUNDED[wildcards.rounded]
-    if recipe.rounding != COMPENSATED:
+    if not recipe.needs_moments:
         return []
-    is_corpus = recipe.imatrix in config["corpora"]
-    corpus = recipe.imatrix if is_corpus else config["evaluation"]["corpora"][0]
     parts = config["moments"]["parts"]
-    folder = f"results/{wildcards.model}/moments/{corpus}"
+    folder = f"results/{wildcards.model}/moments/{pool_of(recipe)}"
     return [f"{folder}/{part}of{parts}.h5" for part in range(1, parts + 1)]
 
 
@@ -187,8 +190,10 @@ def rounding_options(
 ):
     """A recipe's rounding as options of the command."""
     recipe = ROUNDED[wildcards.rounded]
-    options = flags(recipe.options(BY_ROUNDING) | imatrix_options(recipe, input))
-    return f"{options} --moments {shlex.join(input.moments)}" if input.moments else options
+    options = recipe.options(BY_ROUNDING) | imatrix_options(recipe, input)
+    if recipe.needs_moments:
+        options |= {"moments": input.moments, "baseline_info": input.baseline_info}
+    return flags(options)
 
 
 rule reround:
@@ -200,6 +205,7 @@ rule reround:
         info=rounding_info,
         imatrix=rounding_imatrix,
         moments=rounding_moments,
+        baseline_info="results/{model}/model.json",
     output:
         model="results/{model}/quantize/{rounded}.gguf",
         info="results/{model}/quantize/{rounded}.json",

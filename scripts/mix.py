@@ -8,16 +8,15 @@ from pathlib import Path
 from quern import QuernError, command, files, rounding
 from quern.gguf_files import ModelInfo
 from quern.llama import Model, computed_by
-from quern.mix import damage, search
+from quern.mix import damage, errors, search
 from quern.mix.choices import TYPES
 from quern.mix.editing import Editor
 from quern.mix.inputs import Inputs
 from quern.quantize.quantization import header_bytes
 from quern.quantize.recipes import GGML
+from quern.quantize.rerounding import KEY
 from quern.quantize.sizes import Size
 from quern.tokens.windows import read_tokens
-
-KEY = "quern.rounding"
 
 
 def main(arguments):
@@ -56,18 +55,18 @@ def mix(arguments) -> dict:
         fixed=dict(arguments.fixed),
         fast_on_cpu=arguments.fast_on == "cpu",
     )
-    measured = damage.read(arguments.damage)
-    ratios = files.read_json(arguments.errors)["errors"]
     tokens = read_tokens(arguments.tokens)
     tokens.require_tokenizer(inputs.info.tokenizer_sha256)
-    windows = damage.windows_of(tokens, arguments.n_ctx)
-    used = len(next(iter(measured.values())))
-    if len(windows) < used + arguments.proof_windows:
+    measured = damage.read(arguments.damage, inputs, tokens, arguments.n_ctx)
+    ratios = errors.read(arguments.errors, inputs)
+    used = set(measured.windows)
+    others = [w for w in damage.windows_of(tokens, arguments.n_ctx).tolist() if w not in used]
+    if len(others) < arguments.proof_windows:
         raise QuernError(
-            f"{arguments.tokens} has {len(windows)} windows of {arguments.n_ctx}; "
-            f"{used + arguments.proof_windows} are needed, give the corpus more text."
+            f"{arguments.tokens} has {len(others)} windows of {arguments.n_ctx} besides those of "
+            f"the damages, {arguments.proof_windows} are needed; give the corpus more text."
         )
-    held_back = sorted(windows[used : used + arguments.proof_windows].tolist())
+    held_back = sorted(others[: arguments.proof_windows])
     own = {} if arguments.rounding == GGML else {KEY: arguments.rounding}
     compute = {"threads": arguments.threads, "gpus": arguments.gpus}
     with (
@@ -78,16 +77,16 @@ def mix(arguments) -> dict:
             inputs,
             free,
             search.stock_plans(inputs),
-            search.Damages(measured, ratios),
+            search.Damages(measured.kld, ratios),
             arguments.size,
             header=header_bytes(arguments.model, {**inputs.metadata, **own}),
             editor=editor,
-            measured_on=tokens.windows(arguments.n_ctx, windows[:used].tolist())[:],
+            measured_on=tokens.windows(arguments.n_ctx, measured.windows)[:],
             held_back=tokens.windows(arguments.n_ctx, held_back)[:],
             folder=arguments.output.parent,
         )
     return found | {
-        "windows": {"damage": used, "proof": held_back},
+        "windows": {"damage": measured.windows, "proof": held_back},
         "rounding": arguments.rounding,
         "computed_by": computed_by(arguments.gpus),
         "model_sha256": inputs.info.sha256,

@@ -27,8 +27,8 @@ def main(arguments):
         arguments.rounding,
         threads=arguments.threads,
     )
-    made = {"model_sha256": inputs.info.sha256, "imatrix_sha256": inputs.imatrix_sha256}
-    files.write_json(arguments.output, {"errors": table, "rounding": arguments.rounding} | made)
+    made = {"errors": table, "rounding": arguments.rounding} | errors.origin(inputs)
+    files.write_json(arguments.output, made)
 
 
 if __name__ == "__main__":

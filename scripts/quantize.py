@@ -14,7 +14,7 @@ def main(arguments):
     recipe, types = Recipe.of_arguments(arguments), None
     if arguments.mix:
         mix = files.read_json(arguments.mix)
-        if reason := files.failure(arguments.mix):
+        if reason := mix.get("failed"):
             files.write_failure(arguments.output_info, reason, arguments.output)
             return
         recipe = replace(recipe, type=mix["base"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from quern import QuernError, command, files, rounding
-from quern.gguf_files import model_info
+from quern.gguf_files import ModelInfo, model_info
 from quern.moments.collect import Moments
 from quern.quantize.recipes import Recipe
 from quern.quantize.rerounding import reround
@@ -18,8 +18,10 @@ def main(arguments):
     if arguments.info and (reason := files.failure(arguments.info)):
         files.write_failure(arguments.output_info, reason, arguments.output)
         return
-    if (name == rounding.COMPENSATED) != bool(arguments.moments):
-        raise QuernError("the rounding compensated needs --moments, and no other takes them.")
+    if (name == rounding.COMPENSATED) != bool(arguments.moments and arguments.baseline_info):
+        raise QuernError(
+            "the rounding compensated needs --moments and --baseline-info, and no other takes them."
+        )
     found = reround(
         arguments.baseline,
         arguments.quantized,
@@ -28,7 +30,7 @@ def main(arguments):
         imatrix=arguments.imatrix,
         imatrix_n_ctx=arguments.imatrix_n_ctx,
         prior=arguments.prior,
-        moments=Moments(arguments.moments) if arguments.moments else None,
+        moments=moments_of(arguments) if arguments.moments else None,
         threads=arguments.threads,
     )
     if arguments.output_info:
@@ -37,6 +39,11 @@ def main(arguments):
             made |= {"compensated": {n: c._asdict() for n, c in found.compensated.items()}}
         info = model_info(arguments.output).as_dict()
         files.write_json(arguments.output_info, info | {"made": made})
+
+
+def moments_of(arguments) -> Moments:
+    """The moments, of the baseline and no other model."""
+    return Moments(arguments.moments, ModelInfo.read(arguments.baseline_info))
 
 
 if __name__ == "__main__":
@@ -53,8 +60,12 @@ if __name__ == "__main__":
         help="how; exact where it is not given and there is an imatrix",
     )
     p.add_argument(
-        "--moments", type=Path, nargs="+", help="HDF5 from moments.py, for the rounding compensated"
+        "--moments",
+        type=Path,
+        action="append",
+        help="HDF5 from moments.py, for the rounding compensated; repeat it for several",
     )
+    p.add_argument("--baseline-info", type=Path, help="with moments: the baseline's JSON")
     p.add_argument("--threads", type=int, default=1, help="CPU threads")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")
     p.add_argument("--output-info", type=Path, help="JSON to write")

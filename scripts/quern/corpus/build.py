@@ -117,7 +117,7 @@ def _gather(sources: list[Source], spool: Spool, settings: Settings) -> list[int
                 text = text if settings.chat_template else conversations.plain(text)
                 bar.update(spool.add(number, text))
                 read[number] += 1
-            found, said = on_separator(source, read[number]) if source.separator else (0, "")
+            found, said = on_separator(source, read[number])
             if said and not found and len(sources) == len(paths(source)) == 1:
                 raise source.fails(f"the corpus is in one piece: {said}")
             if said:

@@ -32,25 +32,14 @@ class Weight(NamedTuple):
     columns: int
     rows: int
 
-    def write(self, values: np.ndarray, first: int = 0) -> np.ndarray:
-        """Put rows in place of those from `first` on, rounded to the weight's type.
-
-        Args:
-            values: float32 [n, columns].
-
-        Returns:
-            The values that were written, float32 [n, columns].
-        """
-        if self.dtype == np.uint16:
-            stored = half_types.to_bfloat16(values)
-            written = half_types.to_float32(stored)
-        else:
-            stored = np.ascontiguousarray(values, self.dtype)
-            written = stored.astype(np.float32)
+    def write(self, values: np.ndarray, first: int = 0) -> None:
+        """Put rows, float32 [n, columns], in place of those from `first` on."""
+        is_brain = self.dtype == np.uint16
+        stored = half_types.to_bfloat16(values) if is_brain else values.astype(self.dtype)
+        stored = np.ascontiguousarray(stored)
         begin = first * self.columns * self.dtype.itemsize
         for address in self.addresses:
             ggml_base().ggml_backend_tensor_set(address, stored.ctypes.data, begin, stored.nbytes)
-        return written
 
 
 class WeightTap(Tap):

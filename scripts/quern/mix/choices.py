@@ -7,9 +7,10 @@ from gguf.gguf_reader import ReaderTensor
 
 from .. import QuernError, llama
 from ..quantize import patterns
+from ..quantize.recipes import needs_importances
+from ..quantize.tensor_types import KEPT
 
 ALIGNMENT = 32  # bytes to which tensors are padded in a file (GGUF's default)
-FLOATS = ("F32", "F16", "BF16")
 # Types with tables of points, which are slow to decode on a CPU.
 TABLES = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 # Those that are chosen from where nothing is said: fast or compact ones of their sizes.
@@ -25,14 +26,12 @@ class Tensor:
 
     Attributes:
         columns, rows: its shape, the rows of all experts.
-        source: its type in the unquantized model.
         types: those that it may have.
     """
 
     name: str
     columns: int
     rows: int
-    source: str
     types: tuple[str, ...]
 
     @property
@@ -51,11 +50,6 @@ def padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def needs_importances(kind: str) -> bool:
-    """Whether ggml cannot quantize to a type without importances."""
-    return kind.startswith(("IQ1", "IQ2_X"))
-
-
 def free_tensors(
     tensors: Mapping[str, ReaderTensor],
     planned: Mapping[str, str],
@@ -71,39 +65,39 @@ def free_tensors(
         tensors: of the unquantized model.
         planned: the types that llama.cpp would give in some stock mix; what keeps its type there is
             not quantized.
-        types: to choose from; a float type is added where a tensor's rows allow none of them.
+        types: to choose from; a tensor whose rows allow none of them keeps its own.
         importances: names of tensors that have some.
         fixed: types by pattern; the first that matches counts.
         fast_on_cpu: leave out types with tables of points.
 
     Raises:
-        QuernError: a pattern matches no tensor, or a fixed type does not fit.
+        QuernError: a pattern matches no tensor, a fixed type does not fit, or llama.cpp keeps the
+            tensor as it is.
     """
-    patterns_of = list((fixed or {}).items())
-    by_tensor = patterns.matched(patterns_of, list(planned))
+    fixed = fixed or {}
+    by_tensor = patterns.matched(list(fixed.items()), list(planned))
     found = []
     for name, kind in planned.items():
-        tensor, first = tensors[name], by_tensor.get(name)
-        source = tensor.tensor_type.name
-        if kind == source and not first:
+        tensor, source = tensors[name], tensors[name].tensor_type.name
+        wanted = fixed[by_tensor[name][0]] if name in by_tensor else ""
+        if kind == source:
+            if wanted not in ("", source):
+                raise QuernError(f"fixed: {name} cannot become {wanted}; {KEPT}.")
             continue
         columns = int(tensor.shape[0])
-        rows = int(tensor.n_elements) // columns
-        if first:
-            own = [(fixed or {})[first[0]]]
-        else:
-            own = [
-                t
-                for t in types
-                if not (needs_importances(t) and name not in importances)
-                and not (fast_on_cpu and t in TABLES)
-            ]
+        allowed = [
+            t
+            for t in types
+            if not (needs_importances(t, name) and name not in importances)
+            and not (fast_on_cpu and t in TABLES)
+        ]
+        own = [wanted] if wanted else allowed
         own = [t for t in own if columns % llama.block_size(t)[0] == 0]
-        if first and not own:
+        if wanted and not own:
             raise QuernError(
-                f"fixed: {name} cannot become {(fixed or {})[first[0]]}; its rows of {columns} "
-                "weights are no whole blocks of it."
+                f"fixed: {name} cannot become {wanted}; its rows of {columns} weights are no whole "
+                "blocks of it."
             )
-        kept = source if source in FLOATS else "F16"
-        found.append(Tensor(name, columns, rows, source, tuple(own) or (kept,)))
+        rows = int(tensor.n_elements) // columns
+        found.append(Tensor(name, columns, rows, tuple(own) or (source,)))
     return found

@@ -7,6 +7,7 @@ with a row for each tensor.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -66,12 +67,7 @@ def measure(
     first, last = scored_positions(n_ctx, "half")
     begin, end = (k * len(names) // part[1] for k in (part[0] - 1, part[0]))
     own = list(names[begin:end])
-    attributes = {
-        "kind": "damage",
-        "model_sha256": inputs.info.sha256,
-        "text_sha256": tokens.text_sha256,
-        "imatrix_sha256": inputs.imatrix_sha256,
-        "n_ctx": n_ctx,
+    attributes = _origin(inputs, tokens, n_ctx) | {
         "window": number,
         "names": "\n".join(own),
         "computed_by": computed_by(model.gpus),
@@ -90,9 +86,8 @@ def measure(
             bar.update()
             if store.done[row]:
                 continue
-            editor.write(name, probe_type(sources[name].columns))
+            editor.become({name: probe_type(sources[name].columns)})
             kld = editor.figures(base, window, first, last)["kld"]
-            editor.restore(name)
             if not kld.any():
                 raise QuernError(
                     f"nothing changes in {model.path} with {name} in another type, so its damage "
@@ -103,25 +98,51 @@ def measure(
         store.finish(output)
 
 
-def read(stores: Sequence[Path]) -> dict[str, np.ndarray]:
-    """The mean divergence by tensor, nats [windows], from the stores of all parts and windows.
+class Measured(NamedTuple):
+    """Damages of all tensors on the same windows.
+
+    Attributes:
+        windows: numbers of the pool's.
+        kld: the mean divergence, nats [windows], by tensor.
+    """
+
+    windows: list[int]
+    kld: dict[str, np.ndarray]
+
+
+def read(stores: Sequence[Path], inputs: Inputs, tokens: Tokens, n_ctx: int) -> Measured:
+    """The damages in the stores of all parts and windows.
 
     Raises:
-        QuernError: a store is damaged or of something else, or one lacks a tensor.
+        QuernError: a store is damaged, or not of this model, imatrix, text and size of windows, or
+            one lacks a tensor.
     """
+    expected = _origin(inputs, tokens, n_ctx)
     found: dict[str, dict[int, float]] = {}
     windows: dict[int, None] = {}
     for path in stores:
         with WindowStore.open(path) as store:
-            if store.attributes.get("kind") != "damage" or not store.done.all():
-                raise QuernError(f"{path} is no measured damage, or is not complete.")
-            window = windows.setdefault(int(store.attributes["window"]))
+            store.require(expected)
+            if not store.done.all():
+                raise QuernError(f"{path} is not complete; run it again.")
             window = int(store.attributes["window"])
-            names = str(store.attributes["names"]).split("\n")
-            for row, name in enumerate(names if names != [""] else []):
+            windows[window] = None
+            for row, name in enumerate(str(store.attributes["names"]).split()):
                 store.check(row)
                 found.setdefault(name, {})[window] = float(store.read("kld", row).mean())
     lacking = [name for name, values in found.items() if len(values) < len(windows)]
     if lacking:
         raise QuernError(f"the damage of {lacking[0]} is not measured on all windows.")
-    return {name: np.array([values[w] for w in windows]) for name, values in found.items()}
+    kld = {name: np.array([values[w] for w in windows]) for name, values in found.items()}
+    return Measured(list(windows), kld)
+
+
+def _origin(inputs: Inputs, tokens: Tokens, n_ctx: int) -> dict:
+    """What damages must be of to belong together."""
+    return {
+        "kind": "damage",
+        "model_sha256": inputs.info.sha256,
+        "text_sha256": tokens.text_sha256,
+        "imatrix_sha256": inputs.imatrix_sha256,
+        "n_ctx": n_ctx,
+    }

@@ -34,6 +34,7 @@ class Editor:
     ):
         self.model, self._sources, self._importances = model, sources, importances
         self._how, self._weights = how, model.weights()
+        self._types: dict[str, str] = {}  # of what is not as in the file
         self._pool = ThreadPoolExecutor(model.threads)
 
     def __enter__(self) -> Self:
@@ -42,12 +43,22 @@ class Editor:
     def __exit__(self, *_):
         self._pool.shutdown()
 
-    def write(self, name: str, kind: str) -> None:
-        """Put a tensor's weights in place as they come back from this type.
+    def become(self, types: Mapping[str, str]) -> None:
+        """Give tensors these types, and all others their own weights; what is so already stays.
 
         Raises:
             QuernError: the model computes nothing with such a tensor.
         """
+        for name in [n for n in self._types if n not in types]:
+            self._write(name, "F32")
+            del self._types[name]
+        for name, kind in types.items():
+            if self._types.get(name) != kind:
+                self._write(name, kind)
+                self._types[name] = kind
+
+    def _write(self, name: str, kind: str) -> None:
+        """Put a tensor's weights in place as they come back from this type."""
         if name not in self._weights:
             raise QuernError(
                 f"{self.model.path} computes nothing with {name} as it lies in the file, so it "
@@ -73,10 +84,6 @@ class Editor:
         ]
         for first, values in self._pool.map(one, begins):
             weight.write(values, first)
-
-    def restore(self, name: str) -> None:
-        """Put a tensor's own weights back."""
-        self.write(name, "F32")
 
     def logits(self, window: np.ndarray, first: int, last: int) -> np.ndarray:
         """What the model says now at positions `first` to `last` - 1, float32 [n, n_vocab]."""

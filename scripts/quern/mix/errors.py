@@ -3,14 +3,17 @@
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from .. import QuernError, llama, rounding
+from .. import QuernError, files, llama, rounding
+from ..gguf_files import UNQUANTIZED
 from ..quantize.recipes import GGML
 from ..unquantized import UnquantizedTensor
-from .choices import FLOATS, Tensor
+from .choices import Tensor
+from .inputs import Inputs
 
 ROWS = 48  # of each tensor; an error is then known to some 2 or 3 %
 PROBE, NARROW_PROBE = "Q3_K", "Q4_0"  # types in which damage is measured; for other rows
@@ -107,15 +110,32 @@ def table(
 
     def one(tensor):
         probe = probe_type(tensor.columns), GGML
-        wanted = [(kind, how) for kind in tensor.types if kind not in FLOATS]
+        wanted = [(kind, how) for kind in tensor.types if kind not in UNQUANTIZED]
         probes = [probe] if probe[0] else []
         own = importances.get(tensor.name)
         both = list(dict.fromkeys([*wanted, *probes]))
         found = relative_errors(tensor, sources[tensor.name], own, both)
         scale = found[probe] if probes and found[probe] else 1.0
-        exact = dict.fromkeys((k for k in tensor.types if k in FLOATS), 0.0)
+        exact = dict.fromkeys((k for k in tensor.types if k in UNQUANTIZED), 0.0)
         return {kind: found[kind, how] / scale for kind, _ in wanted} | exact
 
     with ThreadPoolExecutor(threads) as pool:
         bar = tqdm(pool.map(one, tensors), total=len(tensors), desc="errors", disable=None)
         return dict(zip((t.name for t in tensors), bar, strict=True))
+
+
+def origin(inputs: Inputs) -> dict[str, str]:
+    """What errors must be of to be used."""
+    return {"model_sha256": inputs.info.sha256, "imatrix_sha256": inputs.imatrix_sha256}
+
+
+def read(path: Path, inputs: Inputs) -> dict[str, dict[str, float]]:
+    """A table that was written with its `origin`.
+
+    Raises:
+        QuernError: it is damaged, or of another model or imatrix.
+    """
+    found = files.read_json(path)
+    if any(found.get(key) != value for key, value in origin(inputs).items()):
+        raise QuernError(f"{path} is of another model or imatrix; delete it and run again.")
+    return found["errors"]

@@ -71,11 +71,20 @@ class Inputs:
         sources = unquantized.tensors_of(model)
         return cls(model, info, tensors, sources, importances, metadata, sha256)
 
+    def planned(self, kind: str) -> dict[str, str]:
+        """The types of all tensors in a stock mix; those that are published quantized stay."""
+        published = quantization.published_types(self.tensors)
+        wanted = llama.QuantizationParameters(
+            kind,
+            dict(self.importances) or None,
+            tensor_types=published,
+            requantize=bool(published),
+        )
+        return llama.planned_types(self.model, wanted)[0]
+
     def free(self, types: Sequence[str] = TYPES, **options) -> list[Tensor]:
         """The tensors whose types are chosen; options as for `choices.free_tensors`."""
-        wanted = llama.QuantizationParameters(_ANY_MIX, dict(self.importances) or None)
-        planned, _ = llama.planned_types(self.model, wanted)
-        planned = {n: k for n, k in planned.items() if n in self.sources}
+        planned = {n: k for n, k in self.planned(_ANY_MIX).items() if n in self.sources}
         return free_tensors(
             self.tensors, planned, types, importances=self.importances.keys(), **options
         )

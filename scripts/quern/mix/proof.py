@@ -32,31 +32,19 @@ def measure(
         tempfile.TemporaryFile(dir=folder) as file,
         tqdm(total=steps, unit="window", desc="proof", disable=None) as bar,
     ):
+        editor.become({})
         base = np.memmap(file, np.float32, "w+", shape=shape)
         for row, window in zip(base, windows, strict=True):
             row[:] = editor.logits(window, first, last)
             bar.update()
-        written: dict[str, str] = {}
         for name, types in mixes.items():
-            become(editor, types, written)
+            editor.become(types)
             parts = []
             for row, window in zip(base, windows, strict=True):
                 parts.append(editor.figures(row, window, first, last))
                 bar.update()
             found[name] = {key: np.stack([part[key] for part in parts]) for key in parts[0]}
-        become(editor, {}, written)
     return found
-
-
-def become(editor: Editor, types: Mapping[str, str], written: dict[str, str]) -> None:
-    """Make the model a mix; `written` says what it is, before and after."""
-    for name in [n for n in written if n not in types]:
-        editor.restore(name)
-        del written[name]
-    for name, kind in types.items():
-        if written.get(name) != kind:
-            editor.write(name, kind)
-            written[name] = kind
 
 
 def compared(

@@ -10,17 +10,17 @@ from gguf.gguf_reader import ReaderTensor
 from scipy import special
 
 from .. import QuernError, llama
-from ..gguf_files import ModelInfo
+from ..gguf_files import UNQUANTIZED, ModelInfo
 from ..measure import statistics
+from ..quantize.recipes import MIXED, needs_imatrix
 from ..quantize.sizes import Size
 from . import proof
-from .choices import FLOATS, Tensor, padded
+from .choices import Tensor, padded
 from .editing import Editor
 from .inputs import Inputs
-from .solve import Choice, solve
+from .solve import LEAST, Choice, solve
 
 OURS = "mix"
-_LEAST = 1e-12  # nats; a divergence that is predicted to be less is none
 RIVALS = 3  # stock mixes beside which a mix is proved, at most
 CLOSE = 3.0  # times the predicted damage, within which a stock mix is a rival
 STOCK = (
@@ -34,14 +34,8 @@ _CALLED = {"Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S"}
 
 def stock_plans(inputs: Inputs) -> dict[str, dict[str, str]]:
     """The types of all tensors in each stock mix that llama.cpp makes of a model."""
-    found = {}
-    for kind in STOCK:
-        wanted = llama.QuantizationParameters(kind, dict(inputs.importances) or None)
-        try:
-            found[kind], _ = llama.planned_types(inputs.model, wanted)
-        except QuernError:  # it needs importances
-            continue
-    return found
+    made = [kind for kind in STOCK if inputs.importances or not needs_imatrix(kind)]
+    return {kind: inputs.planned(kind) for kind in made}
 
 
 def plan_bytes(plan: Mapping[str, str], tensors: Mapping[str, ReaderTensor]) -> int:
@@ -97,7 +91,7 @@ class Damages:
 
     def of(self, name: str, kind: str) -> np.ndarray:
         """In a type, nats [windows]."""
-        if kind in FLOATS:
+        if kind in UNQUANTIZED:
             return np.zeros(len(next(iter(self._measured.values()), np.zeros(1))))
         if name not in self._measured or kind not in self._ratios.get(name, {}):
             raise QuernError(f"there is no damage of {name} in {kind}; measure it.")
@@ -110,7 +104,7 @@ class Damages:
     def knows(self, plan: Mapping[str, str], names: Sequence[str]) -> bool:
         """Whether it has the damage of all these tensors in a plan."""
         return all(
-            plan[name] in FLOATS or plan[name] in self._ratios.get(name, {}) for name in names
+            plan[name] in UNQUANTIZED or plan[name] in self._ratios.get(name, {}) for name in names
         )
 
     def predicted(self, plan: Mapping[str, str], names: Sequence[str]) -> dict[str, float]:
@@ -185,7 +179,7 @@ def search(
         for name, own in figures.items()
     }
     additivity = {
-        name: float(own["kld"][:n].mean()) / max(predicted[name]["kld"], _LEAST)
+        name: float(own["kld"][:n].mean()) / max(predicted[name]["kld"], LEAST)
         for name, own in figures.items()
     }
     differences = proof.compared(found, OURS, near, "score")
@@ -248,7 +242,8 @@ def _called(free: Sequence[Tensor], types: Mapping[str, str]) -> str:
     for t in free:
         weights[types[t.name]] += t.weights
     most = max(sorted(weights), key=weights.get)
-    return _CALLED.get(most, most)
+    # Where the base is a float type, llama.cpp looks at no tensor's own.
+    return MIXED if most in UNQUANTIZED else _CALLED.get(most, most)
 
 
 def type_file(types: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ from .. import QuernError
 
 SECONDS = 10.0  # after which the best mix found so far is taken
 GAP = 1e-6  # of the damage, within which a mix is taken for the best
+LEAST = 1e-12  # nats; a divergence that is predicted to be less is none
 _SCALE = 1e6  # of the objective, since HiGHS also has an absolute gap
 
 
@@ -60,7 +61,7 @@ def solve(choices: Mapping[str, list[Choice]], budget: int) -> dict[str, Choice]
     if sum(c.bytes for c in best.values()) <= budget:
         return best
     greedy = _by_slope(useful, budget)
-    found = _by_program(useful, budget, sum(c.damage for c in greedy.values()))
+    found = _by_program(useful, budget, max(_damage(greedy), LEAST))
     return min((found, greedy), key=_damage) if found else greedy
 
 

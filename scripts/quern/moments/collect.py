@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 from scipy.linalg import blas
 from threadpoolctl import ThreadpoolController
@@ -149,7 +150,7 @@ class Moments:
         QuernError: a file is damaged, or of other tokens or another model than the first.
     """
 
-    def __init__(self, paths: list[Path], info: ModelInfo | None = None):
+    def __init__(self, paths: list[Path], info: ModelInfo):
         self._places: dict[str, tuple[Path, str]] = {}
         made_of = None
         for path in paths:
@@ -160,7 +161,7 @@ class Moments:
                 made_of = own
                 for name, owner in json.loads(h5.attrs["shared"]).items():
                     self._places[name] = path, owner
-        if info and made_of and made_of["model_sha256"] != info.sha256:
+        if made_of["model_sha256"] != info.sha256:
             raise QuernError(f"{paths[0]} is of another model; delete it and run again.")
         self._read = functools.lru_cache(maxsize=1)(self._moment)
 
@@ -169,8 +170,6 @@ class Moments:
         return self._read(*self._places[name]) if name in self._places else None
 
     def _moment(self, path: Path, owner: str) -> Moment:
-        import h5py
-
         with h5py.File(path, locking=False) as h5:
             halves = [_whole(h5, half, owner) for half in HALVES]
         (even, a), (odd, b) = halves

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from gguf.gguf_reader import ReaderTensor
 
 from .. import QuernError, files, llama
 from ..gguf_files import (
@@ -20,7 +21,7 @@ from ..gguf_files import (
 from ..imatrix import formats
 from ..imatrix.matrix import Imatrix
 from . import tensor_types
-from .recipes import Recipe
+from .recipes import Recipe, needs_importances
 
 log = logging.getLogger("quern.quantization")
 
@@ -77,11 +78,7 @@ def quantize(
     importances, metadata, notes = None, None, []
     tensors = tensors_of(model)
     asked = tensor_types.asked_for(recipe, list(tensors)) | dict(types or {})
-    published = {
-        name: tensor.tensor_type.name
-        for name, tensor in tensors.items()
-        if tensor.tensor_type.name in PUBLISHED and name not in asked
-    }
+    published = published_types({n: t for n, t in tensors.items() if n not in asked})
     if imatrix is not None:
         matrix = formats.read(imatrix, imatrix_n_ctx).fitted(info.matrices, imatrix)
         importances = matrix.importances(recipe.prior)
@@ -97,7 +94,7 @@ def quantize(
         )
     for name in ("output.weight", "token_embd.weight"):
         kind = asked.get(name, "")
-        if kind.startswith(("IQ1", "IQ2")) and name not in (importances or {}):
+        if needs_importances(kind, name) and name not in (importances or {}):
             raise QuernError(
                 f"{name} cannot become {kind}, which needs importances, and there are none of it; "
                 "choose another type."
@@ -120,6 +117,12 @@ def quantize(
         llama.quantize(model, temporary, wanted, threads=threads)
         open_gguf(temporary)  # refuses a file that is cut short
     return Quantized(notes, given)
+
+
+def published_types(tensors: Mapping[str, ReaderTensor]) -> dict[str, str]:
+    """The types of tensors that their model was published with, and exists with alone."""
+    types = {name: tensor.tensor_type.name for name, tensor in tensors.items()}
+    return {name: kind for name, kind in types.items() if kind in PUBLISHED}
 
 
 def imatrix_metadata(

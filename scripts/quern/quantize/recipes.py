@@ -11,12 +11,21 @@ from . import patterns
 from .sizes import Size
 
 GGML = "ggml"  # llama.cpp's own rounding
+COMPENSATED = "compensated"  # the rounding of that name in `rounding.rules`
 MIXED = "Q8_0"  # llama.cpp's base type where all tensors have one of their own
 
 
 def needs_imatrix(kind: str) -> bool:
     """Whether llama.cpp refuses to quantize to `kind` without one (src/llama-quant.cpp)."""
     return kind.startswith(("IQ1", "IQ2", "IQ3_X")) or kind == "Q2_K_S"
+
+
+def needs_importances(kind: str, tensor: str = "") -> bool:
+    """Whether a tensor can only become this type by importances of its own; any, if not named.
+
+    llama.cpp refuses IQ3_XXS without them in the blocks alone.
+    """
+    return kind.startswith(("IQ1", "IQ2")) or (kind == "IQ3_XXS" and tensor.startswith("blk."))
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,11 @@ class Recipe:
         """Whether its rounding is another than ggml's own."""
         return self.rounding != GGML
 
+    @property
+    def needs_moments(self) -> bool:
+        """Whether its rounding looks at second moments."""
+        return self.rounding == COMPENSATED
+
     @classmethod
     def of_arguments(cls, arguments: Namespace) -> "Recipe":
         """The recipe that a command was given.
@@ -132,7 +146,7 @@ class Recipe:
         """The first of its types that needs an imatrix, where it has none; else nothing."""
         others = [self.output_type, self.token_embedding_type, *dict(self.tensor_types).values()]
         needy = [self.type] if needs_imatrix(self.type) else []
-        needy += [kind for kind in others if kind and kind.startswith(("IQ1", "IQ2"))]
+        needy += [kind for kind in others if kind and needs_importances(kind)]
         return needy[0] if needy and not self.imatrix else ""
 
     @property

@@ -18,7 +18,7 @@ from .. import QuernError, files, gguf_files, rounding, unquantized
 from ..imatrix import formats
 from ..moments.collect import Moments
 from ..rounding import compensated
-from ..rounding.compensated import Chosen, Factored
+from ..rounding.compensated import Chosen
 from ..unquantized import UnquantizedTensor
 
 log = logging.getLogger("quern.rerounding")
@@ -45,7 +45,7 @@ class _Compensator:
 
     def __init__(self, moments: Moments, threads: int):
         self._moments, self._threads = moments, threads
-        self._last: tuple[tuple, Factored | None] = ((), None)
+        self._factored: tuple = None, None, None  # the last moment and strength, and their factors
         self.chosen: dict[str, Chosen] = {}
 
     def rounded(
@@ -56,6 +56,8 @@ class _Compensator:
         moment = self._moments.of(name)
         if moment is None or source.matrices > 1 or 0 in moment.tokens:
             return None
+        if len(moment.even) != source.columns:
+            raise QuernError("its moment is of another model.")
         sample = np.unique(np.linspace(0, source.rows - 1, compensated.SAMPLE).round().astype(int))
         values = np.concatenate([source.float32(r, r + 1) for r in sample.tolist()])
         weights = None if importances is None else importances[0]
@@ -65,13 +67,14 @@ class _Compensator:
         return None if chosen.strength is None else self._parts(source, kind, moment, chosen)
 
     def _parts(self, source, kind, moment, chosen):
-        key = id(moment), chosen.strength  # the moments keep the last one, which q, k and v share
-        if self._last[0] != key:
-            self._last = key, compensated.factor(moment.mean(), chosen.strength)
+        last, strength, _ = self._factored  # q, k and v come one after the other and share them
+        if last is not moment or strength != chosen.strength:
+            factored = compensated.factor(moment.mean(), chosen.strength)
+            self._factored = moment, chosen.strength, factored
         step = max(1, _AT_ONCE // source.columns)
         for first in range(0, source.rows, step):
             values = source.float32(first, min(first + step, source.rows))
-            raw = compensated.compensate(kind, values, self._last[1], threads=self._threads)
+            raw = compensated.compensate(kind, values, self._factored[2], threads=self._threads)
             yield raw, values.size
 
 
@@ -120,6 +123,14 @@ def reround(
         importances = matrix.importances(prior)
     plan = _plan(reader, sources, importances, quantized, name)
     compensator = _Compensator(moments, threads) if moments else None
+
+    def parts_of(tensor):
+        if tensor.name not in plan:
+            return _copied(quantized, tensor)
+        what = sources[tensor.name], tensor.tensor_type.name, plan[tensor.name]
+        compensated_parts = compensator.rounded(*what) if compensator else None
+        return compensated_parts or _rounded(*what, name, threads)
+
     with files.replacing(output) as temporary, open(temporary, "wb") as out:
         header = _header(reader, quantized, name)
         out.write(header)
@@ -128,16 +139,13 @@ def reround(
         with tqdm(total=total, unit="weight", unit_scale=True, desc=name, disable=None) as bar:
             for tensor in sorted(reader.tensors, key=_offset):
                 out.seek(_offset(tensor) + shift)
-                if tensor.name in plan:
-                    kind, weights = tensor.tensor_type.name, plan[tensor.name]
-                    source = sources[tensor.name]
-                    parts = compensator.rounded(source, kind, weights) if compensator else None
-                    parts = parts or _rounded(source, kind, name, weights, threads)
-                else:
-                    parts = _copied(quantized, tensor)
-                for raw, count in parts:
-                    out.write(raw)
-                    bar.update(count)
+                try:
+                    for raw, count in parts_of(tensor):
+                        out.write(raw)
+                        bar.update(count)
+                except QuernError as error:
+                    path = sources[tensor.name].path
+                    raise QuernError(f"{tensor.name} of {path}: {error}") from None
         out.truncate(quantized.stat().st_size + shift)
     kinds = Counter(t.tensor_type.name for t in reader.tensors if t.name in plan)
     return Rerounded(kinds, compensator.chosen if compensator else {})
@@ -210,7 +218,7 @@ def _copied(path: Path, tensor: ReaderTensor) -> Iterator[tuple[np.ndarray, int]
 
 
 def _rounded(
-    source: UnquantizedTensor, kind: str, name: str, importances: np.ndarray | None, threads: int
+    source: UnquantizedTensor, kind: str, importances: np.ndarray | None, name: str, threads: int
 ) -> Iterator[tuple[np.ndarray, int]]:
     """A tensor's bytes, rounded anew, in parts, and how many weights each part holds."""
     matrices = 1 if importances is None else len(importances)
@@ -219,13 +227,7 @@ def _rounded(
         weights = None if importances is None else importances[matrix]
         for first in range(matrix * height, (matrix + 1) * height, step):
             values = source.float32(first, min(first + step, (matrix + 1) * height))
-            try:
-                yield (
-                    rounding.round_rows(kind, name, values, weights, threads=threads),
-                    values.size,
-                )
-            except QuernError as error:
-                raise QuernError(f"{source.tensor.name} of {source.path}: {error}") from None
+            yield rounding.round_rows(kind, name, values, weights, threads=threads), values.size
 
 
 def _header(reader: GGUFReader, path: Path, name: str) -> bytes:

@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from quern import QuernError, gguf_files
+from models import write_model
+from quern import QuernError, files, gguf_files
 from quern.llama import Model
 from quern.mix import damage, errors, search
 from quern.mix.choices import TYPES, padded
 from quern.mix.editing import Editor
+from quern.mix.inputs import Inputs
 from quern.quantize import quantization
 from quern.quantize.recipes import Recipe
 from quern.quantize.sizes import Size
@@ -29,8 +31,9 @@ def ratios(inputs):
 
 
 @pytest.fixture
-def measured(measure, tmp_path):
-    return damage.read([measure(tmp_path / f"{t}.h5", turn=t) for t in (0, 1)])
+def measured(inputs, tokens, measure, tmp_path):
+    stores = [measure(tmp_path / f"{t}.h5", turn=t) for t in (0, 1)]
+    return damage.read(stores, inputs, tokens, N_CTX).kld
 
 
 def found(inputs, plans, damages, size, tokens, folder, **options):
@@ -98,9 +101,11 @@ def test_what_is_fixed_and_what_is_left_out(inputs):
     fixed = {"attn_v": "Q8_0", "output_norm": "F32"}
     types = {t.name: t.types for t in inputs.free(fixed=fixed, fast_on_cpu=True)}
     assert types["blk.0.attn_v.weight"] == types["blk.1.attn_v.weight"] == ("Q8_0",)
-    assert types["output_norm.weight"] == ("F32",)
+    assert "output_norm.weight" not in types  # llama.cpp keeps it as it is
     assert not any(k.startswith(("IQ2", "IQ3")) for own in types.values() for k in own)
     assert "IQ4_XS" in types["output.weight"]
+    with pytest.raises(QuernError, match=r"fixed: output_norm\.weight cannot become Q8_0"):
+        inputs.free(fixed={"output_norm": "Q8_0"})
     with pytest.raises(QuernError, match="typo"):
         inputs.free(fixed={"typo": "Q8_0"})
 
@@ -108,7 +113,8 @@ def test_what_is_fixed_and_what_is_left_out(inputs):
 def test_types_that_need_importances_without_any(inputs):
     bare = replace(inputs, importances={})
     for tensor in bare.free():
-        assert not any(kind.startswith("IQ2_X") for kind in tensor.types)
+        assert not any(kind.startswith("IQ2") for kind in tensor.types)
+        assert ("IQ3_XXS" in tensor.types) != tensor.name.startswith("blk.")
     with_some = {t.name: t.types for t in inputs.free()}
     assert "IQ2_XS" in with_some["blk.0.attn_q.weight"]
     assert "IQ2_XS" not in with_some["output.weight"]
@@ -154,3 +160,39 @@ def test_errors_are_those_of_all_rows(inputs, ratios):
         assert ratios[name][kind] == pytest.approx(error(kind) / error(errors.PROBE), rel=0.1)
     assert ratios[name][errors.PROBE] == 1
     assert set(ratios[name]) == set(TYPES)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_what_may_be_chosen_without_an_imatrix_is_made_without_one(inputs, tmp_path, kind):
+    """llama.cpp refuses some types, or crashes, where a tensor has no importances."""
+    bare = replace(inputs, importances={})
+    types = {t.name: kind if kind in t.types else "Q8_0" for t in bare.free()}
+    recipe, output = Recipe("Q8_0"), tmp_path / "q.gguf"
+    quantization.quantize(inputs.model, inputs.info, recipe, output, types=types)
+    written = gguf_files.tensors_of(output)
+    assert {n: t.tensor_type.name for n, t in written.items() if n in types} == types
+
+
+def test_experts_that_are_published_quantized_keep_their_bytes(tmp_path):
+    path = write_model(tmp_path / "m.gguf", experts=4, n_layer=1, expert_dtype="MXFP4")
+    moe = Inputs.read(path, gguf_files.model_info(path))
+    assert not any("_exps" in t.name for t in moe.free())
+    for kind, plan in search.stock_plans(moe).items():
+        quantization.quantize(path, moe.info, Recipe(kind), tmp_path / "q.gguf")
+        data = search.plan_bytes(plan, moe.tensors)
+        size = (tmp_path / "q.gguf").stat().st_size
+        assert size == quantization.header_bytes(path) + data, kind
+
+
+def test_a_file_that_is_mostly_floats_is_called_by_a_quantized_type(inputs):
+    """Where the base is a float type, llama.cpp looks at no tensor's own."""
+    free = inputs.free()
+    assert search._called(free, dict.fromkeys([t.name for t in free], "F16")) == "Q8_0"
+    assert search._called(free, dict.fromkeys([t.name for t in free], "Q4_K")) == "Q4_K_S"
+
+
+def test_errors_of_another_imatrix_are_refused(inputs, ratios, tmp_path):
+    files.write_json(tmp_path / "e.json", {"errors": ratios} | errors.origin(inputs))
+    assert errors.read(tmp_path / "e.json", inputs) == ratios
+    with pytest.raises(QuernError, match=r"e\.json is of another model or imatrix"):
+        errors.read(tmp_path / "e.json", replace(inputs, imatrix_sha256="other"))

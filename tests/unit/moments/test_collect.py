@@ -46,8 +46,9 @@ def test_the_diagonal_is_the_imatrix(made, write, tmp_path):
         assert np.linalg.eigvalsh(both).min() > -1e-6 * np.trace(both)
 
 
-def test_products_that_share_an_input_share_its_moment(write, tmp_path):
-    moments = Moments([write(tmp_path / "m.h5")])
+def test_products_that_share_an_input_share_its_moment(made, write, tmp_path):
+    info = gguf_files.model_info(made / "dense.gguf")
+    moments = Moments([write(tmp_path / "m.h5")], info)
     q, k, v, gate, up, down = (
         moments.of(f"blk.1.{name}.weight")
         for name in ("attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up", "ffn_down")
@@ -57,20 +58,23 @@ def test_products_that_share_an_input_share_its_moment(write, tmp_path):
 
 
 def test_parts_of_the_layers_and_threads_change_nothing(made, write, tmp_path):
-    whole = Moments([write(tmp_path / "m.h5")])
-    parts = Moments([write(tmp_path / f"{k}.h5", part=(k, 3), threads=k) for k in (1, 2, 3)])
-    for name in gguf_files.model_info(made / "dense.gguf").matrices:
+    info = gguf_files.model_info(made / "dense.gguf")
+    whole = Moments([write(tmp_path / "m.h5")], info)
+    parts = [write(tmp_path / f"{k}.h5", part=(k, 3), threads=k) for k in (1, 2, 3)]
+    parts = Moments(parts, info)
+    for name in info.matrices:
         assert (whole.of(name).even == parts.of(name).even).all()
     write(tmp_path / "n.h5")
     assert (tmp_path / "n.h5").read_bytes() == (tmp_path / "m.h5").read_bytes()
 
 
 def test_experts_and_what_is_outside_the_blocks_have_none(made, write, tmp_path):
-    moments = Moments([write(tmp_path / "m.h5", name="moe")])
+    info = gguf_files.model_info(made / "moe.gguf")
+    moments = Moments([write(tmp_path / "m.h5", name="moe")], info)
     assert moments.of("blk.0.ffn_up_exps.weight") is None
     assert moments.of("output.weight") is None
     assert moments.of("blk.0.attn_q.weight") is not None
-    assert layers_of(gguf_files.model_info(made / "moe.gguf")) == 2
+    assert layers_of(info) == 2
 
 
 def test_moments_of_another_model_or_of_other_windows(made, write, tmp_path):
@@ -78,11 +82,12 @@ def test_moments_of_another_model_or_of_other_windows(made, write, tmp_path):
     other = gguf_files.model_info(write_model(tmp_path / "m.gguf", seed=5))
     with pytest.raises(QuernError, match=r"a\.h5 is of another model; delete it"):
         Moments([first], other)
+    own = gguf_files.model_info(made / "dense.gguf")
     second = write(tmp_path / "b.h5", name="moe")
     with pytest.raises(QuernError, match=r"b\.h5 is of other tokens or another model"):
-        Moments([first, second])
+        Moments([first, second], own)
     content = bytearray(first.read_bytes())
     content[len(content) // 2] ^= 1
     first.write_bytes(content)
     with pytest.raises(QuernError, match=r"a\.h5 is damaged"):
-        Moments([first])
+        Moments([first], own)

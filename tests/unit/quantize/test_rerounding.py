@@ -157,7 +157,7 @@ def test_compensated_needs_moments_and_no_other_takes_them(made, importances, tm
     source = quantized(made, tmp_path, "Q4_0", "--imatrix", importances)
     options = ("--imatrix", importances)
     bare = reround(made, source, tmp_path / "o.gguf", *options, "--rounding", "compensated")
-    fails_with(bare, "compensated needs --moments")
+    fails_with(bare, "compensated needs --moments and --baseline-info")
     moments = command(
         "moments",
         *("--model", made / "dense.gguf", "--info", made / "dense.json"),
@@ -165,7 +165,7 @@ def test_compensated_needs_moments_and_no_other_takes_them(made, importances, tm
         *("--output", tmp_path / "m.h5"),
     )
     ok(moments)
-    options += ("--moments", tmp_path / "m.h5")
+    options += ("--moments", tmp_path / "m.h5", "--baseline-info", made / "dense.json")
     fails_with(reround(made, source, tmp_path / "o.gguf", *options), "no other takes them")
     done = reround(made, source, tmp_path / "o.gguf", *options, "--rounding", "compensated")
     ok(done)
