@@ -42,6 +42,7 @@ _ENDINGS = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
+_HALF = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"\s*")
 _JSON_BEGINS = re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])')
 
@@ -282,14 +283,11 @@ def _held(text: str) -> list | None:
 
 
 def _whole(source: Source, text: str, what: str) -> str:
-    if text.isascii():
+    if not _HALF.search(text):
         return text
-    pairs = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-    halves = sum("\ud800" <= c <= "\udfff" for c in pairs)
-    if halves == 0:
-        return text
+    replaced = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    halves = replaced.count("\ufffd") - text.count("\ufffd")
     log.warning("source %s: %s: %d half surrogates become U+FFFD", source.label, what, halves)
-    replaced = pairs.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return type(text)(replaced)
 
 

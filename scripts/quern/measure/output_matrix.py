@@ -5,7 +5,6 @@ states. Some architectures then scale, soft-cap or shift the logits (llama.cpp, 
 transform is rebuilt from the metadata, and proved on real windows before it is used.
 """
 
-import functools
 import hashlib
 import itertools
 import threading
@@ -14,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
-from .. import QuernError, half_types
+from .. import QuernError, blas, half_types
 from ..gguf_files import ModelInfo, shards
 from ..stored_rows import StoredRows
 
@@ -127,15 +125,9 @@ class OutputMatrix:
                 block += self.bias[columns]
             self.transform.apply(block)
 
-        with _threadpools().limit(limits=1, user_api="blas"):
+        with blas.one_thread():
             list(pool.map(some, range(0, n_vocab, step)))
         return out
-
-
-@functools.cache
-def _threadpools() -> ThreadpoolController:
-    """Finding the libraries that have threads takes a millisecond."""
-    return ThreadpoolController()
 
 
 def to_hidden_type(hidden: np.ndarray, dtype: type) -> np.ndarray:

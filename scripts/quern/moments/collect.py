@@ -13,11 +13,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from scipy.linalg import blas
-from threadpoolctl import ThreadpoolController
+from scipy.linalg.blas import ssyrk
 from tqdm import tqdm
 
-from .. import QuernError, hdf5
+from .. import QuernError, blas, hdf5
 from ..gguf_files import ModelInfo, require_positions
 from ..llama import Model, Product, computed_by
 from ..tokens.windows import Tokens
@@ -69,19 +68,13 @@ class Collector:
         if not np.isfinite(rows).all():
             raise QuernError(f"the inputs of {product.name} are not finite.")
         # Upper triangles of float32 products of a window, added in float64.
-        with _threadpools().limit(limits=1, user_api="blas"):
-            found = blas.ssyrk(1.0, np.ascontiguousarray(rows).T, lower=False)
+        found = ssyrk(1.0, np.ascontiguousarray(rows).T, lower=False)
         sums = self.sums[half]
         if product.name in sums:
             sums[product.name] += found
         else:
             sums[product.name] = found.astype(np.float64)
         self.tokens[half][product.name] = self.tokens[half].get(product.name, 0) + len(rows)
-
-
-@functools.cache
-def _threadpools() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def layers_of(info: ModelInfo) -> int:
@@ -124,7 +117,10 @@ def collect(
 
     collector = Collector()
     steps = range(count) if any(map(is_wanted, plain)) else range(0)
-    with tqdm(total=len(steps), unit="window", desc="moments", disable=None) as bar:
+    with (
+        blas.one_thread(),
+        tqdm(total=len(steps), unit="window", desc="moments", disable=None) as bar,
+    ):
         some = tokens.windows(n_ctx, steps)
         for _ in model.activations(some, is_wanted, collector) if steps else ():
             bar.update()

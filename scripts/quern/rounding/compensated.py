@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
-from .. import QuernError
+from .. import QuernError, blas
 from .kernels.compensation import FACTORS, MINIMA, ONE_SCALE, descend, feed_back, refit
 from .layouts import LAYOUTS
 from .rows import round_rows
@@ -66,10 +66,11 @@ def factor(moment: np.ndarray, strength: float) -> Factored:
     shrunk = moment.copy()
     own = np.where(diagonal > 0, diagonal * (1 + strength), diagonal.mean())
     np.fill_diagonal(shrunk, np.maximum(own, 1e-8 * diagonal.mean()))
-    # Cholesky of H with rows and columns reversed is R, reversed.
-    flipped = linalg.cholesky(shrunk[::-1, ::-1], lower=True, check_finite=False)
-    upper = flipped[::-1, ::-1]
-    inverse = linalg.solve_triangular(upper, np.eye(len(upper)), check_finite=False)
+    with blas.one_thread():
+        # Cholesky of H with rows and columns reversed is R, reversed.
+        flipped = linalg.cholesky(shrunk[::-1, ::-1], lower=True, check_finite=False)
+        upper = flipped[::-1, ::-1]
+        inverse = linalg.solve_triangular(upper, np.eye(len(upper)), check_finite=False)
     inverse /= np.diag(inverse)[:, None]
     return Factored(shrunk.astype(_F), (np.diag(upper) ** 2).astype(_F), inverse.astype(_F))
 
@@ -77,7 +78,8 @@ def factor(moment: np.ndarray, strength: float) -> Factored:
 def loss(errors: np.ndarray, moment: np.ndarray) -> float:
     """Σ eᵀ H e over rows, float64."""
     errors = errors.astype(np.float64)
-    return float(np.einsum("ij,ij->", errors @ moment, errors))
+    with blas.one_thread():
+        return float(np.einsum("ij,ij->", errors @ moment, errors))
 
 
 class Chosen(NamedTuple):
@@ -140,7 +142,7 @@ def compensate(
         out[rows] = _compensate(kind, np.ascontiguousarray(values[rows], _F), factored)
 
     firsts = range(0, len(values), _AT_ONCE)
-    with ThreadPoolExecutor(threads) as pool:
+    with blas.one_thread(), ThreadPoolExecutor(threads) as pool:
         list(pool.map(some, firsts))
     return out
 
