@@ -161,6 +161,10 @@ class Moments:
             raise QuernError(f"{paths[0]} is of another model; delete it and run again.")
         self._read = functools.lru_cache(maxsize=1)(self._moment)
 
+    def owner(self, name: str) -> str:
+        """The first product with the inputs of this one; empty where they have no moment."""
+        return self._places.get(name, ("", ""))[1]
+
     def of(self, name: str) -> Moment | None:
         """The moment of a weight's inputs; None where there is none."""
         return self._read(*self._places[name]) if name in self._places else None

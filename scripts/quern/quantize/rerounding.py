@@ -18,7 +18,7 @@ from .. import QuernError, files, gguf_files, rounding, unquantized
 from ..imatrix import formats
 from ..moments.collect import Moments
 from ..rounding import compensated
-from ..rounding.compensated import Chosen
+from ..rounding.compensated import Chosen, Factors
 from ..unquantized import UnquantizedTensor
 
 log = logging.getLogger("quern.rerounding")
@@ -45,7 +45,7 @@ class _Compensator:
 
     def __init__(self, moments: Moments, threads: int):
         self._moments, self._threads = moments, threads
-        self._factored: tuple = None, None, None  # the last moment and strength, and their factors
+        self._last: tuple = None, None  # a moment, and its factors
         self.chosen: dict[str, Chosen] = {}
 
     def rounded(
@@ -58,23 +58,28 @@ class _Compensator:
             return None
         if len(moment.even) != source.columns:
             raise QuernError("its moment is of another model.")
+        factors = self._factors_of(moment)
         sample = np.unique(np.linspace(0, source.rows - 1, compensated.SAMPLE).round().astype(int))
         values = np.concatenate([source.float32(r, r + 1) for r in sample.tolist()])
         weights = None if importances is None else importances[0]
-        chosen = compensated.choose(kind, values, weights, moment.mean("even"), moment.mean("odd"))
+        chosen = compensated.choose(kind, values, weights, factors, threads=self._threads)
         self.chosen[name] = chosen
         log.info("%s: ρ %s, held-out loss %.3f of importance's", name, *chosen)
-        return None if chosen.strength is None else self._parts(source, kind, moment, chosen)
+        return None if chosen.strength is None else self._parts(source, kind, factors, chosen)
 
-    def _parts(self, source, kind, moment, chosen):
-        last, strength, _ = self._factored  # q, k and v come one after the other and share them
-        if last is not moment or strength != chosen.strength:
-            factored = compensated.factor(moment.mean(), chosen.strength)
-            self._factored = moment, chosen.strength, factored
+    def _factors_of(self, moment):
+        last, factors = self._last
+        if last is not moment:
+            factors = Factors(moment.mean("even"), moment.mean("odd"), moment.mean())
+            self._last = moment, factors
+        return factors
+
+    def _parts(self, source, kind, factors, chosen):
         step = max(1, _AT_ONCE // source.columns)
+        factored = factors.of("both", chosen.strength)
         for first in range(0, source.rows, step):
             values = source.float32(first, min(first + step, source.rows))
-            raw = compensated.compensate(kind, values, self._factored[2], threads=self._threads)
+            raw = compensated.compensate(kind, values, factored, threads=self._threads)
             yield raw, values.size
 
 
@@ -124,6 +129,9 @@ def reround(
     plan = _plan(reader, sources, importances, quantized, name)
     compensator = _Compensator(moments, threads) if moments else None
 
+    def order(tensor):  # those that share a moment one after the other
+        return moments.owner(tensor.name) if moments else "", _offset(tensor)
+
     def parts_of(tensor):
         if tensor.name not in plan:
             return _copied(quantized, tensor)
@@ -137,7 +145,7 @@ def reround(
         shift = len(header) - int(reader.data_offset)
         total = sum(int(t.n_elements) for t in reader.tensors)
         with tqdm(total=total, unit="weight", unit_scale=True, desc=name, disable=None) as bar:
-            for tensor in sorted(reader.tensors, key=_offset):
+            for tensor in sorted(reader.tensors, key=order):
                 out.seek(_offset(tensor) + shift)
                 try:
                     for raw, count in parts_of(tensor):

@@ -18,11 +18,13 @@ How far H is believed (ρ) is chosen for each tensor on some of its rows: fitted
 half of the windows, judged by the other. Where `importance` is no worse there, it stays.
 """
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg
+from scipy.linalg import lapack
+from scipy.linalg.blas import sgemm
 
 from .. import QuernError, blas
 from .kernels.compensation import FACTORS, MINIMA, ONE_SCALE, descend, feed_back, refit
@@ -33,10 +35,12 @@ from .rules import used_levels
 STRENGTHS = (0.05, 0.2, 1.0)  # ρ
 PASSES = 6  # of the descent, at most
 # By which the inverse of a block's scale is changed, to be tried.
-STEPS = np.linspace(0.76, 1.24, 15, dtype=np.float32)
+STEPS = 1 + np.arange(-7, 9, dtype=np.float32) * np.float32(0.24 / 7)
 PANEL = 256  # columns whose scales are found together
-SAMPLE = 192  # rows on which ρ is chosen
-_AT_ONCE = 256  # rows that a thread takes at once
+SAMPLE = 64  # rows on which ρ is chosen
+_REFITTED = 64  # columns whose scales are refitted before the others learn of it
+_AT_ONCE = 96  # rows that a thread takes at once
+_WIDE = 8192  # columns up to which factors are kept
 _F = np.float32
 
 
@@ -68,11 +72,15 @@ def factor(moment: np.ndarray, strength: float) -> Factored:
     np.fill_diagonal(shrunk, np.maximum(own, 1e-8 * diagonal.mean()))
     with blas.one_thread():
         # Cholesky of H with rows and columns reversed is R, reversed.
-        flipped = linalg.cholesky(shrunk[::-1, ::-1], lower=True, check_finite=False)
-        upper = flipped[::-1, ::-1]
-        inverse = linalg.solve_triangular(upper, np.eye(len(upper)), check_finite=False)
+        flipped, failed = lapack.dpotrf(shrunk[::-1, ::-1], lower=True, clean=True)
+        if failed:
+            raise QuernError("a second moment is not positive.")
+        costs = np.diag(flipped)[::-1] ** 2
+        inverse, _ = lapack.dtrtri(flipped, lower=True, overwrite_c=True)
     inverse /= np.diag(inverse)[:, None]
-    return Factored(shrunk.astype(_F), (np.diag(upper) ** 2).astype(_F), inverse.astype(_F))
+    return Factored(
+        shrunk.astype(_F), costs.astype(_F), np.ascontiguousarray(inverse[::-1, ::-1], _F)
+    )
 
 
 def loss(errors: np.ndarray, moment: np.ndarray) -> float:
@@ -80,6 +88,33 @@ def loss(errors: np.ndarray, moment: np.ndarray) -> float:
     errors = errors.astype(np.float64)
     with blas.one_thread():
         return float(np.einsum("ij,ij->", errors @ moment, errors))
+
+
+class Factors:
+    """Factored moments of an input; kept for all products that share it, while they are small.
+
+    Attributes:
+        even, odd, both: float64 [n, n], (1/N) Σ x xᵀ over halves of the windows, and all.
+    """
+
+    def __init__(self, even: np.ndarray, odd: np.ndarray, both: np.ndarray | None = None):
+        self.even, self.odd = even, odd
+        self.both = (even + odd) / 2 if both is None else both
+        self._kept: dict[tuple, Factored] = {}
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether there is room for one of them at a time."""
+        return len(self.even) > _WIDE
+
+    def of(self, half: str, strength: float) -> Factored:
+        """Of `even`, `odd` or `both`."""
+        if self.is_wide:
+            return factor(getattr(self, half), strength)
+        key = half, strength
+        if key not in self._kept:
+            self._kept[key] = factor(getattr(self, half), strength)
+        return self._kept[key]
 
 
 class Chosen(NamedTuple):
@@ -98,28 +133,31 @@ def choose(
     kind: str,
     values: np.ndarray,
     importances: np.ndarray | None,
-    even: np.ndarray,
-    odd: np.ndarray,
+    factors: Factors,
+    *,
+    threads: int = 1,
 ) -> Chosen:
     """Fit to the moment of even windows with each strength; judge by that of odd ones.
 
     Args:
         values: float32 [rows, columns], some of a tensor's.
         importances: float32 [columns], for `importance`.
-        even, odd: float64 [columns, columns].
     """
     layout = LAYOUTS[kind]
 
     def lost(raw):
         rounded = layout.dequantize(raw.reshape(-1, layout.bytes))
-        return loss(values - rounded.reshape(values.shape), odd)
+        return loss(values - rounded.reshape(values.shape), factors.odd)
+
+    def tried(strength):
+        return lost(compensate(kind, values, factors.of("even", strength)))
 
     plain = lost(round_rows(kind, "importance", values, importances))
-    found = [(lost(compensate(kind, values, factor(even, rho))), rho) for rho in STRENGTHS]
-    best, rho = min(found)
+    with ThreadPoolExecutor(1 if factors.is_wide else threads) as pool:
+        best, strength = min(zip(pool.map(tried, STRENGTHS), STRENGTHS, strict=True))
     if not best < plain:
         return Chosen(None, 1.0)
-    return Chosen(rho, best / plain)
+    return Chosen(strength, best / plain)
 
 
 def compensate(
@@ -198,11 +236,28 @@ class _Panel:
         return layout.pack(blocks).reshape(len(codes), -1, layout.bytes)
 
 
+class _Levels(NamedTuple):
+    levels: np.ndarray
+    middles: np.ndarray
+    are_integers: bool
+
+
+@functools.cache
+def _levels(kind: str) -> _Levels:
+    levels = used_levels(kind)
+    middles = (levels[1:] + levels[:-1]) / _F(2)
+    return _Levels(levels, middles, bool((np.diff(levels) == 1).all()))
+
+
+def _size(layout) -> int:
+    """Columns of a sub-block, or of a block where it has none."""
+    return layout.weights // max(1, layout.sub_blocks)
+
+
 def _compensate(kind: str, values: np.ndarray, factored: Factored) -> np.ndarray:
     layout, (rows, n) = LAYOUTS[kind], values.shape
-    levels = used_levels(kind)
-    is_integer = bool((np.diff(levels) == 1).all())
-    size = layout.weights // max(1, layout.sub_blocks)
+    levels = _levels(kind)
+    size = _size(layout)
     lowest, highest = map(_F, layout.factor_range)
     y, panels = values.copy(), []
     a, m, codes = np.empty_like(y), np.empty_like(y), np.empty(y.shape, np.uint8)
@@ -214,7 +269,7 @@ def _compensate(kind: str, values: np.ndarray, factored: Factored) -> np.ndarray
         chosen = np.empty(left.shape, np.uint8)
         feed_back(
             *(left, panel.how, size, panel.scales, panel.factors),
-            *(panel.min_scales, panel.min_factors, lowest, highest, STEPS, levels, is_integer),
+            *(panel.min_scales, panel.min_factors, lowest, highest, STEPS, *levels),
             *(np.ascontiguousarray(factored.feedback[own, own]), factored.costs[own]),
             *(scales, minima, chosen, errors),
         )
@@ -222,25 +277,41 @@ def _compensate(kind: str, values: np.ndarray, factored: Factored) -> np.ndarray
         if own.stop < n:
             y[:, own.stop :] -= errors @ factored.feedback[own, own.stop :]
         panels.append((own, panel))
-    g = (values - (a * levels[codes] - m)) @ factored.moment
-    _descend(kind, g, a, codes, factored.moment, [panel for _, panel in panels])
-    codes += np.uint8(levels[0] - layout.levels[0])
+    g = (values - (a * levels.levels[codes] - m)) @ factored.moment
+    units = np.concatenate([panel.scales for _, panel in panels], axis=1)
+    units = units if layout.sub_blocks else np.zeros_like(units)
+    _descend(kind, g, a, codes, factored.moment, units)
+    codes += np.uint8(levels.levels[0] - layout.levels[0])
     parts = [panel.packed(a[:, own], codes[:, own]) for own, panel in panels]
     return np.concatenate(parts, axis=1).reshape(rows, -1)
 
 
-def _descend(kind, g, a, codes, moment, panels: list[_Panel]) -> None:
-    """Descend over codes and, in types without minima, over scales or factors in turn."""
-    layout, levels, rows = LAYOUTS[kind], used_levels(kind), len(codes)
-    is_integer = bool((np.diff(levels) == 1).all())
-    size = layout.weights // max(1, layout.sub_blocks)
-    units = np.zeros((rows, codes.shape[1] // size), _F)
-    if layout.sub_blocks:
-        units = np.concatenate([panel.scales for panel in panels], axis=1)
-    lowest, highest = map(_F, layout.factor_range)
+def _descend(kind, g, a, codes, moment, units) -> None:
+    """Descend over codes and, in types without minima, over scales or factors in turn.
+
+    Args:
+        g, a, codes, moment: as for the kernel `descend`.
+        units: as for the kernel `refit`.
+    """
+    layout, levels = LAYOUTS[kind], _levels(kind)
+    diagonal, size = np.ascontiguousarray(np.diag(moment)), _size(layout)
+    wide = max(size, _REFITTED)
     for turn in range(PASSES):
-        moved = descend(g, a, levels, is_integer, moment, codes)
+        moved = descend(g, a, *levels, moment, diagonal, codes)
         if moved.sum() * 1000 < codes.size or turn == PASSES - 1:
             break
-        if not layout.minima:
-            refit(g, a, units, lowest, highest, levels, codes, moment, size)
+        for begin in range(0, codes.shape[1], wide) if not layout.minima else ():
+            own = slice(begin, begin + wide)
+            scales, changes = np.ascontiguousarray(a[:, own]), np.empty((len(a), wide), _F)
+            refit(
+                *(np.ascontiguousarray(g[:, own]), scales, units[:, begin // size :]),
+                *(*map(_F, layout.factor_range), levels.levels),
+                np.ascontiguousarray(codes[:, own]),
+                *(np.ascontiguousarray(moment[own, own]), size, changes),
+            )
+            a[:, own] = scales
+            some = changes.any(axis=1)
+            if some.all():  # g -= changes · moment, in place
+                sgemm(-1, moment[own].T, changes.T, 1, g.T, overwrite_c=True)
+            else:
+                g[some] -= changes[some] @ moment[own]

@@ -37,7 +37,7 @@ def fed_back(w, factored, scale):
     levels, step = used_levels("Q4_0"), np.ones(1, np.float32)
     feed_back(
         *(w.copy(), ONE_SCALE, 32, one, none, none, none, np.float32(1), np.float32(1), step),
-        *(levels, True, factored.feedback, factored.costs, a, m, codes, errors),
+        *(levels, levels[1:] - 0.5, True, factored.feedback, factored.costs, a, m, codes, errors),
     )
     return a, levels[codes], errors
 
@@ -88,9 +88,9 @@ def test_descent_ends_where_no_single_move_helps_and_never_rises():
         return np.einsum("ri,ij,rj->r", e, moment.astype(np.float64), e)
 
     before = losses(codes)
-    g = (w - a * levels[codes]) @ moment
+    g, diagonal = (w - a * levels[codes]) @ moment, np.ascontiguousarray(np.diag(moment))
     for _ in range(20):
-        if not descend(g, a, levels, True, moment, codes).any():
+        if not descend(g, a, levels, levels[1:] - 0.5, True, moment, diagonal, codes).any():
             break
     after = losses(codes)
     assert (after <= before * (1 + 1e-6)).all() and after.sum() < 0.9 * before.sum()
@@ -137,11 +137,12 @@ def test_the_strength_is_judged_by_the_other_half():
     n, w = 256, weights(32, 256)
     same = correlated(n, 50_000, seed=3)
     own = np.diag(same).astype(np.float32)
-    sure = compensated.choose("Q4_0", w, own, same, same)
+    sure = compensated.choose("Q4_0", w, own, compensated.Factors(same, same))
     assert sure.strength == min(compensated.STRENGTHS) and sure.ratio < 0.8
     rng = np.random.default_rng(0)
     x = rng.standard_normal((12, n))
-    noise = compensated.choose("Q4_0", w, own, x.T @ x / 12, np.diag(np.diag(same)))
+    unlike = compensated.Factors(x.T @ x / 12, np.diag(np.diag(same)))
+    noise = compensated.choose("Q4_0", w, own, unlike)
     assert noise.strength is None and noise.ratio == 1
 
 

@@ -13,20 +13,16 @@ F = np.float32
 
 
 @njit(**FAST)
-def _nearest(levels, is_integer, target):
+def _nearest(levels, middles, is_integer, target):
     """The code of the level nearest to a target."""
     last = len(levels) - 1
     if is_integer:
         code = np.int64(np.rint(target - levels[0]))
         return min(max(code, 0), last)
-    low, high = 0, last
-    while high - low > 1:
-        middle = (low + high) // 2
-        if levels[middle] <= target:
-            low = middle
-        else:
-            high = middle
-    return low if target - levels[low] <= levels[high] - target else high
+    code = 0
+    for k in range(last):
+        code += target > middles[k]
+    return code
 
 
 @njit(**EXACT)
@@ -79,7 +75,7 @@ def _candidates(how, scale, factor, min_scale, min_factor, lowest, highest, step
 @njit(**FAST)
 def feed_back(
     y, how, size, scales, factors, min_scales, min_factors, lowest, highest, steps,
-    levels, is_integer, weights, costs, a, m, codes, errors,
+    levels, middles, is_integer, weights, costs, a, m, codes, errors,
 ):  # fmt: skip
     """Round columns one after the other; the error of each is made up by those after it.
 
@@ -92,6 +88,7 @@ def feed_back(
         size: columns of a block, or of a sub-block.
         scales, factors, min_scales, min_factors: float32 [rows, blocks], changed.
         lowest, highest, steps: as for `_candidates`.
+        levels, middles: float32, of the type, and half-way from each to the next.
         weights: float32 [columns, columns]; row i says by how much columns j > i change for each
             unit of the error of i.
         costs: float32 [columns], of a squared error that is made up by later columns.
@@ -126,7 +123,10 @@ def feed_back(
                 else:
                     for c in range(n):
                         target = (left[i, c] + found[1, c]) * inverses[c]
-                        level = levels[_nearest(levels, is_integer, target)]
+                        level = bottom
+                        for k in range(len(middles)):
+                            step = levels[k + 1] - levels[k]
+                            level += step if target > middles[k] else F(0)
                         wrong[c] = left[i, c] - (found[0, c] * level - found[1, c])
                 for c in range(n):
                     losses[c] += cost * wrong[c] * wrong[c]
@@ -145,7 +145,7 @@ def feed_back(
                 factors[r, b], min_factors[r, b] = found[2, best], found[3, best]
             inverse = F(1) / scale if scale != 0 else F(0)
             for i in range(first, last):
-                code = _nearest(levels, is_integer, (y[r, i] + minimum) * inverse)
+                code = _nearest(levels, middles, is_integer, (y[r, i] + minimum) * inverse)
                 error = y[r, i] - (scale * levels[code] - minimum)
                 a[r, i], m[r, i], codes[r, i], errors[r, i] = scale, minimum, code, error
                 for j in range(i + 1, columns):
@@ -153,30 +153,32 @@ def feed_back(
 
 
 @njit(**FAST)
-def descend(g, a, levels, is_integer, moment, codes):
+def descend(g, a, levels, middles, is_integer, moment, diagonal, codes):
     """Move codes, one at a time, to where they lower eᵀ H e; return how many moved in each row.
 
     Args:
         g: float32 [rows, n], e H of each row, kept up to date.
         a: float32 [rows, n].
-        moment: float32 [n, n], H.
+        moment, diagonal: float32 [n, n] and [n], H and its diagonal.
         codes: uint8 [rows, n], changed.
     """
     rows, n = g.shape
     moved = np.zeros(rows, np.int64)
+    last = len(levels) - 1
     for r in range(rows):
         for j in range(n):
             scale = a[r, j]
-            if scale == 0 or moment[j, j] <= 0:
+            if scale == 0 or diagonal[j] <= 0:
                 continue
             before = codes[r, j]
-            target = levels[before] + g[r, j] / (moment[j, j] * scale)
-            code = _nearest(levels, is_integer, target)
-            if code == before:
+            target = levels[before] + g[r, j] / (diagonal[j] * scale)
+            is_low = before > 0 and target < middles[before - 1]
+            if not is_low and (before == last or target <= middles[before]):
                 continue
+            code = _nearest(levels, middles, is_integer, target)
             change = scale * (levels[code] - levels[before])
             # What the move changes of the loss, exactly.
-            if change * (change * moment[j, j] - F(2) * g[r, j]) >= 0:
+            if change * (change * diagonal[j] - F(2) * g[r, j]) >= 0:
                 continue
             codes[r, j] = code
             for k in range(n):
@@ -186,32 +188,33 @@ def descend(g, a, levels, is_integer, moment, codes):
 
 
 @njit(**FAST)
-def refit(g, a, units, lowest, highest, levels, codes, moment, size):
+def refit(g, a, units, lowest, highest, levels, codes, moment, size, changes):
     """Change the scale of each block of columns, or its whole factor, to where eᵀ H e is least.
 
     Args:
-        g, codes, moment: as for `descend`; g is kept up to date.
+        g, codes, moment: as for `descend`, of a panel's columns alone; g is kept up to date.
         a: float32 [rows, n], changed; all columns of a block have one.
         units: float32 [rows, n / size], the scale that factors multiply; 0 where there are none,
             and a is a float16.
         lowest, highest: of factors.
         size: columns of a block.
+        changes: float32 [rows, n], written: by how much each value changed.
     """
     rows, n = g.shape
-    image = np.empty(n, np.float32)
+    changes[:] = 0
+    q = np.empty(n, np.float32)
     for r in range(rows):
         for b in range(n // size):
             first, last = b * size, (b + 1) * size
-            along = F(0)
-            image[:] = 0
+            along, across = F(0), F(0)
             for i in range(first, last):
-                level = levels[codes[r, i]]
-                along += level * g[r, i]
-                for k in range(n):
-                    image[k] += level * moment[i, k]
-            across = F(0)
+                q[i] = levels[codes[r, i]]
+                along += q[i] * g[r, i]
             for i in range(first, last):
-                across += levels[codes[r, i]] * image[i]
+                image = F(0)
+                for k in range(first, last):
+                    image += q[k] * moment[i, k]
+                across += q[i] * image
             if across <= 0 or a[r, first] == 0:
                 continue
             before, unit = a[r, first], units[r, b]
@@ -225,6 +228,6 @@ def refit(g, a, units, lowest, highest, levels, codes, moment, size):
             if change * (change * across - F(2) * along) >= 0:
                 continue
             for i in range(first, last):
-                a[r, i] = after
-            for k in range(n):
-                g[r, k] -= change * image[k]
+                a[r, i], changes[r, i] = after, change * q[i]
+                for k in range(n):
+                    g[r, k] -= changes[r, i] * moment[i, k]
