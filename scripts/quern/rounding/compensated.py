@@ -214,24 +214,38 @@ class _Panel:
             return MINIMA
         return FACTORS if self._layout.sub_blocks else ONE_SCALE
 
-    def packed(self, a: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    @property
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        """What factors multiply; 0 where scales and minima are stored as they are."""
+        if self.how == ONE_SCALE:
+            return np.zeros_like(self.scales), np.zeros_like(self.scales)
+        return self.scales, self.min_scales
+
+    def packed(self, a: np.ndarray, m: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Bytes of the blocks, uint8 [rows, blocks, bytes], with what columns have in the end.
 
         Args:
-            a: float32 [rows, columns], which the descent changed in types without minima.
+            a, m: float32 [rows, columns].
             codes: uint8 [rows, columns], counted from the type's lowest level.
         """
         layout, blocks = self._layout, self._blocks
-        each = max(1, layout.sub_blocks)
-        a = np.ascontiguousarray(a).reshape(len(blocks.codes), each, -1)[:, :, 0]
+        shape = len(blocks.codes), max(1, layout.sub_blocks)
+
+        def of_blocks(values):
+            return np.ascontiguousarray(values).reshape(*shape, -1)[:, :, 0]
+
+        def factors(values, scales):
+            scales = scales.astype(_F)[:, None]
+            found = np.divide(values, scales, out=np.zeros_like(values), where=scales != 0)
+            return np.rint(found).astype(np.int8)
+
+        a, m = of_blocks(a), of_blocks(m)
         if self.how == ONE_SCALE:
             blocks = blocks._replace(scales=a[:, 0].astype(np.float16))
         else:
-            scales = blocks.scales.astype(_F)[:, None]
-            factors = np.divide(a, scales, out=np.zeros_like(a), where=scales != 0)
-            blocks = blocks._replace(factors=np.rint(factors).astype(np.int8))
+            blocks = blocks._replace(factors=factors(a, blocks.scales))
         if self.how == MINIMA:
-            blocks = blocks._replace(min_factors=self.min_factors.reshape(-1, each).astype(np.int8))
+            blocks = blocks._replace(min_factors=factors(m, blocks.min_scales))
         blocks = blocks._replace(codes=codes.reshape(-1, layout.weights))
         return layout.pack(blocks).reshape(len(codes), -1, layout.bytes)
 
@@ -278,40 +292,38 @@ def _compensate(kind: str, values: np.ndarray, factored: Factored) -> np.ndarray
             y[:, own.stop :] -= errors @ factored.feedback[own, own.stop :]
         panels.append((own, panel))
     g = (values - (a * levels.levels[codes] - m)) @ factored.moment
-    units = np.concatenate([panel.scales for _, panel in panels], axis=1)
-    units = units if layout.sub_blocks else np.zeros_like(units)
-    _descend(kind, g, a, codes, factored.moment, units)
+    _descend(kind, g, a, m, codes, factored.moment, [panel for _, panel in panels])
     codes += np.uint8(levels.levels[0] - layout.levels[0])
-    parts = [panel.packed(a[:, own], codes[:, own]) for own, panel in panels]
+    parts = [panel.packed(a[:, own], m[:, own], codes[:, own]) for own, panel in panels]
     return np.concatenate(parts, axis=1).reshape(rows, -1)
 
 
-def _descend(kind, g, a, codes, moment, units) -> None:
-    """Descend over codes and, in types without minima, over scales or factors in turn.
-
-    Args:
-        g, a, codes, moment: as for the kernel `descend`.
-        units: as for the kernel `refit`.
-    """
+def _descend(kind, g, a, m, codes, moment, panels: list[_Panel]) -> None:
+    """Descend over codes, and over scales, factors and minima, in turn; they are changed."""
     layout, levels = LAYOUTS[kind], _levels(kind)
     diagonal, size = np.ascontiguousarray(np.diag(moment)), _size(layout)
+    units, min_units = (np.concatenate([p.units[k] for p in panels], axis=1) for k in range(2))
+    factors = tuple(map(_F, (*layout.factor_range, 1)))
     wide = max(size, _REFITTED)
+    pays = True  # to refit: until next to nothing changes
     for turn in range(PASSES):
         moved = descend(g, a, *levels, moment, diagonal, codes)
         if moved.sum() * 1000 < codes.size or turn == PASSES - 1:
             break
-        for begin in range(0, codes.shape[1], wide) if not layout.minima else ():
-            own = slice(begin, begin + wide)
-            scales, changes = np.ascontiguousarray(a[:, own]), np.empty((len(a), wide), _F)
+        changed = 0
+        for begin in range(0, codes.shape[1], wide) if pays else ():
+            own, blocks = slice(begin, begin + wide), slice(begin // size, (begin + wide) // size)
+            changes = np.empty((len(a), len(diagonal[own])), _F)
+            now = *map(np.ascontiguousarray, (a[:, own], m[:, own])), levels.levels[codes[:, own]]
             refit(
-                *(np.ascontiguousarray(g[:, own]), scales, units[:, begin // size :]),
-                *(*map(_F, layout.factor_range), levels.levels),
-                np.ascontiguousarray(codes[:, own]),
-                *(np.ascontiguousarray(moment[own, own]), size, changes),
+                *(np.ascontiguousarray(g[:, own]), *now, units[:, blocks], min_units[:, blocks]),
+                *(layout.minima, factors, np.ascontiguousarray(moment[own, own]), size, changes),
             )
-            a[:, own] = scales
+            a[:, own], m[:, own] = now[:2]
+            changed += np.count_nonzero(changes)
             some = changes.any(axis=1)
             if some.all():  # g -= changes · moment, in place
                 sgemm(-1, moment[own].T, changes.T, 1, g.T, overwrite_c=True)
             else:
                 g[some] -= changes[some] @ moment[own]
+        pays = changed * 1000 > codes.size

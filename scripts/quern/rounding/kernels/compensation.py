@@ -188,46 +188,60 @@ def descend(g, a, levels, middles, is_integer, moment, diagonal, codes):
 
 
 @njit(**FAST)
-def refit(g, a, units, lowest, highest, levels, codes, moment, size, changes):
-    """Change the scale of each block of columns, or its whole factor, to where eᵀ H e is least.
+def _change(g, direction, moment, first, last):
+    """By how much of a direction eᵀ H e falls most, and (for each unit of it) dᵀ H d."""
+    along, across = F(0), F(0)
+    for i in range(first, last):
+        along += direction[i] * g[i]
+        image = F(0)
+        for k in range(first, last):
+            image += direction[k] * moment[i, k]
+        across += direction[i] * image
+    return (along / across if across > 0 else F(0)), across
+
+
+@njit(**FAST)
+def _stored(value, unit, lowest, highest, spacing):
+    """The nearest value that can be stored: a factor's multiple of the unit, or a float16."""
+    if unit == 0:
+        return _half(value)
+    factor = lowest + spacing * np.rint((value / unit - lowest) / spacing)
+    return unit * min(max(factor, lowest), highest)
+
+
+@njit(**FAST)
+def refit(g, a, m, q, units, min_units, has_minima, factors, moment, size, changes):
+    """Change each block's scale, and its minimum, to where eᵀ H e is least.
 
     Args:
-        g, codes, moment: as for `descend`, of a panel's columns alone; g is kept up to date.
-        a: float32 [rows, n], changed; all columns of a block have one.
-        units: float32 [rows, n / size], the scale that factors multiply; 0 where there are none,
-            and a is a float16.
-        lowest, highest: of factors.
+        g, moment: as for `descend`, of some columns alone; g is kept up to date.
+        a, m: float32 [rows, n], changed; all columns of a block have one.
+        q: float32 [rows, n], levels.
+        units, min_units: float32 [rows, n / size], what factors multiply; 0 where there are none,
+            and a or m is a float16.
+        factors: (lowest, highest, spacing), float32.
         size: columns of a block.
         changes: float32 [rows, n], written: by how much each value changed.
     """
+    lowest, highest, spacing = factors
     rows, n = g.shape
     changes[:] = 0
-    q = np.empty(n, np.float32)
+    ones = -np.ones(n, np.float32)
     for r in range(rows):
         for b in range(n // size):
             first, last = b * size, (b + 1) * size
-            along, across = F(0), F(0)
-            for i in range(first, last):
-                q[i] = levels[codes[r, i]]
-                along += q[i] * g[r, i]
-            for i in range(first, last):
-                image = F(0)
-                for k in range(first, last):
-                    image += q[k] * moment[i, k]
-                across += q[i] * image
-            if across <= 0 or a[r, first] == 0:
+            if a[r, first] == 0:
                 continue
-            before, unit = a[r, first], units[r, b]
-            after = before + along / across
-            if unit != 0:
-                factor = min(max(np.rint(after / unit), lowest), highest)
-                after = unit * factor
-            else:
-                after = _half(after)
-            change = after - before
-            if change * (change * across - F(2) * along) >= 0:
-                continue
-            for i in range(first, last):
-                a[r, i], changes[r, i] = after, change * q[i]
-                for k in range(n):
-                    g[r, k] -= changes[r, i] * moment[i, k]
+            for of_minimum in range(1 + has_minima):
+                here, unit = (m, min_units[r, b]) if of_minimum else (a, units[r, b])
+                direction = ones if of_minimum else q[r]
+                step, across = _change(g[r], direction, moment, first, last)
+                wanted = here[r, first] + step
+                change = _stored(wanted, unit, lowest, highest, spacing) - here[r, first]
+                if across <= 0 or change * across * (change - F(2) * step) >= 0:
+                    continue
+                for i in range(first, last):
+                    here[r, i] += change
+                    changes[r, i] += change * direction[i]
+                    for k in range(n):
+                        g[r, k] -= change * direction[i] * moment[i, k]
