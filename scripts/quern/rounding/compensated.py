@@ -27,17 +27,17 @@ from scipy.linalg import lapack
 from scipy.linalg.blas import sgemm
 
 from .. import QuernError, blas
-from .kernels.compensation import FACTORS, MINIMA, ONE_SCALE, descend, feed_back, refit
+from .kernels import compensation
+from .kernels.compensation import descend, feed_back, refit
 from .layouts import LAYOUTS
 from .rows import round_rows
 from .rules import used_levels
 
 STRENGTHS = (0.05, 0.2, 1.0)  # ρ
 PASSES = 6  # of the descent, at most
-# By which the inverse of a block's scale is changed, to be tried.
-STEPS = 1 + np.arange(-7, 9, dtype=np.float32) * np.float32(0.24 / 7)
 PANEL = 256  # columns whose scales are found together
 SAMPLE = 64  # rows on which ρ is chosen
+_FEW = 1000  # A thousandth of the weights is next to nothing.
 _REFITTED = 64  # columns whose scales are refitted before the others learn of it
 _AT_ONCE = 96  # rows that a thread takes at once
 _WIDE = 8192  # columns up to which factors are kept
@@ -209,17 +209,20 @@ class _Panel:
 
     @property
     def how(self) -> int:
-        """What a block has."""
-        if self._layout.minima:
-            return MINIMA
-        return FACTORS if self._layout.sub_blocks else ONE_SCALE
+        """What a block of columns has."""
+        layout = self._layout
+        if layout.steps is not None:
+            return compensation.LISTED
+        if layout.sub_blocks:
+            return compensation.MINIMA if layout.minima else compensation.FACTORS
+        return compensation.LINE if layout.minima else compensation.ONE_SCALE
 
     @property
     def units(self) -> tuple[np.ndarray, np.ndarray]:
         """What factors multiply; 0 where scales and minima are stored as they are."""
-        if self.how == ONE_SCALE:
-            return np.zeros_like(self.scales), np.zeros_like(self.scales)
-        return self.scales, self.min_scales
+        if self._layout.sub_blocks:
+            return self.scales, self.min_scales
+        return np.zeros_like(self.scales), np.zeros_like(self.scales)
 
     def packed(self, a: np.ndarray, m: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Bytes of the blocks, uint8 [rows, blocks, bytes], with what columns have in the end.
@@ -234,18 +237,22 @@ class _Panel:
         def of_blocks(values):
             return np.ascontiguousarray(values).reshape(*shape, -1)[:, :, 0]
 
-        def factors(values, scales):
-            scales = scales.astype(_F)[:, None]
-            found = np.divide(values, scales, out=np.zeros_like(values), where=scales != 0)
-            return np.rint(found).astype(np.int8)
+        def stored(values, scales):
+            """The float16 values, or the factors; in the place of both."""
+            if not layout.sub_blocks:
+                return values[:, 0].astype(np.float16), None
+            if layout.steps is not None:
+                found = np.searchsorted(layout.steps, values) + layout.factor_range[0]
+                return scales, found.astype(np.int8)
+            unit = scales.astype(_F)[:, None]
+            found = np.divide(values, unit, out=np.zeros_like(values), where=unit != 0)
+            return scales, np.rint(found).astype(np.int8)
 
-        a, m = of_blocks(a), of_blocks(m)
-        if self.how == ONE_SCALE:
-            blocks = blocks._replace(scales=a[:, 0].astype(np.float16))
-        else:
-            blocks = blocks._replace(factors=factors(a, blocks.scales))
-        if self.how == MINIMA:
-            blocks = blocks._replace(min_factors=factors(m, blocks.min_scales))
+        scales, factors = stored(of_blocks(a), blocks.scales)
+        blocks = blocks._replace(scales=scales, factors=factors)
+        if layout.minima:
+            scales, factors = stored(of_blocks(m), blocks.min_scales)
+            blocks = blocks._replace(min_scales=scales, min_factors=factors)
         blocks = blocks._replace(codes=codes.reshape(-1, layout.weights))
         return layout.pack(blocks).reshape(len(codes), -1, layout.bytes)
 
@@ -263,6 +270,11 @@ def _levels(kind: str) -> _Levels:
     return _Levels(levels, middles, bool((np.diff(levels) == 1).all()))
 
 
+def _factors(layout) -> compensation.Factors:
+    steps = np.zeros(0, _F) if layout.steps is None else layout.steps
+    return compensation.Factors(*map(_F, layout.factor_range), steps)
+
+
 def _size(layout) -> int:
     """Columns of a sub-block, or of a block where it has none."""
     return layout.weights // max(1, layout.sub_blocks)
@@ -272,7 +284,6 @@ def _compensate(kind: str, values: np.ndarray, factored: Factored) -> np.ndarray
     layout, (rows, n) = LAYOUTS[kind], values.shape
     levels = _levels(kind)
     size = _size(layout)
-    lowest, highest = map(_F, layout.factor_range)
     y, panels = values.copy(), []
     a, m, codes = np.empty_like(y), np.empty_like(y), np.empty(y.shape, np.uint8)
     for begin in range(0, n, PANEL):
@@ -283,7 +294,7 @@ def _compensate(kind: str, values: np.ndarray, factored: Factored) -> np.ndarray
         chosen = np.empty(left.shape, np.uint8)
         feed_back(
             *(left, panel.how, size, panel.scales, panel.factors),
-            *(panel.min_scales, panel.min_factors, lowest, highest, STEPS, *levels),
+            *(panel.min_scales, panel.min_factors, _factors(layout), *levels),
             *(np.ascontiguousarray(factored.feedback[own, own]), factored.costs[own]),
             *(scales, minima, chosen, errors),
         )
@@ -300,30 +311,36 @@ def _compensate(kind: str, values: np.ndarray, factored: Factored) -> np.ndarray
 
 def _descend(kind, g, a, m, codes, moment, panels: list[_Panel]) -> None:
     """Descend over codes, and over scales, factors and minima, in turn; they are changed."""
-    layout, levels = LAYOUTS[kind], _levels(kind)
-    diagonal, size = np.ascontiguousarray(np.diag(moment)), _size(layout)
+    levels, pays = _levels(kind), True
+    diagonal = np.ascontiguousarray(np.diag(moment))
     units, min_units = (np.concatenate([p.units[k] for p in panels], axis=1) for k in range(2))
-    factors = tuple(map(_F, (*layout.factor_range, 1)))
-    wide = max(size, _REFITTED)
-    pays = True  # to refit: until next to nothing changes
     for turn in range(PASSES):
         moved = descend(g, a, *levels, moment, diagonal, codes)
-        if moved.sum() * 1000 < codes.size or turn == PASSES - 1:
+        if moved.sum() * _FEW < codes.size or turn == PASSES - 1:
             break
-        changed = 0
-        for begin in range(0, codes.shape[1], wide) if pays else ():
-            own, blocks = slice(begin, begin + wide), slice(begin // size, (begin + wide) // size)
-            changes = np.empty((len(a), len(diagonal[own])), _F)
-            now = *map(np.ascontiguousarray, (a[:, own], m[:, own])), levels.levels[codes[:, own]]
-            refit(
-                *(np.ascontiguousarray(g[:, own]), *now, units[:, blocks], min_units[:, blocks]),
-                *(layout.minima, factors, np.ascontiguousarray(moment[own, own]), size, changes),
-            )
-            a[:, own], m[:, own] = now[:2]
-            changed += np.count_nonzero(changes)
-            some = changes.any(axis=1)
-            if some.all():  # g -= changes · moment, in place
-                sgemm(-1, moment[own].T, changes.T, 1, g.T, overwrite_c=True)
-            else:
-                g[some] -= changes[some] @ moment[own]
-        pays = changed * 1000 > codes.size
+        if pays:
+            changed = _refit(kind, g, a, m, levels.levels[codes], units, min_units, moment)
+            pays = changed * _FEW > codes.size
+
+
+def _refit(kind, g, a, m, q, units, min_units, moment) -> int:
+    """Refit all scales, factors and minima; of how many weights the value changed."""
+    layout, n = LAYOUTS[kind], len(moment)
+    size, changed = _size(layout), 0
+    for begin in range(0, n, max(size, _REFITTED)):
+        own = slice(begin, min(begin + max(size, _REFITTED), n))
+        blocks = slice(begin // size, own.stop // size)
+        here = [np.ascontiguousarray(of_columns[:, own]) for of_columns in (g, a, m, q)]
+        changes = np.empty_like(here[0])
+        refit(
+            *(*here, units[:, blocks], min_units[:, blocks], layout.minima, _factors(layout)),
+            *(np.ascontiguousarray(moment[own, own]), size, changes),
+        )
+        a[:, own], m[:, own] = here[1:3]
+        some = changes.any(axis=1)
+        if some.all():  # g -= changes · moment, in place
+            sgemm(-1, moment[own].T, changes.T, 1, g.T, overwrite_c=True)
+        else:
+            g[some] -= changes[some] @ moment[own]
+        changed += np.count_nonzero(changes)
+    return changed

@@ -40,7 +40,10 @@ class Layout:
         weights, bytes: of a block.
         sub_blocks: how many factors a block has; 0 for none.
         factor_range: the lowest and the highest factor.
-        minima: whether sub-blocks have minima; their factors have the same range.
+        minima: whether sub-blocks (or blocks that have none) have minima; their factors have the
+            same range.
+        steps: float32, increasing: the scales that a sub-block may have, where it has one of its
+            own, which its factor numbers from the lowest of `factor_range` on; None elsewhere.
         levels: float32, increasing.
     """
 
@@ -49,6 +52,7 @@ class Layout:
     sub_blocks = 0
     factor_range = (1, 1)
     minima = False
+    steps: np.ndarray | None = None
     levels: np.ndarray
 
     @classmethod
@@ -73,14 +77,20 @@ class Layout:
     def dequantize(cls, raw: np.ndarray) -> np.ndarray:
         """The weights of blocks, float32 [n, weights], to the bit what ggml makes of them."""
         blocks = cls.unpack(raw)
-        d = blocks.scales.astype(np.float32)[:, None]
-        if blocks.factors is not None:
-            d = d * blocks.factors.astype(np.float32)
-        values = d[..., None] * cls.levels[blocks.codes].reshape(*d.shape, -1)
+        d = cls._products(blocks.scales, blocks.factors)
+        with np.errstate(over="ignore"):
+            values = d[..., None] * cls.levels[blocks.codes].reshape(*d.shape, -1)
         if cls.minima:
-            minima = blocks.min_scales.astype(np.float32)[:, None] * blocks.min_factors
-            values -= minima.astype(np.float32)[..., None]
+            values -= cls._products(blocks.min_scales, blocks.min_factors)[..., None]
         return values.reshape(blocks.codes.shape)
+
+    @classmethod
+    def _products(cls, scales: np.ndarray, factors: np.ndarray | None) -> np.ndarray:
+        """Of scales and factors, float32 [n, sub-blocks]."""
+        if cls.steps is not None:
+            return cls.steps[factors.astype(np.int64) - cls.factor_range[0]]
+        products = scales.astype(np.float32)[:, None]
+        return products if factors is None else products * factors.astype(np.float32)
 
     @classmethod
     def _write(cls, blocks: Blocks, out: np.ndarray) -> None:
@@ -144,6 +154,18 @@ class IQ4_NL(Q4_0):
     )
 
 
+def _put_five_bits(codes: np.ndarray, out: np.ndarray) -> None:
+    """32 codes of five bits: all high bits, then the rest."""
+    high = np.packbits(codes.ravel() >> 4, bitorder="little")
+    out[:, :4].view("<u4")[:] = high.view("<u4")[:, None]
+    out[:, 4:] = _pair(codes[:, :16] & 15, codes[:, 16:] & 15)
+
+
+def _get_five_bits(raw: np.ndarray) -> np.ndarray:
+    high = np.unpackbits(raw[:, :4], axis=1, bitorder="little")
+    return _nibbles(raw[:, 4:]) | high << 4
+
+
 class Q5_0(Layout):
     bytes = 22
     levels = _integers(-16, 15)
@@ -151,14 +173,92 @@ class Q5_0(Layout):
     @classmethod
     def _write(cls, blocks, out):
         _put_scales(blocks.scales, out[:, :2])
-        high = np.packbits(blocks.codes.ravel() >> 4, bitorder="little")
-        out[:, 2:6].view("<u4")[:] = high.view("<u4")[:, None]
-        out[:, 6:] = _pair(blocks.codes[:, :16] & 15, blocks.codes[:, 16:] & 15)
+        _put_five_bits(blocks.codes, out[:, 2:])
 
     @classmethod
     def _read(cls, raw):
-        high = np.unpackbits(raw[:, 2:6], axis=1, bitorder="little")
-        return Blocks(_get_scales(raw[:, :2]), None, _nibbles(raw[:, 6:]) | high << 4)
+        return Blocks(_get_scales(raw[:, :2]), None, _get_five_bits(raw[:, 2:]))
+
+
+class Q4_1(Layout):
+    bytes, minima = 20, True
+    levels = _integers(0, 15)
+
+    @classmethod
+    def _write(cls, blocks, out):
+        _put_scales(blocks.scales, out[:, :2])
+        _put_scales(-blocks.min_scales, out[:, 2:4])
+        cls._put_codes(blocks.codes, out[:, 4:])
+
+    @classmethod
+    def _read(cls, raw):
+        scales, minima = _get_scales(raw[:, :2]), -_get_scales(raw[:, 2:4])
+        return Blocks(scales, None, cls._get_codes(raw[:, 4:]), minima, None)
+
+    @staticmethod
+    def _put_codes(codes, out):
+        out[:] = _pair(codes[:, :16], codes[:, 16:])
+
+    @staticmethod
+    def _get_codes(raw):
+        return _nibbles(raw)
+
+
+class Q5_1(Q4_1):
+    bytes = 24
+    levels = _integers(0, 31)
+    _put_codes = staticmethod(_put_five_bits)
+    _get_codes = staticmethod(_get_five_bits)
+
+
+# E2M1 as doubled integers. Its sign lies in the highest of four bits; of two zeros one is used.
+_E2M1 = np.array([-12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12], np.float32)
+_E2M1_BITS = np.array([15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7], np.uint8)
+_E2M1_CODES = np.array([7, 8, 9, 10, 11, 12, 13, 14, 7, 6, 5, 4, 3, 2, 1, 0], np.uint8)
+
+
+class MXFP4(Layout):
+    """Scales are powers of two; the factor is the exponent."""
+
+    weights, bytes = 32, 17
+    sub_blocks, factor_range = 1, (-127, 127)
+    steps = np.exp2(np.arange(-127, 128) - 1.0).astype(np.float32)
+    levels = _E2M1
+
+    @classmethod
+    def _write(cls, blocks, out):
+        out[:, 0] = (blocks.factors[:, 0].astype(np.int16) + 127).astype(np.uint8)
+        bits = _E2M1_BITS[blocks.codes]
+        out[:, 1:] = _pair(bits[:, :16], bits[:, 16:])
+
+    @classmethod
+    def _read(cls, raw):
+        factors = (raw[:, :1].astype(np.int16).clip(0, 254) - 127).astype(np.int8)
+        return Blocks(np.ones(len(raw), np.float16), factors, _E2M1_CODES[_nibbles(raw[:, 1:])])
+
+
+class NVFP4(Layout):
+    """Scales are unsigned E4M3; the factor is their bits."""
+
+    weights, bytes = 64, 36
+    sub_blocks, factor_range = 4, (0, 126)
+    steps = np.array(
+        [(k % 8 if k < 8 else 8 + k % 8) * 2.0 ** (max(k // 8, 1) - 11) for k in range(127)],
+        np.float32,
+    )
+    levels = _E2M1
+
+    @classmethod
+    def _write(cls, blocks, out):
+        out[:, :4] = blocks.factors.view(np.uint8)
+        bits = _E2M1_BITS[blocks.codes].reshape(len(out), 4, 2, 8)
+        out[:, 4:] = _pair(bits[:, :, 0], bits[:, :, 1]).reshape(len(out), 32)
+
+    @classmethod
+    def _read(cls, raw):
+        factors = (raw[:, :4] & 127).view(np.int8)
+        codes = _E2M1_CODES[_nibbles(raw[:, 4:].reshape(len(raw), 4, 8))].reshape(len(raw), 64)
+        return Blocks(np.ones(len(raw), np.float16), factors, codes)
 
 
 class Q8_0(Layout):
@@ -374,7 +474,7 @@ class TQ2_0(Layout):
 LAYOUTS: dict[str, type[Layout]] = {
     layout.__name__: layout
     for layout in (
-        *(Q4_0, Q5_0, Q8_0, IQ4_NL),
+        *(Q4_0, Q5_0, Q8_0, IQ4_NL, Q4_1, Q5_1, MXFP4, NVFP4),
         *(Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS),
         *(TQ1_0, TQ2_0),
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from .. import QuernError
-from .kernels import joint, offset, proposals, single
+from .kernels import joint, line, listed, offset, proposals, single
 from .kernels.arguments import FactorRule, Result, Weighing
 from .kernels.codebooks import codebook_of
 from .kernels.vectors import LANES
@@ -87,9 +87,14 @@ def _round(kind, rounding, values, importances) -> np.ndarray:
         rule = replace(rule, span=0, bare=(0, 0))
     multiple, exponent = rule.bare
     weighing = Weighing(importances, rule.span, _F(rule.share), _F(multiple), exponent)
-    codebook = codebook_of(used_levels(kind))
-    result = _room(layout, *values.shape)
-    if layout.minima:
+    levels, result = used_levels(kind), _room(layout, *values.shape)
+    if layout.steps is not None:
+        listed.round_rows(values, weighing, levels, layout.steps, layout.factor_range[0], result)
+        return _packed(layout, result, levels[0])
+    codebook = codebook_of(levels)
+    if layout.minima and not layout.sub_blocks:
+        line.round_rows(values, weighing, codebook.highest, result)
+    elif layout.minima:
         most = _F(layout.factor_range[1])
         offset.round_rows(values, weighing, codebook.highest, most, result)
     elif rounding in PROPOSALS:
@@ -103,7 +108,7 @@ def _round(kind, rounding, values, importances) -> np.ndarray:
         joint.round_rows(values, weighing, codebook, first_grid(kind), factor_rule, result)
     else:
         single.round_rows(values, weighing, codebook, first_grid(kind), result)
-    return layout.pack(_blocks(layout, result, codebook.lowest)).reshape(len(values), -1)
+    return _packed(layout, result, codebook.lowest)
 
 
 def _factor_rule(layout, rule) -> FactorRule:
@@ -126,8 +131,8 @@ def _room(layout, rows, columns) -> Result:
     )
 
 
-def _blocks(layout, result, lowest) -> Blocks:
-    """What the blocks hold. Their codes count from the type's lowest level, used or not."""
+def _packed(layout, result, lowest) -> np.ndarray:
+    """The rows' bytes. Codes of blocks count from the type's lowest level, used or not."""
 
     def of_blocks(scales, factors):
         factors = factors.reshape(-1, layout.sub_blocks) if layout.sub_blocks else None
@@ -135,4 +140,5 @@ def _blocks(layout, result, lowest) -> Blocks:
 
     codes = result.codes.reshape(-1, layout.weights) + np.uint8(lowest - layout.levels[0])
     minima = of_blocks(result.min_scales, result.min_factors) if layout.minima else ()
-    return Blocks(*of_blocks(result.scales, result.factors), codes, *minima)
+    blocks = Blocks(*of_blocks(result.scales, result.factors), codes, *minima)
+    return layout.pack(blocks).reshape(len(result.scales), -1)

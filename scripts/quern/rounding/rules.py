@@ -57,6 +57,10 @@ RULES = {
     "Q4_0": Rule(shared=16, clamped=(16, 11)),
     "Q5_0": Rule(shared=16, clamped=(16, 19)),
     "Q8_0": Rule(shared=160, clamped=(16, 150)),
+    "Q4_1": Rule(),
+    "Q5_1": Rule(),
+    "MXFP4": Rule(),
+    "NVFP4": Rule(),
     "Q2_K": Rule(256, 1, (0, 1)),
     "Q3_K": Rule(256, 2, (0, 2), shared=16, clamped=(16, 9), both_signs=True),
     "Q4_K": Rule(256, 2, (1, 1)),
@@ -70,8 +74,9 @@ RULES = {
 
 
 def covers(rounding: str, kind: str) -> bool:
-    """Whether a rounding exists for a type; the proposals do not treat types with minima."""
-    return kind in RULES and not (rounding in PROPOSALS and LAYOUTS[kind].minima)
+    """Whether a rounding exists for a type; the proposals only treat scales that are free."""
+    is_free = kind in RULES and not LAYOUTS[kind].minima and LAYOUTS[kind].steps is None
+    return is_free if rounding in PROPOSALS else kind in RULES
 
 
 def used_levels(kind: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 
 from quern import QuernError, llama
 from quern.rounding import LAYOUTS, RULES, compensated, round_rows
-from quern.rounding.kernels.compensation import ONE_SCALE, descend, feed_back
+from quern.rounding.kernels.compensation import FACTORS, Factors, descend, feed_back
 from quern.rounding.rules import used_levels
 
 
@@ -34,9 +34,9 @@ def fed_back(w, factored, scale):
     none = np.zeros_like(one)
     a, m, errors = (np.empty_like(w) for _ in range(3))
     codes = np.empty(w.shape, np.uint8)
-    levels, step = used_levels("Q4_0"), np.ones(1, np.float32)
+    levels, factors = used_levels("Q4_0"), Factors(np.float32(1), np.float32(1), none[0, :0])
     feed_back(
-        *(w.copy(), ONE_SCALE, 32, one, none, none, none, np.float32(1), np.float32(1), step),
+        *(w.copy(), FACTORS, 32, one, none + 1, none, none, factors),
         *(levels, levels[1:] - 0.5, True, factored.feedback, factored.costs, a, m, codes, errors),
     )
     return a, levels[codes], errors

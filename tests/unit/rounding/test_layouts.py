@@ -22,10 +22,10 @@ def some_blocks(layout, n=500):
         return rng.integers(low, high + 1, (n, layout.sub_blocks)).astype(np.int8)
 
     return Blocks(
-        scales(),
+        scales() if layout.steps is None else np.ones(n, np.float16),
         factors() if layout.sub_blocks else None,
         rng.integers(0, len(layout.levels), (n, layout.weights)).astype(np.uint8),
-        *((scales(), factors()) if layout.minima else ()),
+        *((scales(), factors() if layout.sub_blocks else None) if layout.minima else ()),
     )
 
 

@@ -23,11 +23,13 @@ from references import (
 )
 
 KINDS = sorted(RULES)
-SINGLE = [kind for kind in KINDS if not LAYOUTS[kind].sub_blocks]
-JOINT = [kind for kind in KINDS if LAYOUTS[kind].sub_blocks]
+LISTED = [kind for kind in KINDS if LAYOUTS[kind].steps is not None]
+SINGLE = [k for k in KINDS if not LAYOUTS[k].sub_blocks and not LAYOUTS[k].minima]
+JOINT = [kind for kind in KINDS if LAYOUTS[kind].sub_blocks and kind not in LISTED]
 COVERED = [(k, r) for k in KINDS for r in rounding.ROUNDINGS if rounding.covers(r, k)]
 LINES = {  # the error at most, over ggml's and over that of lines that no factors bind
     "Q2_K": (0.94, 1.08), "Q4_K": (0.95, 1.03), "Q5_K": (0.88, 1.13),
+    "Q4_1": (0.98, 1.03), "Q5_1": (0.97, 1.04),
 }  # fmt: skip
 
 
@@ -116,12 +118,32 @@ def test_types_with_minima_are_rounded_better_than_by_ggml(kind, draw):
             llama.quantize_rows(kind, values, importances),
         )
     )
-    size = layout.weights // layout.sub_blocks
+    size = layout.weights // max(1, layout.sub_blocks)
     w = weights_of(kind, values, importances).reshape(-1, size)
     x = values.astype(np.float64).reshape(-1, size)
+    if not layout.sub_blocks:  # whose minima may be below 0
+        x = x - x.max(1)[:, None]
     free = least_line_errors(x, w, layout.levels[-1]).sum()
     assert found <= over_ggml * theirs
     assert free * 0.999 <= found <= over_free * free
+
+
+@pytest.mark.parametrize("draw", ["normal", "t4"])
+@pytest.mark.parametrize("kind", LISTED)
+def test_scales_of_a_list_are_the_best_of_all(kind, draw):
+    layout = LAYOUTS[kind]
+    values, importances = some_values((8, 512), draw)
+    values *= np.float32(0.05)
+    raw = rounding.round_rows(kind, "exact", values, importances)
+    size = layout.weights // layout.sub_blocks
+    x = values.astype(np.float64).reshape(-1, size)
+    w = weights_of(kind, values, importances).reshape(-1, size)
+    best = np.full(len(x), np.inf)
+    for step in layout.steps[layout.steps > 1e-9].astype(np.float64):
+        error = np.abs(x[..., None] - step * levels_of(kind)).min(2)
+        best = np.minimum(best, (w * error**2).sum(1))
+    found = w * (x - llama.dequantize_rows(kind, raw).reshape(x.shape)) ** 2
+    np.testing.assert_allclose(found.sum(1), best, rtol=1e-4)
 
 
 @pytest.mark.parametrize("with_importances", [True, False])
@@ -194,7 +216,7 @@ def test_odd_blocks(kind, rounding_name, name):
             assert np.abs(found - values).max() < 1.2e-4
         elif name == "an outlier" and w is None:
             # The last level of a proposal's grid, or its factor, may be off.
-            assert found[0, 5] == pytest.approx(1, abs=0.02 if rounding_name == "exact" else 0.2)
+            assert found[0, 5] == pytest.approx(1, abs=0.035 if rounding_name == "exact" else 0.2)
 
 
 @pytest.mark.parametrize("kind", KINDS)

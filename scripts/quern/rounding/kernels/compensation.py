@@ -4,12 +4,28 @@ Rows are independent of each other. a is the scale of a column (its block's scal
 sub-block's factor), m its minimum, so that a weight is a · level − m.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
 from ...compiled import EXACT, FAST, bits_to_float, float_to_bits
 
 F = np.float32
+
+
+class Factors(NamedTuple):
+    """What scales of blocks of columns can be.
+
+    Attributes:
+        lowest, highest: float32, of factors.
+        steps: float32, increasing; scales of a list, numbered by factors from the lowest on. Empty
+            where there is no list.
+    """
+
+    lowest: np.float32
+    highest: np.float32
+    steps: np.ndarray
 
 
 @njit(**FAST)
@@ -36,27 +52,45 @@ def _half(x):
     return bits_to_float((bits + np.int32(0xFFF) + even) & ~np.int32(0x1FFF))
 
 
-ONE_SCALE, FACTORS, MINIMA = range(3)  # what a block of columns has
+# What a block of columns has: a scale; a scale and a minimum; a scale of a list; a factor; factors
+# of its scale and its minimum.
+ONE_SCALE, LINE, LISTED, FACTORS, MINIMA = range(5)
 _MOST = 32  # candidates of a block
+# By which the inverse of a scale is changed, to be tried.
+STEPS = F(1) + np.arange(-7, 9).astype(np.float32) * F(0.24 / 7)
 
 
 @njit(**FAST)
-def _candidates(how, scale, factor, min_scale, min_factor, lowest, highest, steps, found):
+def _candidates(how, scale, factor, min_scale, min_factor, factors, found):
     """Scales and minima to be tried for a block of columns; how many.
 
     Args:
         scale, min_scale: float32, of the block, or of the super-block.
         factor, min_factor: of the sub-block; integers.
-        steps: float32, by which 1 / scale is changed where there is one scale.
+        factors: a `Factors`.
         found: float32 [4, n], written: a, m, factor, factor of the minimum.
     """
     n = 0
+    lowest, highest = factors.lowest, factors.highest
+    found[1:, :] = F(0)
     if how == ONE_SCALE:
-        for step in steps:
+        for step in STEPS:
             for sign in (F(1), F(-1)):
                 found[0, n] = _half(sign * scale / step)
-                found[1, n] = found[2, n] = found[3, n] = F(0)
                 n += 1
+        return n
+    if how == LINE:
+        for i in range(-2, 3):
+            for k in range(-2, 3):
+                found[0, n] = _half(scale * (F(1) + F(0.03) * i))
+                found[1, n] = _half(min_scale + F(0.4) * k * scale)
+                n += 1
+        return n
+    if how == LISTED:
+        for i in range(-3, 5):
+            found[2, n] = min(max(factor + i, lowest), highest)
+            found[0, n] = factors.steps[np.int64(found[2, n] - lowest)]
+            n += 1
         return n
     reach = 2 if how == MINIMA else 4
     wide = max(F(1), np.rint(F(0.04) * abs(factor)))
@@ -74,7 +108,7 @@ def _candidates(how, scale, factor, min_scale, min_factor, lowest, highest, step
 
 @njit(**FAST)
 def feed_back(
-    y, how, size, scales, factors, min_scales, min_factors, lowest, highest, steps,
+    y, how, size, scales, own_factors, min_scales, min_factors, factors,
     levels, middles, is_integer, weights, costs, a, m, codes, errors,
 ):  # fmt: skip
     """Round columns one after the other; the error of each is made up by those after it.
@@ -84,10 +118,10 @@ def feed_back(
 
     Args:
         y: float32 [rows, columns], changed: what is left to be rounded.
-        how: ONE_SCALE, FACTORS or MINIMA.
+        how: what a block has.
         size: columns of a block, or of a sub-block.
-        scales, factors, min_scales, min_factors: float32 [rows, blocks], changed.
-        lowest, highest, steps: as for `_candidates`.
+        scales, own_factors, min_scales, min_factors: float32 [rows, blocks].
+        factors: a `Factors`.
         levels, middles: float32, of the type, and half-way from each to the next.
         weights: float32 [columns, columns]; row i says by how much columns j > i change for each
             unit of the error of i.
@@ -105,8 +139,8 @@ def feed_back(
         for b in range(columns // size):
             first, last = b * size, (b + 1) * size
             n = _candidates(
-                how, scales[r, b], factors[r, b], min_scales[r, b], min_factors[r, b],
-                lowest, highest, steps, found,
+                how, scales[r, b], own_factors[r, b], min_scales[r, b], min_factors[r, b],
+                factors, found,
             )  # fmt: skip
             for c in range(n):
                 inverses[c] = F(1) / found[0, c] if found[0, c] != 0 else F(0)
@@ -139,10 +173,6 @@ def feed_back(
                 if losses[c] < losses[best]:
                     best = c
             scale, minimum = found[0, best], found[1, best]
-            if how == ONE_SCALE:
-                scales[r, b] = scale
-            else:
-                factors[r, b], min_factors[r, b] = found[2, best], found[3, best]
             inverse = F(1) / scale if scale != 0 else F(0)
             for i in range(first, last):
                 code = _nearest(levels, middles, is_integer, (y[r, i] + minimum) * inverse)
@@ -201,12 +231,15 @@ def _change(g, direction, moment, first, last):
 
 
 @njit(**FAST)
-def _stored(value, unit, lowest, highest, spacing):
-    """The nearest value that can be stored: a factor's multiple of the unit, or a float16."""
+def _stored(value, unit, factors):
+    """The nearest value that can be stored: one of a list, a factor's multiple, or a float16."""
+    steps = factors.steps
+    if steps.size:
+        k = min(max(np.searchsorted(steps, value), 1), steps.size - 1)
+        return steps[k - 1] if value - steps[k - 1] < steps[k] - value else steps[k]
     if unit == 0:
         return _half(value)
-    factor = lowest + spacing * np.rint((value / unit - lowest) / spacing)
-    return unit * min(max(factor, lowest), highest)
+    return unit * min(max(np.rint(value / unit), factors.lowest), factors.highest)
 
 
 @njit(**FAST)
@@ -219,11 +252,10 @@ def refit(g, a, m, q, units, min_units, has_minima, factors, moment, size, chang
         q: float32 [rows, n], levels.
         units, min_units: float32 [rows, n / size], what factors multiply; 0 where there are none,
             and a or m is a float16.
-        factors: (lowest, highest, spacing), float32.
+        factors: a `Factors`.
         size: columns of a block.
         changes: float32 [rows, n], written: by how much each value changed.
     """
-    lowest, highest, spacing = factors
     rows, n = g.shape
     changes[:] = 0
     ones = -np.ones(n, np.float32)
@@ -237,7 +269,7 @@ def refit(g, a, m, q, units, min_units, has_minima, factors, moment, size, chang
                 direction = ones if of_minimum else q[r]
                 step, across = _change(g[r], direction, moment, first, last)
                 wanted = here[r, first] + step
-                change = _stored(wanted, unit, lowest, highest, spacing) - here[r, first]
+                change = _stored(wanted, unit, factors) - here[r, first]
                 if across <= 0 or change * across * (change - F(2) * step) >= 0:
                     continue
                 for i in range(first, last):

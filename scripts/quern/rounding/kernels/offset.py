@@ -44,7 +44,7 @@ _LEAST_HALF = F(2**-24)
 
 
 @njit(**STRICT)
-def _best_line(part, highest, centred, lines):
+def best_line(part, highest, centred, lines):
     """The best scale and minimum of a sub-block, and its mean code.
 
     Args:
@@ -105,7 +105,7 @@ def _storable(x, unit):
 
 
 @njit(**STRICT)
-def _code(values, first, size, d, minimum, highest, codes):
+def code_line(values, first, size, d, minimum, highest, codes):
     """Write the codes nearest to (values + minimum) / d."""
     s = _ONE / d
     for i in range(first, first + size):
@@ -159,7 +159,7 @@ def round_rows(values, weighing, highest, most, result):
                 sub_unit = largest(of_row, here, size)
                 if sub_unit > SMALLEST:
                     load(of_row, weights, here, sub_unit, _ZERO, alone)
-                    d, minimum, code = _best_line(alone, highest, centred, lines)
+                    d, minimum, code = best_line(alone, highest, centred, lines)
                 wanted.scales[b] = d * (sub_unit / unit)
                 wanted.minima[b] = minimum * (sub_unit / unit)
                 wanted.means[b] = code
@@ -197,4 +197,6 @@ def round_rows(values, weighing, highest, most, result):
                 result.min_factors[row, block * subs + b] = np.int8(min_factor)
                 if factor > _ZERO:
                     d, minimum = scale * factor, min_scale * min_factor
-                    _code(of_row, first + b * size, size, d, minimum, highest, result.codes[row])
+                    code_line(
+                        of_row, first + b * size, size, d, minimum, highest, result.codes[row]
+                    )
