@@ -39,11 +39,12 @@ class Moment:
     tokens: tuple[int, int]
 
     def mean(self, which: str = "both") -> np.ndarray:
-        """(1/N) Σ x xᵀ over a half, or both, float64 [n, n]."""
+        """(1/N) Σ x xᵀ over a half, or both, float32 [n, n]."""
         parts = zip(HALVES, (self.even, self.odd), self.tokens, strict=True)
         chosen = [(m, n) for name, m, n in parts if which in (name, "both")]
         count = sum(n for _, n in chosen)
-        return sum(m.astype(np.float64) for m, _ in chosen) / max(count, 1)
+        total = chosen[0][0] if len(chosen) == 1 else chosen[0][0] + chosen[1][0]
+        return total / np.float32(max(count, 1))
 
 
 class Collector:

@@ -16,7 +16,7 @@ def correlated(n, tokens, seed=0):
     rng = np.random.default_rng(seed)
     mixing = rng.standard_normal((n, n // 4)) * np.exp(rng.normal(0, 0.7, (n, 1)))
     x = rng.standard_normal((tokens, n // 4)) @ mixing.T + 0.3 * rng.standard_normal((tokens, n))
-    return x.T @ x / tokens
+    return (x.T @ x / tokens).astype(np.float32)
 
 
 def weights(rows, n, seed=1):
@@ -51,8 +51,8 @@ def test_factors_are_those_of_the_shrunk_moment(strength):
     # The inverse of H is Uᵀ U, and U's rows divided by its diagonal are what is fed back.
     inverse = np.linalg.cholesky(np.linalg.inv(shrunk)).T
     expected = inverse / np.diag(inverse)[:, None]
-    np.testing.assert_allclose(found.feedback, expected, atol=2e-5)
-    np.testing.assert_allclose(found.costs, 1 / np.diag(inverse) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(found.feedback, expected, atol=2e-4)
+    np.testing.assert_allclose(found.costs, 1 / np.diag(inverse) ** 2, rtol=1e-4)
 
 
 def test_the_loss_is_that_of_the_columns_after_feedback():
@@ -69,7 +69,9 @@ def test_the_loss_is_that_of_the_columns_after_feedback():
 def test_without_correlation_each_weight_goes_to_its_nearest_level():
     n, rows = 32, 5
     w = weights(rows, n)
-    factored = compensated.factor(np.diag(np.random.default_rng(0).uniform(1, 2, n)), 0.0)
+    factored = compensated.factor(
+        np.diag(np.random.default_rng(0).uniform(1, 2, n)).astype(np.float32), 0
+    )
     a, chosen, _ = fed_back(w, factored, 0.25)
     levels = used_levels("Q4_0")
     nearest = np.abs(w[..., None] - a[..., None] * levels).argmin(2)
@@ -140,7 +142,7 @@ def test_the_strength_is_judged_by_the_other_half():
     sure = compensated.choose("Q4_0", w, own, compensated.Factors(same, same))
     assert sure.strength == min(compensated.STRENGTHS) and sure.ratio < 0.8
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((12, n))
+    x = rng.standard_normal((12, n)).astype(np.float32)
     unlike = compensated.Factors(x.T @ x / 12, np.diag(np.diag(same)))
     noise = compensated.choose("Q4_0", w, own, unlike)
     assert noise.strength is None and noise.ratio == 1
