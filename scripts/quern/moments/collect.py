@@ -1,7 +1,8 @@
 """Second moments, collected from some layers at a time over windows of a pool.
 
-Products that share an input (q, k and v; gate and up) share its moment. Even and odd windows are
-kept apart, so that what is fitted to one half can be judged by the other.
+Products that share an input (q, k and v; gate and up) share its moment. Experts have one each,
+where they saw enough tokens. Even and odd windows are kept apart, so that what is fitted to one
+half can be judged by the other.
 """
 
 import functools
@@ -22,6 +23,7 @@ from ..llama import Model, Product, computed_by
 from ..tokens.windows import Tokens
 
 HALVES = ("even", "odd")
+ENOUGH = 2  # tokens for each input of an expert, at least
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
@@ -58,6 +60,8 @@ class Collector:
         self.tokens: tuple[dict, dict] = ({}, {})
 
     def __call__(self, index: int, product: Product) -> None:
+        if product.matrices > 1 and not product.experts:
+            return  # matrices of heads: each has inputs of its own
         half = (self._first + index) % 2
         key, owner = self._last[half]
         if product.key == key:
@@ -65,17 +69,34 @@ class Collector:
             return
         self._last[half] = product.key, product.name
         self.shared.setdefault(product.name, product.name)
-        rows = product.inputs().reshape(-1, product.inputs().shape[-1])
-        if not np.isfinite(rows).all():
+        inputs = product.inputs()
+        if not np.isfinite(inputs).all():
             raise QuernError(f"the inputs of {product.name} are not finite.")
-        # Upper triangles of float32 products of a window, added in float64.
+        if not product.experts:
+            self._add(half, product.name, inputs.reshape(-1, inputs.shape[-1]))
+            return
+        ids = product.expert_ids()
+        for expert in np.unique(ids).tolist():
+            token, slot = np.nonzero(ids == expert)
+            rows = inputs[token, slot if inputs.shape[1] > 1 else 0]
+            self._add(half, f"{product.name} {expert}", rows)
+
+    def saw_enough(self, key: str) -> bool:
+        """Whether the moment of a plain product, or of an expert, is worth keeping."""
+        seen = [
+            (t[key], len(s[key])) for t, s in zip(self.tokens, self.sums, strict=True) if key in t
+        ]
+        return " " not in key or sum(t for t, _ in seen) >= ENOUGH * seen[0][1]
+
+    def _add(self, half, key, rows):
+        """The upper triangle of a float32 product, to sums in float64."""
         found = ssyrk(1.0, np.ascontiguousarray(rows).T, lower=False)
-        sums = self.sums[half]
-        if product.name in sums:
-            sums[product.name] += found
+        sums, tokens = self.sums[half], self.tokens[half]
+        if key in sums:
+            sums[key] += found
         else:
-            sums[product.name] = found.astype(np.float64)
-        self.tokens[half][product.name] = self.tokens[half].get(product.name, 0) + len(rows)
+            sums[key] = found.astype(np.float64)
+        tokens[key] = tokens.get(key, 0) + len(rows)
 
 
 def layers_of(info: ModelInfo) -> int:
@@ -94,9 +115,9 @@ def collect(
     windows: int | None = None,
     part: tuple[int, int] = (1, 1),
 ) -> None:
-    """Write the moments of the inputs of some layers' plain products (HDF5).
+    """Write the moments of the inputs of some layers' products (HDF5).
 
-    Experts are left out: each sees few of the tokens.
+    An expert that saw fewer than `ENOUGH` tokens for each of its inputs is left out.
 
     Args:
         windows: how many of the pool, from its first on; all where it is None.
@@ -110,14 +131,13 @@ def collect(
     count = tokens.n_windows(n_ctx, windows)
     begin, end = (k * layers_of(info) // part[1] for k in (part[0] - 1, part[0]))
     layers = range(begin, end)
-    plain = {n for n, (_, matrices) in info.matrices.items() if matrices == 1}
 
     def is_wanted(name):
         match = _LAYER.match(name)
-        return name in plain and match is not None and int(match[1]) in layers
+        return match is not None and int(match[1]) in layers
 
     collector = Collector()
-    steps = range(count) if any(map(is_wanted, plain)) else range(0)
+    steps = range(count) if any(map(is_wanted, info.matrices)) else range(0)
     with (
         blas.one_thread(),
         tqdm(total=len(steps), unit="window", desc="moments", disable=None) as bar,
@@ -135,7 +155,7 @@ def collect(
             shared=json.dumps(collector.shared, sort_keys=True),
         )
         for half, sums, tokens_of in zip(HALVES, collector.sums, collector.tokens, strict=True):
-            for name in sorted(sums):
+            for name in filter(collector.saw_enough, sorted(sums)):
                 data = h5.create_dataset(f"{half}/{name}", data=sums[name].astype(np.float32))
                 data.attrs["tokens"] = tokens_of[name]
 
@@ -166,14 +186,18 @@ class Moments:
         """The first product with the inputs of this one; empty where they have no moment."""
         return self._places.get(name, ("", ""))[1]
 
-    def of(self, name: str) -> Moment | None:
-        """The moment of a weight's inputs; None where there is none."""
-        return self._read(*self._places[name]) if name in self._places else None
+    def of(self, name: str, matrix: int = 0) -> Moment | None:
+        """The moment of the inputs of a weight, or of one of its experts; None without one."""
+        return self._read(*self._places[name], matrix) if name in self._places else None
 
-    def _moment(self, path: Path, owner: str) -> Moment:
+    def _moment(self, path: Path, owner: str, matrix: int) -> Moment | None:
         with h5py.File(path, locking=False) as h5:
-            halves = [_whole(h5, half, owner) for half in HALVES]
+            own = f"{owner} {matrix}"
+            key = own if any(own in h5.get(half, {}) for half in HALVES) else owner
+            halves = [_whole(h5, half, key) for half in HALVES]
         (even, a), (odd, b) = halves
+        if a + b == 0:
+            return None
         lacking = np.zeros_like(even if even is not None else odd)
         return Moment(lacking if even is None else even, lacking if odd is None else odd, (a, b))
 

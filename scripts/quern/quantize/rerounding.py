@@ -18,7 +18,7 @@ from .. import QuernError, files, gguf_files, rounding, unquantized
 from ..imatrix import formats
 from ..moments.collect import Moments
 from ..rounding import compensated
-from ..rounding.compensated import Chosen, Factors
+from ..rounding.compensated import Chosen, Inputs
 from ..unquantized import UnquantizedTensor
 
 log = logging.getLogger("quern.rerounding")
@@ -40,46 +40,94 @@ class Rerounded(NamedTuple):
     compensated: dict[str, Chosen]
 
 
+class _Tensor(NamedTuple):
+    """A tensor that is rounded again.
+
+    Attributes:
+        source: its weights.
+        quantized: the file in which llama.cpp quantized it.
+        found: what it is there.
+        importances: float32 [matrices, columns], or None.
+    """
+
+    source: UnquantizedTensor
+    quantized: Path
+    found: ReaderTensor
+    importances: np.ndarray | None
+
+    @property
+    def kind(self) -> str:
+        """Its type."""
+        return self.found.tensor_type.name
+
+    def weights(self, matrix: int) -> np.ndarray | None:
+        """The importances of a matrix, float32 [columns]."""
+        return None if self.importances is None else self.importances[matrix]
+
+    def start(self, first: int, last: int) -> np.ndarray | None:
+        """What llama.cpp made of rows, uint8 [n, bytes of a row], where rounding begins with it."""
+        if self.kind not in rounding.GRIDS:
+            return None
+        row = int(self.found.n_bytes) // self.source.rows
+        offset = _offset(self.found) + first * row
+        raw = np.fromfile(self.quantized, np.uint8, (last - first) * row, offset=offset)
+        return raw.reshape(last - first, row)
+
+    def parts(self, matrix: int) -> Iterator[tuple[int, int]]:
+        """Rows of a matrix, first and last + 1, as many as are in memory at once."""
+        height = self.source.rows // self.source.matrices
+        step = max(1, _AT_ONCE // self.source.columns)
+        for first in range(matrix * height, (matrix + 1) * height, step):
+            yield first, min(first + step, (matrix + 1) * height)
+
+
 class _Compensator:
     """Rounds tensors by their inputs' moments, where they have some."""
 
     def __init__(self, moments: Moments, threads: int):
         self._moments, self._threads = moments, threads
-        self._last: tuple = None, None  # a moment, and its factors
+        self._last: tuple = None, None  # a moment, and what is known by it
         self.chosen: dict[str, Chosen] = {}
 
-    def rounded(
-        self, source: UnquantizedTensor, kind: str, importances: np.ndarray | None
-    ) -> Iterator[tuple[np.ndarray, int]] | None:
-        """A tensor's bytes in parts, as `_rounded` gives them; None where that is to do it."""
-        name = source.tensor.name
-        moment = self._moments.of(name)
-        if moment is None or source.matrices > 1 or 0 in moment.tokens:
+    def rounded(self, tensor: _Tensor, matrix: int) -> Iterator[tuple[np.ndarray, int]] | None:
+        """A matrix' bytes in parts, as `_rounded` gives them; None where that is to do it."""
+        source = tensor.source
+        moment = self._moments.of(source.tensor.name, matrix)
+        if moment is None or 0 in moment.tokens:
             return None
         if len(moment.even) != source.columns:
             raise QuernError("its moment is of another model.")
-        factors = self._factors_of(moment)
-        sample = np.unique(np.linspace(0, source.rows - 1, compensated.SAMPLE).round().astype(int))
+        inputs, height = self._inputs_of(moment), source.rows // source.matrices
+        sample = np.linspace(0, height - 1, compensated.SAMPLE).round().astype(int)
+        sample = np.unique(sample) + matrix * height
         values = np.concatenate([source.float32(r, r + 1) for r in sample.tolist()])
-        weights = None if importances is None else importances[0]
-        chosen = compensated.choose(kind, values, weights, factors, threads=self._threads)
+        start = None
+        if tensor.kind in rounding.GRIDS:
+            start = np.concatenate([tensor.start(r, r + 1) for r in sample.tolist()])
+        chosen = compensated.choose(
+            *(tensor.kind, values, tensor.weights(matrix), inputs),
+            start=start,
+            threads=self._threads,
+        )
+        name = source.tensor.name + (f" {matrix}" if source.matrices > 1 else "")
         self.chosen[name] = chosen
         log.info("%s: ρ %s, held-out loss %.3f of importance's", name, *chosen)
-        return None if chosen.strength is None else self._parts(source, kind, factors, chosen)
+        return None if chosen.strength is None else self._parts(tensor, matrix, inputs, chosen)
 
-    def _factors_of(self, moment):
-        last, factors = self._last
+    def _inputs_of(self, moment):
+        last, inputs = self._last
         if last is not moment:
-            factors = Factors(moment.mean("even"), moment.mean("odd"), moment.mean())
-            self._last = moment, factors
-        return factors
+            inputs = Inputs(moment.mean("even"), moment.mean("odd"), moment.mean())
+            self._last = moment, inputs
+        return inputs
 
-    def _parts(self, source, kind, factors, chosen):
-        step = max(1, _AT_ONCE // source.columns)
-        factored = factors.of("both", chosen.strength)
-        for first in range(0, source.rows, step):
-            values = source.float32(first, min(first + step, source.rows))
-            raw = compensated.compensate(kind, values, factored, threads=self._threads)
+    def _parts(self, tensor, matrix, inputs, chosen):
+        believed = inputs.believed("both", chosen.strength, tensor.kind)
+        for first, last in tensor.parts(matrix):
+            values, start = tensor.source.float32(first, last), tensor.start(first, last)
+            raw = compensated.compensate(
+                tensor.kind, values, believed, start=start, threads=self._threads
+            )
             yield raw, values.size
 
 
@@ -134,10 +182,12 @@ def reround(
 
     def parts_of(tensor):
         if tensor.name not in plan:
-            return _copied(quantized, tensor)
-        what = sources[tensor.name], tensor.tensor_type.name, plan[tensor.name]
-        compensated_parts = compensator.rounded(*what) if compensator else None
-        return compensated_parts or _rounded(*what, name, threads)
+            yield from _copied(quantized, tensor)
+            return
+        own = _Tensor(sources[tensor.name], quantized, tensor, plan[tensor.name])
+        for matrix in range(own.source.matrices):
+            parts = compensator.rounded(own, matrix) if compensator else None
+            yield from parts or _rounded(own, matrix, name, threads)
 
     with files.replacing(output) as temporary, open(temporary, "wb") as out:
         header = _header(reader, quantized, name)
@@ -186,6 +236,8 @@ def _plan(
             kept[kind] += 1
             continue
         source = sources.get(name)
+        if source is None and kind in gguf_files.PUBLISHED:
+            continue
         if source is None or list(source.tensor.shape) != list(tensor.shape):
             raise QuernError(f"{quantized} is of another model: {name} differs from the baseline.")
         columns = int(tensor.shape[0])
@@ -226,16 +278,15 @@ def _copied(path: Path, tensor: ReaderTensor) -> Iterator[tuple[np.ndarray, int]
 
 
 def _rounded(
-    source: UnquantizedTensor, kind: str, importances: np.ndarray | None, name: str, threads: int
+    tensor: _Tensor, matrix: int, name: str, threads: int
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """A tensor's bytes, rounded anew, in parts, and how many weights each part holds."""
-    matrices = 1 if importances is None else len(importances)
-    height, step = source.rows // matrices, max(1, _AT_ONCE // source.columns)
-    for matrix in range(matrices):
-        weights = None if importances is None else importances[matrix]
-        for first in range(matrix * height, (matrix + 1) * height, step):
-            values = source.float32(first, min(first + step, (matrix + 1) * height))
-            yield rounding.round_rows(kind, name, values, weights, threads=threads), values.size
+    """The bytes of one of its matrices, rounded anew, in parts; of how many weights each is."""
+    for first, last in tensor.parts(matrix):
+        values, start = tensor.source.float32(first, last), tensor.start(first, last)
+        raw = rounding.round_rows(
+            tensor.kind, name, values, tensor.weights(matrix), start=start, threads=threads
+        )
+        yield raw, values.size
 
 
 def _header(reader: GGUFReader, path: Path, name: str) -> bytes:

@@ -16,6 +16,8 @@ squared error of the row's output is (w − v)ᵀ H (w − v); an imatrix knows 
 
 How far H is believed (ρ) is chosen for each tensor on some of its rows: fitted to the moment of one
 half of the windows, judged by the other. Where `importance` is no worse there, it stays.
+
+Types of `GRIDS` begin at step 4, with what llama.cpp made of them.
 """
 
 import functools
@@ -24,13 +26,14 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import lapack
-from scipy.linalg.blas import sgemm
 
 from .. import QuernError, blas
+from .grids import GRIDS, improve
 from .kernels import compensation
-from .kernels.compensation import descend, feed_back, refit
+from .kernels.compensation import descend, feed_back
 from .layouts import LAYOUTS
-from .rows import round_rows
+from .refits import refit_all
+from .rows import dequantize_rows, round_rows
 from .rules import used_levels
 
 STRENGTHS = (0.05, 0.2, 1.0)  # ρ
@@ -38,7 +41,6 @@ PASSES = 6  # of the descent, at most
 PANEL = 256  # columns whose scales are found together
 SAMPLE = 64  # rows on which ρ is chosen
 _FEW = 1000  # A thousandth of the weights is next to nothing.
-_REFITTED = 64  # columns whose scales are refitted before the others learn of it
 _AT_ONCE = 96  # rows that a thread takes at once
 _WIDE = 8192  # columns up to which factors are kept
 _F = np.float32
@@ -58,11 +60,8 @@ class Factored(NamedTuple):
     feedback: np.ndarray
 
 
-def factor(moment: np.ndarray, strength: float) -> Factored:
-    """Shrink and factor a moment, float32 [n, n].
-
-    That is done in float32, of H with a diagonal of ones; where H is drawn towards its diagonal by
-    0.05, its condition is then at most 20 n.
+def shrink(moment: np.ndarray, strength: float) -> np.ndarray:
+    """H + ρ diag H, float32 [n, n].
 
     Raises:
         QuernError: it is not finite, or has no positive diagonal.
@@ -70,11 +69,23 @@ def factor(moment: np.ndarray, strength: float) -> Factored:
     diagonal = np.diag(moment)
     if not np.isfinite(moment).all() or not (diagonal > 0).any():
         raise QuernError("a second moment is not finite, or zero.")
-    own = np.where(diagonal > 0, diagonal, diagonal.mean() / _F(1 + strength))
-    own = np.maximum(own, _F(1e-8) * diagonal.mean())
+    mean = diagonal.mean()
     shrunk = moment.copy()
-    np.fill_diagonal(shrunk, own * _F(1 + strength))
-    root = np.sqrt(own)
+    own = np.where(diagonal > 0, diagonal * _F(1 + strength), mean)
+    np.fill_diagonal(shrunk, np.maximum(own, _F(1e-8) * mean))
+    return shrunk
+
+
+def factor(shrunk: np.ndarray) -> Factored:
+    """Factor a moment that is shrunk.
+
+    That is done in float32, of H with a diagonal of ones; where ρ is 0.05, its condition is at most
+    20 n.
+
+    Raises:
+        QuernError: it is not positive.
+    """
+    root = np.sqrt(np.diag(shrunk))
     scaled = shrunk / root
     scaled /= root[:, None]
     with blas.one_thread():
@@ -82,7 +93,7 @@ def factor(moment: np.ndarray, strength: float) -> Factored:
         flipped, failed = lapack.spotrf(scaled[::-1, ::-1], lower=True, clean=True)
         if failed:
             raise QuernError("a second moment is not positive.")
-        costs = own * np.diag(flipped)[::-1] ** 2
+        costs = (root * np.diag(flipped)[::-1]) ** 2
         inverse, _ = lapack.strtri(flipped, lower=True, overwrite_c=True)
     feedback = np.ascontiguousarray(inverse[::-1, ::-1])
     feedback *= (root / np.diag(feedback))[:, None]
@@ -97,8 +108,8 @@ def loss(errors: np.ndarray, moment: np.ndarray) -> float:
     return float(products.sum(dtype=np.float64))
 
 
-class Factors:
-    """Factored moments of an input; kept for all products that share it, while they are small.
+class Inputs:
+    """What is known of the inputs of a product; kept for all that share them, while it is small.
 
     Attributes:
         even, odd, both: float32 [n, n], (1/N) Σ x xᵀ over halves of the windows, and all.
@@ -107,21 +118,24 @@ class Factors:
     def __init__(self, even: np.ndarray, odd: np.ndarray, both: np.ndarray | None = None):
         self.even, self.odd = even, odd
         self.both = (even + odd) / _F(2) if both is None else both
-        self._kept: dict[tuple, Factored] = {}
+        self._kept: dict[tuple, np.ndarray | Factored] = {}
 
     @property
-    def is_wide(self) -> bool:
-        """Whether there is room for one of them at a time."""
+    def are_wide(self) -> bool:
+        """Whether there is room for one factored moment at a time."""
         return len(self.even) > _WIDE
 
-    def of(self, half: str, strength: float) -> Factored:
-        """Of `even`, `odd` or `both`."""
-        if self.is_wide:
-            return factor(getattr(self, half), strength)
-        key = half, strength
-        if key not in self._kept:
-            self._kept[key] = factor(getattr(self, half), strength)
-        return self._kept[key]
+    def believed(self, half: str, strength: float, kind: str) -> np.ndarray | Factored:
+        """The moment `even`, `odd` or `both`, shrunk, and factored where the type needs that."""
+        key = half, strength, kind in GRIDS
+        if key in self._kept:
+            return self._kept[key]
+        found = shrink(getattr(self, half), strength)
+        if kind not in GRIDS:
+            found = factor(found)
+        if not self.are_wide:
+            self._kept[key] = found
+        return found
 
 
 class Chosen(NamedTuple):
@@ -140,8 +154,9 @@ def choose(
     kind: str,
     values: np.ndarray,
     importances: np.ndarray | None,
-    factors: Factors,
+    inputs: Inputs,
     *,
+    start: np.ndarray | None = None,
     threads: int = 1,
 ) -> Chosen:
     """Fit to the moment of even windows with each strength; judge by that of odd ones.
@@ -149,18 +164,17 @@ def choose(
     Args:
         values: float32 [rows, columns], some of a tensor's.
         importances: float32 [columns], for `importance`.
+        start: as for `round_rows`.
     """
-    layout = LAYOUTS[kind]
 
     def lost(raw):
-        rounded = layout.dequantize(raw.reshape(-1, layout.bytes))
-        return loss(values - rounded.reshape(values.shape), factors.odd)
+        return loss(values - dequantize_rows(kind, raw, values.shape), inputs.odd)
 
     def tried(strength):
-        return lost(compensate(kind, values, factors.of("even", strength)))
+        return lost(compensate(kind, values, inputs.believed("even", strength, kind), start=start))
 
-    plain = lost(round_rows(kind, "importance", values, importances))
-    with ThreadPoolExecutor(1 if factors.is_wide else threads) as pool:
+    plain = lost(round_rows(kind, "importance", values, importances, start=start))
+    with ThreadPoolExecutor(1 if inputs.are_wide else threads) as pool:
         best, strength = min(zip(pool.map(tried, STRENGTHS), STRENGTHS, strict=True))
     if not best < plain:
         return Chosen(None, 1.0)
@@ -168,23 +182,32 @@ def choose(
 
 
 def compensate(
-    kind: str, values: np.ndarray, factored: Factored, *, threads: int = 1
+    kind: str,
+    values: np.ndarray,
+    moment: np.ndarray | Factored,
+    *,
+    start: np.ndarray | None = None,
+    threads: int = 1,
 ) -> np.ndarray:
     """Round rows; the result does not depend on the number of threads.
 
     Args:
-        kind: one of `RULES`.
+        kind: one of `RULES` or `GRIDS`.
         values: float32 [rows, columns].
+        moment: what `Inputs.believed` gives for the kind.
+        start: as for `round_rows`.
 
     Returns:
         The rows' bytes, uint8 [rows, bytes of a row].
     """
+    if kind in GRIDS:
+        return improve(kind, start, values, moment, threads=threads)
     layout = LAYOUTS[kind]
     out = np.empty((len(values), values.shape[1] // layout.weights * layout.bytes), np.uint8)
 
     def some(first):
         rows = slice(first, first + _AT_ONCE)
-        out[rows] = _compensate(kind, np.ascontiguousarray(values[rows], _F), factored)
+        out[rows] = _compensate(kind, np.ascontiguousarray(values[rows], _F), moment)
 
     firsts = range(0, len(values), _AT_ONCE)
     with blas.one_thread(), ThreadPoolExecutor(threads) as pool:
@@ -279,7 +302,7 @@ def _levels(kind: str) -> _Levels:
 
 def _factors(layout) -> compensation.Factors:
     steps = np.zeros(0, _F) if layout.steps is None else layout.steps
-    return compensation.Factors(*map(_F, layout.factor_range), steps)
+    return compensation.Factors(*map(_F, (*layout.factor_range, 1)), steps)
 
 
 def _size(layout) -> int:
@@ -318,36 +341,14 @@ def _compensate(kind: str, values: np.ndarray, factored: Factored) -> np.ndarray
 
 def _descend(kind, g, a, m, codes, moment, panels: list[_Panel]) -> None:
     """Descend over codes, and over scales, factors and minima, in turn; they are changed."""
-    levels, pays = _levels(kind), True
+    layout, levels, pays = LAYOUTS[kind], _levels(kind), True
     diagonal = np.ascontiguousarray(np.diag(moment))
-    units, min_units = (np.concatenate([p.units[k] for p in panels], axis=1) for k in range(2))
+    units = tuple(np.concatenate([p.units[k] for p in panels], axis=1) for k in range(2))
     for turn in range(PASSES):
         moved = descend(g, a, *levels, moment, diagonal, codes)
         if moved.sum() * _FEW < codes.size or turn == PASSES - 1:
             break
         if pays:
-            changed = _refit(kind, g, a, m, levels.levels[codes], units, min_units, moment)
-            pays = changed * _FEW > codes.size
-
-
-def _refit(kind, g, a, m, q, units, min_units, moment) -> int:
-    """Refit all scales, factors and minima; of how many weights the value changed."""
-    layout, n = LAYOUTS[kind], len(moment)
-    size, changed = _size(layout), 0
-    for begin in range(0, n, max(size, _REFITTED)):
-        own = slice(begin, min(begin + max(size, _REFITTED), n))
-        blocks = slice(begin // size, own.stop // size)
-        here = [np.ascontiguousarray(of_columns[:, own]) for of_columns in (g, a, m, q)]
-        changes = np.empty_like(here[0])
-        refit(
-            *(*here, units[:, blocks], min_units[:, blocks], layout.minima, _factors(layout)),
-            *(np.ascontiguousarray(moment[own, own]), size, changes),
-        )
-        a[:, own], m[:, own] = here[1:3]
-        some = changes.any(axis=1)
-        if some.all():  # g -= changes · moment, in place
-            sgemm(-1, moment[own].T, changes.T, 1, g.T, overwrite_c=True)
-        else:
-            g[some] -= changes[some] @ moment[own]
-        changed += np.count_nonzero(changes)
-    return changed
+            of_minima = m if layout.minima else None
+            what = levels.levels[codes], units, _factors(layout), moment, _size(layout)
+            pays = refit_all(g, a, of_minima, *what) * _FEW > codes.size

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from .. import QuernError
+from .grids import GRIDS, improve
 from .kernels import joint, line, listed, offset, proposals, single
 from .kernels.arguments import FactorRule, Result, Weighing
 from .kernels.codebooks import codebook_of
@@ -23,15 +24,17 @@ def round_rows(
     values: np.ndarray,
     importances: np.ndarray | None = None,
     *,
+    start: np.ndarray | None = None,
     threads: int = 1,
 ) -> np.ndarray:
     """Quantize rows to a type; the result does not depend on the number of threads.
 
     Args:
-        kind: one of `RULES`.
+        kind: one of `RULES` or `GRIDS`.
         rounding: one of `ROUNDINGS`; it must cover the kind.
         values: float32 [rows, columns].
         importances: float32 [columns], weights of the squared errors; None for none.
+        start: for types of `GRIDS`, the bytes that llama.cpp made of the rows.
 
     Returns:
         The rows' bytes as ggml lays them out, uint8 [rows, bytes of a row].
@@ -42,10 +45,11 @@ def round_rows(
     """
     if rounding not in ROUNDINGS or not covers(rounding, kind):
         known = "; ".join(
-            f"{name} for {', '.join(k for k in RULES if covers(name, k))}" for name in ROUNDINGS
+            f"{name} for {', '.join(k for k in (*RULES, *GRIDS) if covers(name, k))}"
+            for name in ROUNDINGS
         )
         raise QuernError(f"there is no rounding {rounding} for {kind}; there are {known}.")
-    layout = LAYOUTS[kind]
+    layout = GRIDS.get(kind) or LAYOUTS[kind]
     values = np.ascontiguousarray(values, _F)
     if values.ndim != 2 or values.size == 0 or values.shape[1] % layout.weights:
         raise QuernError(f"rows of shape {values.shape} are no whole blocks of {kind}.")
@@ -61,6 +65,13 @@ def round_rows(
     if importances.any():  # only their ratios count
         importances = (importances / np.float64(importances.max())).astype(_F)
     rows, columns = values.shape
+    if kind in GRIDS:
+        if start is None:
+            raise QuernError(f"{kind} is rounded from what llama.cpp made of it, which lacks.")
+        if not np.isfinite(values).all():
+            raise QuernError("a weight is not finite.")
+        weights = importances if importances.any() else np.ones(columns, _F)
+        return improve(kind, start, values, weights, threads=threads)
     out = np.empty((rows, columns // layout.weights * layout.bytes), np.uint8)
     at_once = max(1, _AT_ONCE // columns)
 
@@ -78,6 +89,12 @@ def round_rows(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, firsts))
     return out
+
+
+def dequantize_rows(kind: str, raw: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The weights of rows from their bytes, float32 of this shape."""
+    layout = GRIDS.get(kind) or LAYOUTS[kind]
+    return layout.dequantize(raw.reshape(-1, layout.bytes)).reshape(shape)
 
 
 def _round(kind, rounding, values, importances) -> np.ndarray:

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .grids import GRIDS
 from .kernels.arguments import Grid
 from .layouts import LAYOUTS
 
 PROPOSALS = ("cumulative", "gradient")
-COMPENSATED = "compensated"
-ROUNDINGS = (*PROPOSALS, "exact", "importance", COMPENSATED)
+IMPORTANCE, COMPENSATED = "importance", "compensated"
+ROUNDINGS = (*PROPOSALS, "exact", IMPORTANCE, COMPENSATED)
 ROW = -1
 _F = np.float32
 _ALMOST = 1 - 1e-4  # of the scale at which clamping begins: no value is clamped yet
@@ -74,7 +75,12 @@ RULES = {
 
 
 def covers(rounding: str, kind: str) -> bool:
-    """Whether a rounding exists for a type; the proposals only treat scales that are free."""
+    """Whether a rounding exists for a type.
+
+    The proposals only treat scales that are free; grids are improved by importances or moments.
+    """
+    if kind in GRIDS:
+        return rounding in (IMPORTANCE, COMPENSATED)
     is_free = kind in RULES and not LAYOUTS[kind].minima and LAYOUTS[kind].steps is None
     return is_free if rounding in PROPOSALS else kind in RULES
 

@@ -7,6 +7,7 @@ from models import write_model
 from quern import QuernError, gguf_files
 from quern.imatrix import shards
 from quern.llama import Model
+from quern.moments import collect as of_inputs
 from quern.moments.collect import Moments, collect, layers_of
 from quern.tokens import windows
 
@@ -69,13 +70,31 @@ def test_parts_of_the_layers_and_threads_change_nothing(made, write, tmp_path):
     assert (tmp_path / "n.h5").read_bytes() == (tmp_path / "m.h5").read_bytes()
 
 
-def test_experts_and_what_is_outside_the_blocks_have_none(made, write, tmp_path):
+def test_experts_have_their_own_where_they_saw_enough(made, write, tmp_path, monkeypatch):
     info = gguf_files.model_info(made / "moe.gguf")
+    monkeypatch.setattr(of_inputs, "ENOUGH", 0)
     moments = Moments([write(tmp_path / "m.h5", name="moe")], info)
-    assert moments.of("blk.0.ffn_up_exps.weight") is None
-    assert moments.of("output.weight") is None
+    assert moments.of("output.weight") is None and layers_of(info) == 2
+    with Model(made / "moe.gguf", threads=2) as model:
+        tokens = windows.read_tokens(made / "moe.h5")
+        shards.collect(model, info, tokens, tmp_path / "s.h5", n_ctx=N_CTX, last=WINDOWS)
+    even, odd, _ = shards.read_shard(tmp_path / "s.h5")
+    for name in ("blk.0.attn_q", "blk.1.ffn_up_exps", "blk.1.ffn_gate_exps", "blk.0.ffn_down_exps"):
+        for matrix in range(info.matrices[f"{name}.weight"][1]):
+            moment = moments.of(f"{name}.weight", matrix)
+            if moment is None:  # an expert that no token chose
+                assert not any(half.sums[f"{name}.weight"][matrix].any() for half in (even, odd))
+                continue
+            for own, half in ((moment.even, even), (moment.odd, odd)):
+                theirs = half.sums[f"{name}.weight"][matrix]
+                np.testing.assert_allclose(np.diag(own), theirs, rtol=1e-5)
+    gate, up = (moments.of(f"blk.1.ffn_{name}_exps.weight", 0) for name in ("gate", "up"))
+    assert gate is not None and (gate.even == up.even).all()
+    # No expert saw a thousand times as many tokens as it has inputs.
+    monkeypatch.setattr(of_inputs, "ENOUGH", 1000)
+    moments = Moments([write(tmp_path / "n.h5", name="moe")], info)
+    assert moments.of("blk.0.ffn_up_exps.weight", 1) is None
     assert moments.of("blk.0.attn_q.weight") is not None
-    assert layers_of(info) == 2
 
 
 def test_moments_of_another_model_or_of_other_windows(made, write, tmp_path):

@@ -18,13 +18,14 @@ class Factors(NamedTuple):
     """What scales of blocks of columns can be.
 
     Attributes:
-        lowest, highest: float32, of factors.
+        lowest, highest, spacing: float32, of factors.
         steps: float32, increasing; scales of a list, numbered by factors from the lowest on. Empty
             where there is no list.
     """
 
     lowest: np.float32
     highest: np.float32
+    spacing: np.float32
     steps: np.ndarray
 
 
@@ -239,7 +240,9 @@ def _stored(value, unit, factors):
         return steps[k - 1] if value - steps[k - 1] < steps[k] - value else steps[k]
     if unit == 0:
         return _half(value)
-    return unit * min(max(np.rint(value / unit), factors.lowest), factors.highest)
+    lowest, spacing = factors.lowest, factors.spacing
+    factor = lowest + spacing * np.rint((value / unit - lowest) / spacing)
+    return unit * min(max(factor, lowest), factors.highest)
 
 
 @njit(**FAST)
