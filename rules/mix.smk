@@ -133,7 +133,17 @@ def errors_options(
     """The rounding, the types, the imatrix."""
     recipe = WEIGHINGS[wildcards.weighing]
     own = {"rounding": recipe.mix.rounding, "prior": recipe.prior, "types": MIX_TYPES}
+    own |= {"moments": input.moments} if input.moments else {}
     return f"{flags(own)} {calibration_options(wildcards, input)}"
+
+
+def errors_moments(
+    wildcards,
+):
+    """The moments that its rounding needs."""
+    if WEIGHINGS[wildcards.weighing].mix.rounding != "compensated":
+        return []
+    return moments_files(wildcards.model, pool_of(CALIBRATIONS[wildcards.calibration]))
 
 
 rule mix_errors:
@@ -143,6 +153,7 @@ rule mix_errors:
         model=ancient(model_path),
         info="results/{model}/model.json",
         imatrix=calibration_imatrix,
+        moments=errors_moments,
     output:
         errors="results/{model}/mix/errors/{calibration}/{weighing}.json",
     log:

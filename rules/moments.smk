@@ -1,6 +1,16 @@
 """Second moments of inputs, for the rounding that makes errors up."""
 
 
+def moments_files(
+    model,
+    pool,
+):
+    """All moments of a model's inputs on a pool."""
+    parts = config["moments"]["parts"]
+    folder = f"results/{model}/moments/{pool}"
+    return [f"{folder}/{part}of{parts}.h5" for part in range(1, parts + 1)]
+
+
 def moments_options(
     wildcards,
 ):

@@ -170,11 +170,7 @@ def rounding_moments(
 ):
     """The moments that a rounding needs."""
     recipe = ROUNDED[wildcards.rounded]
-    if not recipe.needs_moments:
-        return []
-    parts = config["moments"]["parts"]
-    folder = f"results/{wildcards.model}/moments/{pool_of(recipe)}"
-    return [f"{folder}/{part}of{parts}.h5" for part in range(1, parts + 1)]
+    return moments_files(wildcards.model, pool_of(recipe)) if recipe.needs_moments else []
 
 
 def rounding_settings(

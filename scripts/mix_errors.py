@@ -8,6 +8,7 @@ from quern.gguf_files import ModelInfo
 from quern.mix import errors
 from quern.mix.choices import TYPES
 from quern.mix.inputs import Inputs
+from quern.moments.collect import Moments
 from quern.quantize.recipes import GGML
 
 
@@ -25,6 +26,7 @@ def main(arguments):
         inputs.sources,
         inputs.importances,
         arguments.rounding,
+        moments=Moments(arguments.moments, inputs.info) if arguments.moments else None,
         threads=arguments.threads,
     )
     made = {"errors": table, "rounding": arguments.rounding} | errors.origin(inputs)
@@ -44,6 +46,7 @@ if __name__ == "__main__":
     p.add_argument(
         "--rounding", choices=(GGML, *rounding.ROUNDINGS), default=GGML, help="as of the recipe"
     )
+    command.add_moments(p)
     p.add_argument("--threads", type=int, default=1, help="CPU threads")
     p.add_argument("--output", type=Path, required=True, help="JSON to write")
     command.run(main, p.parse_args())

@@ -59,12 +59,7 @@ if __name__ == "__main__":
         choices=rounding.ROUNDINGS,
         help="how; exact where it is not given and there is an imatrix",
     )
-    p.add_argument(
-        "--moments",
-        type=Path,
-        action="append",
-        help="HDF5 from moments.py, for the rounding compensated; repeat it for several",
-    )
+    command.add_moments(p)
     p.add_argument("--baseline-info", type=Path, help="with moments: the baseline's JSON")
     p.add_argument("--threads", type=int, default=1, help="CPU threads")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")

@@ -137,6 +137,16 @@ def parsed(function: Callable) -> Callable:
     return read
 
 
+def add_moments(parser: argparse.ArgumentParser) -> None:
+    """`--moments`, once or more."""
+    parser.add_argument(
+        "--moments",
+        type=Path,
+        action="append",
+        help="HDF5 from moments.py, for the rounding compensated; repeat it for several",
+    )
+
+
 def add_imatrix_n_ctx(p: argparse.ArgumentParser) -> None:
     """Add what a `.dat` does not say."""
     p.add_argument(

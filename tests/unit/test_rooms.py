@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "imatrix": {"tokens", "llama"},
     "moments": {"tokens", "llama"},
     "quantize": {"imatrix", "llama", "rounding", "moments"},
-    "mix": {"quantize", "imatrix", "llama", "rounding", "measure", "tokens"},
+    "mix": {"quantize", "imatrix", "moments", "llama", "rounding", "measure", "tokens"},
     "growth": {"measure"},
     "report": {"measure"},
     "checks": {"corpus", "tokens", "measure", "imatrix", "growth"},

@@ -10,12 +10,15 @@ from tqdm import tqdm
 
 from .. import QuernError, files, llama, rounding
 from ..gguf_files import UNQUANTIZED
+from ..moments.collect import Moments
 from ..quantize.recipes import GGML
+from ..rounding.compensated import Inputs, compensate, loss
 from ..unquantized import UnquantizedTensor
+from . import inputs as mix_inputs
 from .choices import Tensor
-from .inputs import Inputs
 
 ROWS = 48  # of each tensor; an error is then known to some 2 or 3 %
+STRENGTH = 0.2  # ρ with which moments are believed
 PROBE, NARROW_PROBE = "Q3_K", "Q4_0"  # types in which damage is measured; for other rows
 
 
@@ -26,7 +29,11 @@ def probe_type(columns: int) -> str:
 
 
 def rounded(
-    kind: str, values: np.ndarray, importances: np.ndarray | None, how: str = GGML
+    kind: str,
+    values: np.ndarray,
+    importances: np.ndarray | None,
+    how: str = GGML,
+    inputs: Inputs | None = None,
 ) -> np.ndarray:
     """Values as they come back from a file of this type, float32 [rows, columns].
 
@@ -34,6 +41,8 @@ def rounded(
         values: float32 [rows, columns].
         importances: float32 [columns], or None.
         how: the rounding; ggml's own where it does not cover the type.
+        inputs: for `compensated`; fitted to even windows, so that odd ones can judge. Without them
+            it is `importance`.
     """
     if kind == "F32":
         return values
@@ -42,7 +51,13 @@ def rounded(
     if kind == "BF16":
         raw = llama.quantize_rows(kind, values)
     elif how != GGML and rounding.covers(how, kind):
-        raw = rounding.round_rows(kind, how, values, importances)
+        is_grid = kind in rounding.GRIDS
+        start = llama.quantize_rows(kind, values, importances) if is_grid else None
+        if how == rounding.COMPENSATED and inputs is not None:
+            moment = inputs.believed("even", STRENGTH, kind)
+            raw = compensate(kind, values, moment, start=start)
+        else:
+            raw = rounding.round_rows(kind, how, values, importances, start=start)
     else:
         raw = llama.quantize_rows(kind, values, importances)
     return llama.dequantize_rows(kind, raw)
@@ -71,8 +86,11 @@ def relative_errors(
     source: UnquantizedTensor,
     importances: np.ndarray | None,
     types: Sequence[tuple[str, str]],
+    inputs: Inputs | None = None,
 ) -> dict[tuple[str, str], float]:
     """Σ h (w − ŵ)² / Σ h w² of a sample of a tensor's rows, by type and rounding.
+
+    Where inputs are given it is Σ eᵀ H e / Σ wᵀ H w, with the moment H of odd windows.
 
     Raises:
         QuernError: a weight is not finite.
@@ -84,10 +102,15 @@ def relative_errors(
             raise QuernError(f"{tensor.name} of {source.path} has weights that are not finite.")
         own = weights[matrix]
         h = np.ones(source.columns) if own is None else own.astype(np.float64)
-        total += float((h * values.astype(np.float64) ** 2).sum())
+
+        def size(some, h=h):
+            if inputs is not None:
+                return loss(some, inputs.odd)
+            return float((h * some.astype(np.float64) ** 2).sum())
+
+        total += size(values)
         for kind, how in types:
-            difference = values.astype(np.float64) - rounded(kind, values, own, how)
-            errors[kind, how] += float((h * difference**2).sum())
+            errors[kind, how] += size(values - rounded(kind, values, own, how, inputs))
     return {key: error / total if total else 0.0 for key, error in errors.items()}
 
 
@@ -97,12 +120,16 @@ def table(
     importances: Mapping[str, np.ndarray],
     how: str = GGML,
     *,
+    moments: Moments | None = None,
     threads: int = 1,
 ) -> dict[str, dict[str, float]]:
     """The error of each type that a tensor may have over that of its probe, by tensor.
 
     The probe is rounded by ggml, the others by `how`. Types that a tensor cannot be probed in are
     given their errors as they are.
+
+    Args:
+        moments: for `compensated`; experts, and what lacks them, are judged by importances.
 
     Raises:
         QuernError: a weight is not finite.
@@ -114,7 +141,12 @@ def table(
         probes = [probe] if probe[0] else []
         own = importances.get(tensor.name)
         both = list(dict.fromkeys([*wanted, *probes]))
-        found = relative_errors(tensor, sources[tensor.name], own, both)
+        source = sources[tensor.name]
+        moment = moments.of(tensor.name) if moments and source.matrices == 1 else None
+        inputs = None
+        if moment is not None and 0 not in moment.tokens:
+            inputs = Inputs(moment.mean("even"), moment.mean("odd"))
+        found = relative_errors(tensor, source, own, both, inputs)
         scale = found[probe] if probes and found[probe] else 1.0
         exact = dict.fromkeys((k for k in tensor.types if k in UNQUANTIZED), 0.0)
         return {kind: found[kind, how] / scale for kind, _ in wanted} | exact
@@ -124,12 +156,12 @@ def table(
         return dict(zip((t.name for t in tensors), bar, strict=True))
 
 
-def origin(inputs: Inputs) -> dict[str, str]:
+def origin(inputs: mix_inputs.Inputs) -> dict[str, str]:
     """What errors must be of to be used."""
     return {"model_sha256": inputs.info.sha256, "imatrix_sha256": inputs.imatrix_sha256}
 
 
-def read(path: Path, inputs: Inputs) -> dict[str, dict[str, float]]:
+def read(path: Path, inputs: mix_inputs.Inputs) -> dict[str, dict[str, float]]:
     """A table that was written with its `origin`.
 
     Raises:
