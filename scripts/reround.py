@@ -37,6 +37,7 @@ def main(arguments):
         made = files.read_json(arguments.info).get("made", {}) if arguments.info else {}
         if found.compensated:
             made |= {"compensated": {n: c._asdict() for n, c in found.compensated.items()}}
+            made["notes"] = [*made.get("notes", ()), found.note]
         info = model_info(arguments.output).as_dict()
         files.write_json(arguments.output_info, info | {"made": made})
 

@@ -2,18 +2,19 @@
 
 Products that share an input (q, k and v; gate and up) share its moment. Experts have one each,
 where they saw enough tokens. Even and odd windows are kept apart, so that what is fitted to one
-half can be judged by the other.
+half can be judged by the other; by this the number of windows is found as well.
 """
 
 import functools
 import json
+import logging
 import re
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
+from scipy import linalg
 from scipy.linalg.blas import ssyrk
 from tqdm import tqdm
 
@@ -22,7 +23,13 @@ from ..gguf_files import ModelInfo, require_positions
 from ..llama import Model, Product, computed_by
 from ..tokens.windows import Tokens
 
+log = logging.getLogger("quern.moments")
+
 HALVES = ("even", "odd")
+FIRST = 32  # windows after which it is judged for the first time whether more would help
+PAYS = 0.02  # of the loss, what doubling the windows must promise
+BELIEVED = 0.2  # ρ when it is judged
+PROBES = 64  # random vectors
 ENOUGH = 2  # tokens for each input of an expert, at least
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
@@ -52,8 +59,8 @@ class Moment:
 class Collector:
     """Sums the outer products of the inputs of products; an input that several share once."""
 
-    def __init__(self, first: int = 0):
-        self._first, self._lock = first, threading.Lock()
+    def __init__(self):
+        self.first = 0  # the number of the window whose index is 0
         self._last: list[tuple] = [(None, ""), (None, "")]
         self.shared: dict[str, str] = {}  # the first product with an input, by each
         self.sums: tuple[dict, dict] = ({}, {})
@@ -62,7 +69,7 @@ class Collector:
     def __call__(self, index: int, product: Product) -> None:
         if product.matrices > 1 and not product.experts:
             return  # matrices of heads: each has inputs of its own
-        half = (self._first + index) % 2
+        half = (self.first + index) % 2
         key, owner = self._last[half]
         if product.key == key:
             self.shared.setdefault(product.name, owner)
@@ -98,6 +105,43 @@ class Collector:
             sums[key] = found.astype(np.float64)
         tokens[key] = tokens.get(key, 0) + len(rows)
 
+    def excess(self) -> float:
+        """`excess` of the inputs, on average; of experts that saw enough."""
+        found = []
+        for key in filter(self.saw_enough, self.sums[0]):
+            if key in self.sums[1]:
+                halves = [self._whole(half, key) for half in range(2)]
+                found.append(excess(*halves))
+        return float(np.mean(found)) if found else 0.0
+
+    def _whole(self, half, key):
+        upper = (self.sums[half][key] / self.tokens[half][key]).astype(np.float32)
+        return np.triu(upper) + np.triu(upper, 1).T
+
+
+def excess(own: np.ndarray, other: np.ndarray) -> float:
+    """How far the loss of what is fitted to a moment is above it with the moment of other tokens.
+
+    That is tr(H⁻¹ H') / tr(H⁻¹ H) − 1, H⁻¹ with H as it is believed. It falls as 1 / tokens: twice
+    as many windows lower the loss by half of it.
+
+    Args:
+        own, other: float32 [n, n], H and H'.
+    """
+    diagonal = np.diag(own)
+    believed = own.copy()
+    np.fill_diagonal(believed, np.maximum(diagonal * (1 + BELIEVED), 1e-6 * diagonal.mean()))
+    # The traces by some random vectors, which take n² operations each where the inverse takes n³.
+    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (len(own), PROBES))
+    root = np.sqrt(np.diag(believed))
+    scaled = believed / root / root[:, None]
+    images = linalg.cho_solve(
+        linalg.cho_factor(scaled, check_finite=False), signs / root[:, None], check_finite=False
+    )
+    images /= root[:, None]
+    inside, outside = (float(np.sum(images * (h @ signs))) for h in (own, other))
+    return outside / inside - 1
+
 
 def layers_of(info: ModelInfo) -> int:
     """How many layers have weights."""
@@ -117,10 +161,11 @@ def collect(
 ) -> None:
     """Write the moments of the inputs of some layers' products (HDF5).
 
-    An expert that saw fewer than `ENOUGH` tokens for each of its inputs is left out.
+    Windows are doubled until doubling them again promises too little: see `excess`. An expert that
+    saw fewer than `ENOUGH` tokens for each of its inputs is left out.
 
     Args:
-        windows: how many of the pool, from its first on; all where it is None.
+        windows: how many of the pool at most, from its first on; all where it is None.
         part: (k, n) for the k-th, from 1, of n equal parts of the layers.
 
     Raises:
@@ -128,7 +173,7 @@ def collect(
     """
     tokens.require_tokenizer(info.tokenizer_sha256)
     require_positions(info, n_ctx, model.path)
-    count = tokens.n_windows(n_ctx, windows)
+    count, done, over = tokens.n_windows(n_ctx, windows), 0, None
     begin, end = (k * layers_of(info) // part[1] for k in (part[0] - 1, part[0]))
     layers = range(begin, end)
 
@@ -137,20 +182,28 @@ def collect(
         return match is not None and int(match[1]) in layers
 
     collector = Collector()
-    steps = range(count) if any(map(is_wanted, info.matrices)) else range(0)
+    count = count if any(map(is_wanted, info.matrices)) else 0
     with (
         blas.one_thread(),
-        tqdm(total=len(steps), unit="window", desc="moments", disable=None) as bar,
+        tqdm(total=count, unit="window", desc="moments", disable=None) as bar,
     ):
-        some = tokens.windows(n_ctx, steps)
-        for _ in model.activations(some, is_wanted, collector) if steps else ():
-            bar.update()
+        while done < count:
+            stop = min(count, max(FIRST, 2 * done))
+            collector.first = done
+            some = tokens.windows(n_ctx, range(done, stop))
+            for _ in model.activations(some, is_wanted, collector):
+                bar.update()
+            done, over = stop, collector.excess()
+            log.info("%d windows: half of them is %.3f off the other half", done, over)
+            if over / 2 < PAYS:
+                break
     with hdf5.writing(output) as h5:
         h5.attrs.update(
             model_sha256=info.sha256,
             text_sha256=tokens.text_sha256,
             n_ctx=n_ctx,
-            windows=count,
+            windows=done,
+            excess=np.nan if over is None else over,
             computed_by=computed_by(model.gpus),
             shared=json.dumps(collector.shared, sort_keys=True),
         )
@@ -163,21 +216,29 @@ def collect(
 class Moments:
     """Moments of a model's inputs, in several files, each read when it is asked for.
 
+    Attributes:
+        windows, excess: of each file, how many windows it is of, and what `collect` found of them.
+        n_ctx: tokens of a window.
+
     Raises:
         QuernError: a file is damaged, or of other tokens or another model than the first.
     """
 
     def __init__(self, paths: list[Path], info: ModelInfo):
         self._places: dict[str, tuple[Path, str]] = {}
+        self.windows, self.excess = [], []
         made_of = None
         for path in paths:
             with hdf5.reading(path, "file of moments") as h5:
-                own = {k: h5.attrs[k] for k in ("model_sha256", "text_sha256", "n_ctx", "windows")}
+                own = {k: h5.attrs[k] for k in ("model_sha256", "text_sha256", "n_ctx")}
                 if made_of not in (None, own):
                     raise QuernError(f"{path} is of other tokens or another model than the others.")
                 made_of = own
+                self.windows.append(int(h5.attrs["windows"]))
+                self.excess.append(float(h5.attrs["excess"]))
                 for name, owner in json.loads(h5.attrs["shared"]).items():
                     self._places[name] = path, owner
+        self.n_ctx = int(made_of["n_ctx"])
         if made_of["model_sha256"] != info.sha256:
             raise QuernError(f"{paths[0]} is of another model; delete it and run again.")
         self._read = functools.lru_cache(maxsize=1)(self._moment)

@@ -34,10 +34,12 @@ class Rerounded(NamedTuple):
     Attributes:
         kinds: how many tensors of each type.
         compensated: how far each tensor's moment was believed.
+        note: what the user should know of it.
     """
 
     kinds: Counter
     compensated: dict[str, Chosen]
+    note: str = ""
 
 
 class _Tensor(NamedTuple):
@@ -113,6 +115,19 @@ class _Compensator:
         self.chosen[name] = chosen
         log.info("%s: ρ %s, held-out loss %.3f of importance's", name, *chosen)
         return None if chosen.strength is None else self._parts(tensor, matrix, inputs, chosen)
+
+    def note(self) -> str:
+        """What is known of all tensors together."""
+        held_out = np.mean([c.ratio for c in self.chosen.values()] or [1.0])
+        stayed = sum(c.strength is None for c in self.chosen.values())
+        moments = self._moments
+        tokens = " to ".join(f"{w * moments.n_ctx}" for w in sorted(set(moments.windows)))
+        gain = np.nanmean([*moments.excess, 0.0]) / 2
+        return (
+            f"compensated: held-out loss {held_out:.2f} of importance's over {len(self.chosen)} "
+            f"tensors, {stayed} of them as importance; moments of {tokens} tokens, twice as many "
+            f"promise {100 * gain:.1f} % less."
+        )
 
     def _inputs_of(self, moment):
         last, inputs = self._last
@@ -206,7 +221,9 @@ def reround(
                     raise QuernError(f"{tensor.name} of {path}: {error}") from None
         out.truncate(quantized.stat().st_size + shift)
     kinds = Counter(t.tensor_type.name for t in reader.tensors if t.name in plan)
-    return Rerounded(kinds, compensator.chosen if compensator else {})
+    if compensator is None:
+        return Rerounded(kinds, {})
+    return Rerounded(kinds, compensator.chosen, compensator.note())
 
 
 def _shapes(sources: dict[str, UnquantizedTensor]) -> dict[str, tuple[int, int]]:

@@ -59,6 +59,39 @@ def test_products_that_share_an_input_share_its_moment(made, write, tmp_path):
     assert not (q.even == gate.even).all() and not (up.even == down.even).all()
 
 
+def test_windows_are_doubled_until_that_promises_too_little(made, write, tmp_path, monkeypatch):
+    info = gguf_files.model_info(made / "dense.gguf")
+    once = Moments([write(tmp_path / "once.h5")], info)
+    monkeypatch.setattr(of_inputs, "FIRST", 2)
+    monkeypatch.setattr(of_inputs, "PAYS", 0.0)
+    staged = Moments([write(tmp_path / "staged.h5")], info)
+    assert staged.windows == once.windows == [WINDOWS] and staged.excess == once.excess
+    for name in info.matrices:
+        assert (staged.of(name).odd == once.of(name).odd).all()
+    monkeypatch.setattr(of_inputs, "PAYS", 1e9)
+    assert Moments([write(tmp_path / "first.h5")], info).windows == [2]
+
+
+def test_the_excess_is_that_of_inverses():
+    """Of normal inputs, a half of N tokens is about n / N off; twice as many, half as much."""
+    n, rng = 96, np.random.default_rng(0)
+    mixing = rng.standard_normal((n, n)) * np.exp(rng.normal(0, 1, n))[:, None] + 3 * np.eye(n)
+
+    def moment(tokens):
+        x = rng.standard_normal((tokens, n)) @ mixing.T
+        return (x.T @ x / tokens).astype(np.float32)
+
+    found = []
+    for tokens in (2000, 8000):
+        own, other = moment(tokens), moment(tokens)
+        believed = own + of_inputs.BELIEVED * np.diag(np.diag(own))
+        inverse = np.linalg.inv(believed.astype(np.float64))
+        expected = np.trace(inverse @ other) / np.trace(inverse @ own) - 1
+        found.append(of_inputs.excess(own, other))
+        assert found[-1] == pytest.approx(expected, abs=0.01)
+    assert found[1] < found[0] / 2 < 0.1
+
+
 def test_parts_of_the_layers_and_threads_change_nothing(made, write, tmp_path):
     info = gguf_files.model_info(made / "dense.gguf")
     whole = Moments([write(tmp_path / "m.h5")], info)
