@@ -26,6 +26,7 @@ from ..tokens.windows import Tokens
 log = logging.getLogger("quern.moments")
 
 HALVES = ("even", "odd")
+OUTPUT = "output.weight"  # One that is the embeddings too is read by more than products.
 FIRST = 32  # windows after which it is judged for the first time whether more would help
 PAYS = 0.02  # of the loss, what doubling the windows must promise
 BELIEVED = 0.2  # ρ when it is judged
@@ -161,7 +162,7 @@ def collect(
 ) -> None:
     """Write the moments of the inputs of some layers' products (HDF5).
 
-    Windows are doubled until doubling them again promises too little: see `excess`. An expert that
+    The last layers' come with that of the output matrix, where it is not the embeddings. Windows are doubled until doubling them again promises too little: see `excess`. An expert that
     saw fewer than `ENOUGH` tokens for each of its inputs is left out.
 
     Args:
@@ -179,6 +180,8 @@ def collect(
 
     def is_wanted(name):
         match = _LAYER.match(name)
+        if name == OUTPUT:
+            return part[0] == part[1]
         return match is not None and int(match[1]) in layers
 
     collector = Collector()

@@ -189,7 +189,7 @@ def reround(
     if imatrix is not None:
         matrix = formats.read(imatrix, imatrix_n_ctx).fitted(_shapes(sources), imatrix)
         importances = matrix.importances(prior)
-    plan = _plan(reader, sources, importances, quantized, name)
+    plan = _plan(reader, sources, importances, quantized, name, moments)
     compensator = _Compensator(moments, threads) if moments else None
 
     def order(tensor):  # those that share a moment one after the other
@@ -242,6 +242,7 @@ def _plan(
     importances: dict[str, np.ndarray] | None,
     quantized: Path,
     rounding_name: str,
+    moments: Moments | None,
 ) -> dict[str, np.ndarray | None]:
     """Which tensors are rounded, and their importances, float32 [matrices, columns] or None."""
     plan, kept, unweighted = {}, Counter(), []
@@ -261,6 +262,9 @@ def _plan(
         weights = None
         if importances is not None:
             weights = importances.get(name)
+            if weights is None and moments and moments.owner(name):
+                plan[name] = None  # its moment says more
+                continue
             if weights is None and not name.startswith("blk."):
                 unweighted.append(name)
                 continue
