@@ -162,8 +162,9 @@ def collect(
 ) -> None:
     """Write the moments of the inputs of some layers' products (HDF5).
 
-    The last layers' come with that of the output matrix, where it is not the embeddings. Windows are doubled until doubling them again promises too little: see `excess`. An expert that
-    saw fewer than `ENOUGH` tokens for each of its inputs is left out.
+    The last layers' come with that of the output matrix, where it is not the embeddings. Windows
+    are doubled until doubling them again promises too little: see `excess`. An expert that saw
+    fewer than `ENOUGH` tokens for each of its inputs is left out.
 
     Args:
         windows: how many of the pool at most, from its first on; all where it is None.

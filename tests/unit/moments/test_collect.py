@@ -107,7 +107,8 @@ def test_experts_have_their_own_where_they_saw_enough(made, write, tmp_path, mon
     info = gguf_files.model_info(made / "moe.gguf")
     monkeypatch.setattr(of_inputs, "ENOUGH", 0)
     moments = Moments([write(tmp_path / "m.h5", name="moe")], info)
-    assert moments.of("output.weight") is None and layers_of(info) == 2
+    assert moments.of("token_embd.weight") is None and layers_of(info) == 2
+    assert moments.of("output.weight").tokens == (3 * N_CTX, 2 * N_CTX)
     with Model(made / "moe.gguf", threads=2) as model:
         tokens = windows.read_tokens(made / "moe.h5")
         shards.collect(model, info, tokens, tmp_path / "s.h5", n_ctx=N_CTX, last=WINDOWS)
