@@ -122,7 +122,7 @@ class _Compensator:
         stayed = sum(c.strength is None for c in self.chosen.values())
         moments = self._moments
         tokens = " to ".join(f"{w * moments.n_ctx}" for w in sorted(set(moments.windows)))
-        gain = np.nanmean([*moments.excess, 0.0]) / 2
+        gain = np.mean([e for e in moments.excess if np.isfinite(e)] or [0.0]) / 2
         return (
             f"compensated: held-out loss {held_out:.2f} of importance's over {len(self.chosen)} "
             f"tensors, {stayed} of them as importance; moments of {tokens} tokens, twice as many "
