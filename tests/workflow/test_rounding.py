@@ -55,8 +55,10 @@ def test_errors_are_made_up_by_moments(house):
     made = house.run()
     assert made["moments"] == 2 and made["reround"] == 1 and made["quantize"] == 1
     name, folder = "Q4_0~compensated+topics", house.folder / "results/tiny"
-    facts = json.loads((folder / f"quantize/{name}.json").read_text())["made"]["compensated"]
-    assert set(facts) == set(gguf_files.model_info(house.folder / "input/tiny.gguf").matrices)
+    made = json.loads((folder / f"quantize/{name}.json").read_text())["made"]
+    facts, blocks = made["compensated"], gguf_files.model_info(house.folder / "input/tiny.gguf")
+    assert set(facts) == {*blocks.matrices, "output.weight"}
+    assert "twice as many promise" in made["notes"][-1]
     assert all(own["ratio"] <= 1 for own in facts.values())
     reader = gguf_files.open_gguf(folder / f"quantize/{name}.gguf")
     assert gguf_files.field(reader, KEY) == "compensated"
