@@ -239,7 +239,7 @@ class Moments:
                     raise QuernError(f"{path} is of other tokens or another model than the others.")
                 made_of = own
                 self.windows.append(int(h5.attrs["windows"]))
-                self.excess.append(float(h5.attrs["excess"]))
+                self.excess.append(float(h5.attrs.get("excess", np.nan)))
                 for name, owner in json.loads(h5.attrs["shared"]).items():
                     self._places[name] = path, owner
         self.n_ctx = int(made_of["n_ctx"])
