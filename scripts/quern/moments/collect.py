@@ -116,8 +116,12 @@ class Collector:
         return float(np.mean(found)) if found else 0.0
 
     def _whole(self, half, key):
-        upper = (self.sums[half][key] / self.tokens[half][key]).astype(np.float32)
-        return np.triu(upper) + np.triu(upper, 1).T
+        return _symmetric((self.sums[half][key] / self.tokens[half][key]).astype(np.float32))
+
+
+def _symmetric(upper: np.ndarray) -> np.ndarray:
+    """A symmetric matrix from its upper triangle."""
+    return np.triu(upper) + np.triu(upper, 1).T
 
 
 def excess(own: np.ndarray, other: np.ndarray) -> float:
@@ -272,6 +276,4 @@ def _whole(h5, half: str, owner: str) -> tuple[np.ndarray | None, int]:
     if owner not in h5.get(half, {}):
         return None, 0
     data = h5[half][owner]
-    upper = data[:]
-    whole = np.triu(upper) + np.triu(upper, 1).T
-    return whole, int(data.attrs["tokens"])
+    return _symmetric(data[:]), int(data.attrs["tokens"])

@@ -67,7 +67,7 @@ def round_rows(
     rows, columns = values.shape
     if kind in GRIDS:
         if start is None:
-            raise QuernError(f"{kind} is rounded from what llama.cpp made of it, which lacks.")
+            raise QuernError(f"{kind} is rounded from what llama.cpp made of it; give that.")
         if not np.isfinite(values).all():
             raise QuernError("a weight is not finite.")
         weights = importances if importances.any() else np.ones(columns, _F)

@@ -69,11 +69,11 @@ def _candidates(how, scale, factor, min_scale, min_factor, factors, found):
         scale, min_scale: float32, of the block, or of the super-block.
         factor, min_factor: of the sub-block; integers.
         factors: a `Factors`.
-        found: float32 [4, n], written: a, m, factor, factor of the minimum.
+        found: float32 [2, n], written: a and m.
     """
     n = 0
     lowest, highest = factors.lowest, factors.highest
-    found[1:, :] = F(0)
+    found[1, :] = F(0)
     if how == ONE_SCALE:
         for step in STEPS:
             for sign in (F(1), F(-1)):
@@ -89,8 +89,8 @@ def _candidates(how, scale, factor, min_scale, min_factor, factors, found):
         return n
     if how == LISTED:
         for i in range(-3, 5):
-            found[2, n] = min(max(factor + i, lowest), highest)
-            found[0, n] = factors.steps[np.int64(found[2, n] - lowest)]
+            near = min(max(factor + i, lowest), highest)
+            found[0, n] = factors.steps[np.int64(near - lowest)]
             n += 1
         return n
     reach = 2 if how == MINIMA else 4
@@ -102,7 +102,6 @@ def _candidates(how, scale, factor, min_scale, min_factor, factors, found):
             least = min(max(min_factor + k * tall, lowest), highest)
             found[0, n] = scale * own
             found[1, n] = min_scale * least if how == MINIMA else F(0)
-            found[2, n], found[3, n] = own, least
             n += 1
     return n
 
@@ -132,7 +131,7 @@ def feed_back(
         errors: float32 [rows, columns], written: y less its rounded value, when its turn came.
     """
     rows, columns = y.shape
-    found = np.empty((4, _MOST), np.float32)
+    found = np.empty((2, _MOST), np.float32)
     left = np.empty((size, _MOST), np.float32)
     inverses, losses, wrong = np.empty((3, _MOST), np.float32)
     bottom, top = levels[0], levels[len(levels) - 1]
