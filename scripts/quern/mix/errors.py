@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .. import QuernError, files, llama, rounding
+from .. import QuernError, blas, files, llama, rounding
 from ..gguf_files import UNQUANTIZED
 from ..moments.collect import Moments
 from ..quantize.recipes import GGML
@@ -151,7 +151,7 @@ def table(
         exact = dict.fromkeys((k for k in tensor.types if k in UNQUANTIZED), 0.0)
         return {kind: found[kind, how] / scale for kind, _ in wanted} | exact
 
-    with ThreadPoolExecutor(threads) as pool:
+    with blas.one_thread(), ThreadPoolExecutor(threads) as pool:
         bar = tqdm(pool.map(one, tensors), total=len(tensors), desc="errors", disable=None)
         return dict(zip((t.name for t in tensors), bar, strict=True))
 

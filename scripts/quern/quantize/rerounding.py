@@ -14,7 +14,7 @@ import numpy as np
 from gguf import GGUFReader, ReaderTensor
 from tqdm import tqdm
 
-from .. import QuernError, files, gguf_files, rounding, unquantized
+from .. import QuernError, blas, files, gguf_files, rounding, unquantized
 from ..imatrix import formats
 from ..moments.collect import Moments
 from ..rounding import compensated
@@ -204,7 +204,8 @@ def reround(
             parts = compensator.rounded(own, matrix) if compensator else None
             yield from parts or _rounded(own, matrix, name, threads)
 
-    with files.replacing(output) as temporary, open(temporary, "wb") as out:
+    # One limit for all: BLAS's threads are busy for a while whenever a limit is lifted.
+    with blas.one_thread(), files.replacing(output) as temporary, open(temporary, "wb") as out:
         header = _header(reader, quantized, name)
         out.write(header)
         shift = len(header) - int(reader.data_offset)
