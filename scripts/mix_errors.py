@@ -8,7 +8,7 @@ from quern.gguf_files import ModelInfo
 from quern.mix import errors
 from quern.mix.choices import TYPES
 from quern.mix.inputs import Inputs
-from quern.moments.collect import Moments
+from quern.moments.stored import Moments
 from quern.quantize.recipes import GGML
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from quern import QuernError, command, files, rounding
 from quern.gguf_files import ModelInfo, model_info
-from quern.moments.collect import Moments
+from quern.moments.stored import Moments
 from quern.quantize.recipes import Recipe
 from quern.quantize.rerounding import reround
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from .. import QuernError, blas, files, llama, rounding
 from ..gguf_files import UNQUANTIZED
-from ..moments.collect import Moments
+from ..moments.stored import Moments
 from ..quantize.recipes import GGML
 from ..rounding.compensated import Inputs, compensate, loss
 from ..unquantized import UnquantizedTensor

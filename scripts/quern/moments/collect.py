@@ -5,16 +5,13 @@ where they saw enough tokens. Even and odd windows are kept apart, so that what 
 half can be judged by the other; by this the number of windows is found as well.
 """
 
-import functools
 import json
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
-from scipy import linalg
 from scipy.linalg.blas import ssyrk
 from tqdm import tqdm
 
@@ -22,39 +19,17 @@ from .. import QuernError, blas, hdf5
 from ..gguf_files import ModelInfo, require_positions
 from ..llama import Model, Product, computed_by
 from ..tokens.windows import Tokens
+from .excess import excess
+from .stored import HALVES, symmetric
 
 log = logging.getLogger("quern.moments")
 
-HALVES = ("even", "odd")
 OUTPUT = "output.weight"  # One that is the embeddings too is read by more than products.
 FIRST = 32  # windows after which it is judged for the first time whether more would help
 PAYS = 0.02  # of the loss, what doubling the windows must promise
-BELIEVED = 0.2  # ρ when it is judged
-PROBES = 64  # random vectors
+JUDGED = 16  # inputs, at most, by which it is judged
 ENOUGH = 2  # tokens for each input of an expert, at least
 _LAYER = re.compile(r"blk\.(\d+)\.")
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The second moment of an input.
-
-    Attributes:
-        even, odd: Σ x xᵀ over the tokens of even and of odd windows, float32 [n, n].
-        tokens: how many of each.
-    """
-
-    even: np.ndarray
-    odd: np.ndarray
-    tokens: tuple[int, int]
-
-    def mean(self, which: str = "both") -> np.ndarray:
-        """(1/N) Σ x xᵀ over a half, or both, float32 [n, n]."""
-        parts = zip(HALVES, (self.even, self.odd), self.tokens, strict=True)
-        chosen = [(m, n) for name, m, n in parts if which in (name, "both")]
-        count = sum(n for _, n in chosen)
-        total = chosen[0][0] if len(chosen) == 1 else chosen[0][0] + chosen[1][0]
-        return total / np.float32(max(count, 1))
 
 
 class Collector:
@@ -107,45 +82,32 @@ class Collector:
         tokens[key] = tokens.get(key, 0) + len(rows)
 
     def excess(self) -> float:
-        """`excess` of the inputs, on average; of experts that saw enough."""
-        found = []
-        for key in filter(self.saw_enough, self.sums[0]):
-            if key in self.sums[1]:
-                halves = [self._whole(half, key) for half in range(2)]
-                found.append(excess(*halves))
-        return float(np.mean(found)) if found else 0.0
+        """`excess` of the inputs, on average over some of them; of experts that saw enough."""
+        keys = [key for key in filter(self.saw_enough, self.sums[0]) if key in self.sums[1]]
+        if not keys:
+            return 0.0
+        places = np.unique(np.linspace(0, len(keys) - 1, JUDGED).round().astype(int))
+        return float(
+            np.mean([excess(*(self._whole(half, keys[i]) for half in range(2))) for i in places])
+        )
 
     def _whole(self, half, key):
-        return _symmetric((self.sums[half][key] / self.tokens[half][key]).astype(np.float32))
+        return symmetric((self.sums[half][key] / self.tokens[half][key]).astype(np.float32))
 
+    def write(self, h5, keep: Callable[[str], bool], dtype: type) -> None:
+        """Write the sums of those keys that `keep` is true of."""
+        h5.attrs["shared"] = json.dumps(self.shared, sort_keys=True)
+        for half, sums, tokens in zip(HALVES, self.sums, self.tokens, strict=True):
+            for key in filter(keep, sorted(sums)):
+                data = h5.create_dataset(f"{half}/{key}", data=sums[key].astype(dtype))
+                data.attrs["tokens"] = tokens[key]
 
-def _symmetric(upper: np.ndarray) -> np.ndarray:
-    """A symmetric matrix from its upper triangle."""
-    return np.triu(upper) + np.triu(upper, 1).T
-
-
-def excess(own: np.ndarray, other: np.ndarray) -> float:
-    """How far the loss of what is fitted to a moment is above it with the moment of other tokens.
-
-    That is tr(H⁻¹ H') / tr(H⁻¹ H) − 1, H⁻¹ with H as it is believed. It falls as 1 / tokens: twice
-    as many windows lower the loss by half of it.
-
-    Args:
-        own, other: float32 [n, n], H and H'.
-    """
-    diagonal = np.diag(own)
-    believed = own.copy()
-    np.fill_diagonal(believed, np.maximum(diagonal * (1 + BELIEVED), 1e-6 * diagonal.mean()))
-    # The traces by some random vectors, which take n² operations each where the inverse takes n³.
-    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (len(own), PROBES))
-    root = np.sqrt(np.diag(believed))
-    scaled = believed / root / root[:, None]
-    images = linalg.cho_solve(
-        linalg.cho_factor(scaled, check_finite=False), signs / root[:, None], check_finite=False
-    )
-    images /= root[:, None]
-    inside, outside = (float(np.sum(images * (h @ signs))) for h in (own, other))
-    return outside / inside - 1
+    def read(self, h5) -> None:
+        """Go on from what was written of all keys."""
+        self.shared = json.loads(h5.attrs["shared"])
+        for half, sums, tokens in zip(HALVES, self.sums, self.tokens, strict=True):
+            for key, data in h5.get(half, {}).items():
+                sums[key], tokens[key] = data[:], int(data.attrs["tokens"])
 
 
 def layers_of(info: ModelInfo) -> int:
@@ -168,7 +130,8 @@ def collect(
 
     The last layers' come with that of the output matrix, where it is not the embeddings. Windows
     are doubled until doubling them again promises too little: see `excess`. An expert that saw
-    fewer than `ENOUGH` tokens for each of its inputs is left out.
+    fewer than `ENOUGH` tokens for each of its inputs is left out. An interrupted run goes on from
+    the last doubling.
 
     Args:
         windows: how many of the pool at most, from its first on; all where it is None.
@@ -190,10 +153,20 @@ def collect(
         return match is not None and int(match[1]) in layers
 
     collector = Collector()
+    made_of = {
+        "model_sha256": info.sha256,
+        "text_sha256": tokens.text_sha256,
+        "n_ctx": n_ctx,
+        "part": "/".join(map(str, part)),
+        "computed_by": computed_by(model.gpus),
+    }
     count = count if any(map(is_wanted, info.matrices)) else 0
+    partial = output.with_name(f"{output.name}.partial")
+    if partial.exists():
+        done = _go_on(collector, partial, made_of, count)
     with (
         blas.one_thread(),
-        tqdm(total=count, unit="window", desc="moments", disable=None) as bar,
+        tqdm(total=count, initial=done, unit="window", desc="moments", disable=None) as bar,
     ):
         while done < count:
             stop = min(count, max(FIRST, 2 * done))
@@ -205,75 +178,25 @@ def collect(
             log.info("%d windows: half of them is %.3f off the other half", done, over)
             if over / 2 < PAYS:
                 break
+            if done < count:
+                with hdf5.writing(partial) as h5:
+                    h5.attrs.update(made_of, windows=done)
+                    collector.write(h5, bool, np.float64)
     with hdf5.writing(output) as h5:
-        h5.attrs.update(
-            model_sha256=info.sha256,
-            text_sha256=tokens.text_sha256,
-            n_ctx=n_ctx,
-            windows=done,
-            excess=np.nan if over is None else over,
-            computed_by=computed_by(model.gpus),
-            shared=json.dumps(collector.shared, sort_keys=True),
-        )
-        for half, sums, tokens_of in zip(HALVES, collector.sums, collector.tokens, strict=True):
-            for name in filter(collector.saw_enough, sorted(sums)):
-                data = h5.create_dataset(f"{half}/{name}", data=sums[name].astype(np.float32))
-                data.attrs["tokens"] = tokens_of[name]
+        h5.attrs.update(made_of, windows=done, excess=np.nan if over is None else over)
+        collector.write(h5, collector.saw_enough, np.float32)
+    partial.unlink(missing_ok=True)
 
 
-class Moments:
-    """Moments of a model's inputs, in several files, each read when it is asked for.
-
-    Attributes:
-        windows, excess: of each file, how many windows it is of, and what `collect` found of them.
-        n_ctx: tokens of a window.
-
-    Raises:
-        QuernError: a file is damaged, or of other tokens or another model than the first.
-    """
-
-    def __init__(self, paths: list[Path], info: ModelInfo):
-        self._places: dict[str, tuple[Path, str]] = {}
-        self.windows, self.excess = [], []
-        made_of = None
-        for path in paths:
-            with hdf5.reading(path, "file of moments") as h5:
-                own = {k: h5.attrs[k] for k in ("model_sha256", "text_sha256", "n_ctx")}
-                if made_of not in (None, own):
-                    raise QuernError(f"{path} is of other tokens or another model than the others.")
-                made_of = own
-                self.windows.append(int(h5.attrs["windows"]))
-                self.excess.append(float(h5.attrs.get("excess", np.nan)))
-                for name, owner in json.loads(h5.attrs["shared"]).items():
-                    self._places[name] = path, owner
-        self.n_ctx = int(made_of["n_ctx"])
-        if made_of["model_sha256"] != info.sha256:
-            raise QuernError(f"{paths[0]} is of another model; delete it and run again.")
-        self._read = functools.lru_cache(maxsize=1)(self._moment)
-
-    def owner(self, name: str) -> str:
-        """The first product with the inputs of this one; empty where they have no moment."""
-        return self._places.get(name, ("", ""))[1]
-
-    def of(self, name: str, matrix: int = 0) -> Moment | None:
-        """The moment of the inputs of a weight, or of one of its experts; None without one."""
-        return self._read(*self._places[name], matrix) if name in self._places else None
-
-    def _moment(self, path: Path, owner: str, matrix: int) -> Moment | None:
-        with h5py.File(path, locking=False) as h5:
-            own = f"{owner} {matrix}"
-            key = own if any(own in h5.get(half, {}) for half in HALVES) else owner
-            halves = [_whole(h5, half, key) for half in HALVES]
-        (even, a), (odd, b) = halves
-        if a + b == 0:
-            return None
-        lacking = np.zeros_like(even if even is not None else odd)
-        return Moment(lacking if even is None else even, lacking if odd is None else odd, (a, b))
-
-
-def _whole(h5, half: str, owner: str) -> tuple[np.ndarray | None, int]:
-    """A symmetric matrix from its upper triangle, and its tokens."""
-    if owner not in h5.get(half, {}):
-        return None, 0
-    data = h5[half][owner]
-    return _symmetric(data[:]), int(data.attrs["tokens"])
+def _go_on(collector: Collector, partial: Path, made_of: dict, count: int) -> int:
+    """Take up what an interrupted run left; how many windows that is of, 0 where it is no use."""
+    try:
+        with hdf5.reading(partial, "unfinished file of moments") as h5:
+            own, windows = {key: h5.attrs[key] for key in made_of}, int(h5.attrs["windows"])
+            if own == made_of and windows < count:
+                collector.read(h5)
+                return windows
+            log.warning("%s is of another model, text or machine; begun anew", partial)
+    except QuernError as error:
+        log.warning("%s", error)
+    return 0

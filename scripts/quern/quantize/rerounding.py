@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .. import QuernError, blas, files, gguf_files, rounding, unquantized
 from ..imatrix import formats
-from ..moments.collect import Moments
+from ..moments.stored import Moments
 from ..rounding import compensated
 from ..rounding.compensated import Chosen, Inputs
 from ..unquantized import UnquantizedTensor

@@ -8,7 +8,9 @@ from quern import QuernError, gguf_files
 from quern.imatrix import shards
 from quern.llama import Model
 from quern.moments import collect as of_inputs
-from quern.moments.collect import Moments, collect, layers_of
+from quern.moments import excess as of_halves
+from quern.moments.collect import collect, layers_of
+from quern.moments.stored import Moments
 from quern.tokens import windows
 
 N_CTX, WINDOWS = 64, 5
@@ -72,6 +74,41 @@ def test_windows_are_doubled_until_that_promises_too_little(made, write, tmp_pat
     assert Moments([write(tmp_path / "first.h5")], info).windows == [2]
 
 
+@pytest.mark.parametrize("damage", [False, True])
+def test_an_interrupted_run_goes_on_from_the_last_doubling(
+    made, write, tmp_path, monkeypatch, damage
+):
+    """Killed on the way to the third look, with what the second one left whole or damaged."""
+    monkeypatch.setattr(of_inputs, "FIRST", 1)
+    monkeypatch.setattr(of_inputs, "PAYS", 0.0)
+    expected = write(tmp_path / "whole.h5").read_bytes()
+    show, seen = of_inputs.Collector.__call__, []
+
+    def stop_late(self, index, product):
+        seen.append(self.first + index)
+        if self.first == 4:
+            raise KeyboardInterrupt
+        show(self, index, product)
+
+    monkeypatch.setattr(of_inputs.Collector, "__call__", stop_late)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "m.h5")
+    partial = tmp_path / "m.h5.partial"
+    assert partial.exists() and not (tmp_path / "m.h5").exists()
+    if damage:
+        partial.write_bytes(partial.read_bytes()[:-5000])
+    seen.clear()
+
+    def record(self, index, product):
+        seen.append(self.first + index)
+        show(self, index, product)
+
+    monkeypatch.setattr(of_inputs.Collector, "__call__", record)
+    assert write(tmp_path / "m.h5").read_bytes() == expected
+    assert set(seen) == (set(range(WINDOWS)) if damage else {4})
+    assert not partial.exists()
+
+
 def test_the_excess_is_that_of_inverses():
     """Of normal inputs, a half of N tokens is about n / N off; twice as many, half as much."""
     n, rng = 96, np.random.default_rng(0)
@@ -84,10 +121,10 @@ def test_the_excess_is_that_of_inverses():
     found = []
     for tokens in (2000, 8000):
         own, other = moment(tokens), moment(tokens)
-        believed = own + of_inputs.BELIEVED * np.diag(np.diag(own))
+        believed = own + of_halves.BELIEVED * np.diag(np.diag(own))
         inverse = np.linalg.inv(believed.astype(np.float64))
         expected = np.trace(inverse @ other) / np.trace(inverse @ own) - 1
-        found.append(of_inputs.excess(own, other))
+        found.append(of_halves.excess(own, other))
         assert found[-1] == pytest.approx(expected, abs=0.01)
     assert found[1] < found[0] / 2 < 0.1
 
