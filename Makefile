@@ -20,10 +20,10 @@ check: .venv/installed-dev lint
 KERNELS = tests/unit/rounding tests/unit/measure/test_statistics.py tests/unit/mix tests/unit/corpus
 
 check-kernels:
-	.venv/bin/python -m pytest -q $(KERNELS)
+	.venv/bin/python -m pytest -q -m 'not slow' $(KERNELS)
 
 check-others:
-	.venv/bin/python -m pytest -q tests/unit $(addprefix --ignore=,$(KERNELS))
+	.venv/bin/python -m pytest -q -m 'not slow' tests/unit $(addprefix --ignore=,$(KERNELS))
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .

@@ -75,6 +75,7 @@ def test_help(name):
     assert "usage:" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["dense", "moe"])
 def test_the_whole_way_by_hand(made, tmp_path, model):
     ok(baseline(made, tmp_path, model))

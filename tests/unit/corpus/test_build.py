@@ -135,6 +135,7 @@ def test_sources_that_cannot_be_told_apart(tmp_path):
         build.build(many, tmp_path / "c", Settings())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_text(tmp_path):
     """Documents of 1.5 MB, 3 times as many: the peak of the process hardly moves."""
     program = (

@@ -113,6 +113,7 @@ def fewer_resamples(monkeypatch):
     monkeypatch.setattr(statistics, "PERCENTILES", (99, 95, 90))  # those of the score alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.02, 0.1])
 def test_gains_that_never_come_stop_growth_at_once(fewer_resamples, noise):
     """Each of two steps errs in 2.5 %, so growth goes on in about 5 % at most."""
@@ -122,6 +123,7 @@ def test_gains_that_never_come_stop_growth_at_once(fewer_resamples, noise):
     assert np.mean([chosen > 0 for _, chosen in found]) <= 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.02, 0.1])
 def test_gains_that_last_do_not_stop_it(fewer_resamples, noise):
     rng = np.random.default_rng(2)
@@ -130,6 +132,7 @@ def test_gains_that_last_do_not_stop_it(fewer_resamples, noise):
     assert np.mean([chosen < 4 for _, chosen in found]) <= 0.05
 
 
+@pytest.mark.slow
 def test_gains_that_fade_stop_it_where_they_have_faded(fewer_resamples):
     """True gains of 30, 10, 0.2 and 0.1 %: two steps are worth it, the others are not."""
     rng = np.random.default_rng(3)

@@ -81,8 +81,9 @@ def correlated(rng, windows, positions):
     return np.exp(level + rng.standard_normal((windows, positions)) * 1.2 - 4)
 
 
+@pytest.mark.slow
 def test_intervals_cover_as_often_as_they_say(monkeypatch):
-    """95 % intervals over 100 windows hold the truth in 93 to 97 % of 1,200 repetitions."""
+    """95 % intervals over 100 windows hold the truth in 92.5 to 97.5 % of 600 repetitions."""
     monkeypatch.setattr(statistics, "RESAMPLES", 600)
     monkeypatch.setattr(statistics, "PERCENTILES", (99, 95, 90))  # those of the score alone
     rng = np.random.default_rng(7)
@@ -93,7 +94,7 @@ def test_intervals_cover_as_often_as_they_say(monkeypatch):
         "kld_p95": truth[2],
         "score": composite_score(*truth),
     }
-    repeats, held = 1200, dict.fromkeys(COVERED, 0)
+    repeats, held = 600, dict.fromkeys(COVERED, 0)
     for _ in range(repeats):
         kld = correlated(rng, 100, 32)
         zeros = np.zeros_like(kld)
@@ -103,7 +104,7 @@ def test_intervals_cover_as_often_as_they_say(monkeypatch):
             low, high = replicates.interval(name)
             held[name] += low <= expected[name] <= high
     for name, count in held.items():
-        assert 0.93 <= count / repeats <= 0.97, (name, count / repeats)
+        assert 0.925 <= count / repeats <= 0.975, (name, count / repeats)
 
 
 def test_paired_differences_see_what_separate_intervals_do_not():

@@ -56,6 +56,7 @@ def found(inputs, plans, damages, size, tokens, folder, **options):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["as Q4_K_M", "as Q2_K", "5 bpw", "700000"])
 def test_the_file_has_the_bytes_that_were_said(
     inputs, plans, ratios, measured, tokens, tmp_path, size

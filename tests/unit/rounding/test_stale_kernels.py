@@ -50,6 +50,7 @@ def printed_by(code, scripts):
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_pictures_show_the_search_as_it_is_now(scripts):
     exact = scripts / "quern/rounding/kernels/exact.py"
     right = exact.read_text()
