@@ -46,7 +46,5 @@ def reserved(model: Model, n_ctx: int) -> Reserved:
     with listening() as heard:
         llama_cpp.llama_free(make_context(model, params))
     said = "".join(heard)
-    caches, compute = (
-        [float(size) * MIB for size in p.findall(said)] for p in (_CACHE, _COMPUTE)
-    )
+    caches, compute = ([float(size) * MIB for size in p.findall(said)] for p in (_CACHE, _COMPUTE))
     return Reserved(round(sum(caches)), round(sum(compute)), len(caches))
