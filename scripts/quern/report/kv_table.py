@@ -43,7 +43,7 @@ def table(entries: list[dict]) -> pd.DataFrame:
         result = compared[name].result
         row = {"recipe": entry["name"], "cache": entry["kv_type"], "flash": entry["flash"]}
         row |= {"n_ctx": int(result["provenance"]["n_ctx"]), "windows": result["windows"]}
-        for figure in COLUMNS.keys() - row.keys():
+        for figure in [c for c in COLUMNS if c not in row]:
             value = result["figures"][figure]
             row |= {figure: value["value"]}
             row |= {f"{figure}_{end}": value[end] for end in ("low", "high")}
