@@ -6,6 +6,7 @@ Nobody else imports llama_cpp or ctypes. llama.cpp's log goes to the `quern.llam
 from .bench import Bench
 from .contexts import LOGGED_BYTES, Reserved, reserved
 from .library import (
+    FOLDER,
     VERSION,
     block_size,
     build,
@@ -28,6 +29,7 @@ from .taps import OUTPUT_WEIGHTS, Product
 from .weights import Weight
 
 __all__ = [
+    "FOLDER",
     "KV_TYPE",
     "LOGGED_BYTES",
     "OUTPUT_WEIGHTS",

@@ -28,7 +28,7 @@ class Bench:
     def __init__(self, model: Model, n_ctx: int):
         self._model, self._rng = model, np.random.default_rng(0)
         params = context_params(model, n_ctx, TOKENS_PER_BATCH, model.threads)
-        params.swa_full = False
+        params.swa_full, params.n_outputs_max = False, 1
         self._ctx = make_context(model, params)
         self._memory = llama_cpp.llama_get_memory(self._ctx)
         self._kept = (0, None)
