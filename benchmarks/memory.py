@@ -70,6 +70,7 @@ def main():
     p.add_argument("output", type=Path, help="folder to write memory.csv to")
     p.add_argument("models", type=Path, nargs="*", default=[peer.DEMO])
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--longest", type=int, default=CONTEXTS[-1], help="context to fill at most")
     arguments = p.parse_args()
     tiny = write_model(
         Path(tempfile.mkdtemp()) / "tiny.gguf",
@@ -78,7 +79,7 @@ def main():
     rows = []
     for model in arguments.models:
         info = model_info(model)
-        contexts = [n for n in CONTEXTS if n <= info.context_length]
+        contexts = [n for n in CONTEXTS if n <= min(info.context_length, arguments.longest)]
         vocabulary = measured(model, 0, "f16", 1) - measured(tiny, 0, "f16", 1)
         computed = footprint(model, info, contexts=contexts, kv_types=list(KV_TYPES))
         for entry in computed["contexts"]:

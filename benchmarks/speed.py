@@ -49,7 +49,9 @@ class LlamaBench:
 
 
 def quern_rate(bench: llama.Bench, kind: str, n: int) -> float:
-    """Tokens per second."""
+    """Tokens per second, after a run that does not count, as llama-bench has it."""
+    bench.fill(0)
+    bench.prompt(n) if kind == "pp" else bench.generate(1)
     bench.fill(0)
     return n / (bench.prompt(n) if kind == "pp" else bench.generate(n))
 
@@ -61,8 +63,6 @@ def compare(path: Path, prompt: int, generation: int, repeats: int, threads: int
         llama.Model(path, threads=threads) as model,
         llama.Bench(model, max(prompt, generation)) as bench,
     ):
-        bench.fill(0)
-        bench.prompt(prompt)
         for number in tqdm(range(repeats), desc=path.stem, disable=None):
             for kind, n in (("pp", prompt), ("tg", generation)):
                 rates = {}

@@ -65,7 +65,7 @@ def speeds(
     """Time all models, round by round; every other round in the opposite order.
 
     Models stay open where all fit into half of the memory that is left, and are opened anew in each
-    round where they do not. Each is warmed up after it was opened.
+    round where they do not. Each is warmed up before it is timed.
 
     Args:
         kept: finished rounds (JSON); gone on with if it is of the same models, settings, build and
@@ -127,20 +127,20 @@ def _kept(path: Path, found: dict) -> list[dict]:
 
 @contextlib.contextmanager
 def _opened(timed: Timed, settings: Settings, threads: int, gpus: int) -> Iterator[Bench]:
-    """A model to be timed, warmed up as llama-bench does it."""
+    """A model to be timed."""
     with (
         Model(timed.model, threads=threads, gpus=gpus) as model,
         Bench(model, settings.n_ctx) as bench,
     ):
-        bench.fill(0)
-        bench.prompt(settings.prompt)
-        bench.fill(0)
-        bench.generate(1)
         yield bench
 
 
 def _rates(bench: Bench, settings: Settings) -> dict[str, float]:
-    """Tokens per second of each test, by its label."""
+    """Tokens per second of each test, by its label, after a run that does not count."""
+    bench.fill(0)
+    bench.prompt(settings.prompt)
+    bench.fill(0)
+    bench.generate(1)
     rates = {}
     for kind, n, depth in settings.tests:
         bench.fill(depth)
