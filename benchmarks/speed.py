@@ -73,6 +73,13 @@ def compare(path: Path, prompt: int, generation: int, repeats: int, threads: int
     return rows
 
 
+def verdict(low: float, middle: float, high: float) -> str:
+    """Whether a ratio is near enough to 1, by its interval."""
+    if abs(middle - 1) <= LIMIT:
+        return "within"
+    return "beyond" if low > 1 + LIMIT or high < 1 - LIMIT else "cannot tell"
+
+
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Medians of both, and the median of the ratios with its interval, for each model and test."""
     rng, rows = np.random.default_rng(0), []
@@ -91,7 +98,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
                 "ratio": f"{middle:.3f}",
                 "95 %": f"{low:.3f} to {high:.3f}",
                 "of the fastest": f"{some['quern'].max() / some['llama-bench'].max():.3f}",
-                "verdict": "within" if abs(middle - 1) <= LIMIT else "beyond",
+                "verdict": verdict(low, middle, high),
             }
         )
     return pd.DataFrame(rows)

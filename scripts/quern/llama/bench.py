@@ -7,8 +7,8 @@ import llama_cpp
 import numpy as np
 
 from .. import QuernError
-from .library import complaint, recent
-from .model import TOKENS_PER_BATCH, Model, context_params, make_context
+from .library import complaint
+from .model import TOKENS_PER_BATCH, Model, context_params, fill, make_context
 
 
 class Bench:
@@ -31,22 +31,28 @@ class Bench:
         params.swa_full, params.n_outputs_max = False, 1
         self._ctx = make_context(model, params)
         self._memory = llama_cpp.llama_get_memory(self._ctx)
-        self._kept = (0, None)
+        self._batch = llama_cpp.llama_batch_init(TOKENS_PER_BATCH, 0, 1)
+        self._at, self._kept = 0, (0, None)
+        for i in range(TOKENS_PER_BATCH):
+            self._batch.n_seq_id[i], self._batch.seq_id[i][0] = 1, 0
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        llama_cpp.llama_batch_free(self._batch)
         llama_cpp.llama_free(self._ctx)
 
     def fill(self, depth: int) -> None:
         """Let the context hold `depth` tokens and no others; computed once, then copied."""
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, False)
+        self._at = 0
         if not depth:
             return
         known, state = self._kept
         if known == depth and self._restored(state):
+            self._at = depth
             return
         self.prompt(depth)
         size = llama_cpp.llama_state_seq_get_size(self._ctx, 0)
@@ -62,16 +68,22 @@ class Bench:
         tokens = self._tokens(n)
         begin = time.perf_counter()
         for i in range(0, n, TOKENS_PER_BATCH):
-            self._decode(tokens[i:], min(TOKENS_PER_BATCH, n - i))
+            part = tokens[i : i + TOKENS_PER_BATCH]
+            fill(self._batch.token, part)
+            fill(self._batch.pos, np.arange(self._at, self._at + len(part), dtype=np.int32))
+            fill(self._batch.logits, (np.arange(len(part)) == len(part) - 1).astype(np.int8))
+            self._decode(len(part))
         llama_cpp.llama_synchronize(self._ctx)
         return time.perf_counter() - begin
 
     def generate(self, n: int) -> float:
         """Decode `n` tokens one after the other; the seconds that it took."""
-        tokens = self._tokens(n)
+        tokens, batch = self._tokens(n).tolist(), self._batch
+        batch.logits[0] = 1
         begin = time.perf_counter()
-        for i in range(n):
-            self._decode(tokens[i:], 1)
+        for token in tokens:
+            batch.token[0], batch.pos[0] = token, self._at
+            self._decode(1)
             llama_cpp.llama_synchronize(self._ctx)
         return time.perf_counter() - begin
 
@@ -81,10 +93,10 @@ class Bench:
             tokens[0] = self._model.bos
         return tokens
 
-    def _decode(self, tokens, n):
-        first = tokens.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token))
-        recent.clear()
-        status = llama_cpp.llama_decode(self._ctx, llama_cpp.llama_batch_get_one(first, n))
+    def _decode(self, n):
+        self._batch.n_tokens = n
+        status = llama_cpp.llama_decode(self._ctx, self._batch)
+        self._at += n
         if status:
             raise QuernError(
                 f"llama.cpp failed to decode with {self._model.path} (status {status}): "

@@ -357,10 +357,10 @@ class _Context:
         batch, n = self._batch, len(tokens)
         batch.n_tokens = n
         position = np.arange(begin, begin + n, dtype=np.int32)
-        _fill(batch.token, np.ascontiguousarray(tokens, np.int32))
-        _fill(batch.pos, position)
-        _fill(batch.n_seq_id, np.ones(n, np.int32))
-        _fill(batch.logits, ((position >= first) & (position < last)).astype(np.int8))
+        fill(batch.token, np.ascontiguousarray(tokens, np.int32))
+        fill(batch.pos, position)
+        fill(batch.n_seq_id, np.ones(n, np.int32))
+        fill(batch.logits, ((position >= first) & (position < last)).astype(np.int8))
         for i in range(n):
             batch.seq_id[i][0] = 0
         recent.clear()
@@ -377,5 +377,6 @@ class _Context:
         return np.ctypeslib.as_array(pointer, (rows, self.model.n_vocab))
 
 
-def _fill(pointer, values: np.ndarray) -> None:
+def fill(pointer, values: np.ndarray) -> None:
+    """Copy an array to where a pointer of a batch points."""
     ctypes.memmove(pointer, values.ctypes.data, values.nbytes)
