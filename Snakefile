@@ -26,7 +26,10 @@ include: "rules/moments.smk"
 include: "rules/mix.smk"
 include: "rules/compare.smk"
 include: "rules/grow.smk"
+include: "rules/memory.smk"
+include: "rules/speed.smk"
 include: "rules/report.smk"
+include: "rules/kv.smk"
 
 
 rule all:
