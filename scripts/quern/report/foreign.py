@@ -1,12 +1,9 @@
 """Mine against theirs: how the recipes stand beside each candidate that somebody else made."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
-
-if TYPE_CHECKING:
-    from .summary import Compared
 
 _FIGURES = {"kld_mean": "mean KLD", "score": "score"}
 _OPPOSITE = {"better": "worse", "worse": "better"}
@@ -34,11 +31,11 @@ def paired(compared: pd.DataFrame, one: str, other: str, figure: str) -> Paired:
     return Paired(-value, -high, -low, _OPPOSITE.get(verdict, verdict))
 
 
-def against(recipes: Sequence["Compared"], compared: pd.DataFrame) -> str:
+def against(recipes: Sequence, compared: pd.DataFrame) -> str:
     """A section of the summary in Markdown, a paragraph a candidate; empty where there is none.
 
     Args:
-        recipes: recipes and candidates.
+        recipes: recipes and candidates, each a `summary.Compared`.
         compared: every pair of them, as `summary.pairs` gives it.
     """
     own = [r for r in recipes if not r.foreign]
@@ -46,7 +43,7 @@ def against(recipes: Sequence["Compared"], compared: pd.DataFrame) -> str:
     return "".join(["\n## Mine against theirs\n", *said]) if said and own else ""
 
 
-def _beside(theirs: "Compared", own: Sequence["Compared"], compared: pd.DataFrame) -> str:
+def _beside(theirs, own: Sequence, compared: pd.DataFrame) -> str:
     def score(recipe):
         return recipe.result["figures"]["score"]["value"]
 
@@ -79,7 +76,7 @@ def _beside(theirs: "Compared", own: Sequence["Compared"], compared: pd.DataFram
     return f"\n{said}\n"
 
 
-def _smaller(recipe: "Compared", size: int) -> str:
+def _smaller(recipe, size: int) -> str:
     share = recipe.info.tensor_bytes / size - 1
     if share == 0:
         return "the same size"
