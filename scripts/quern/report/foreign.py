@@ -67,6 +67,8 @@ def _beside(theirs, own: Sequence, compared: pd.DataFrame) -> str:
     level = [r for r in own if paired(compared, r.name, theirs.name, "score").verdict != "worse"]
     if level:
         least = min(level, key=lambda r: (r.info.tensor_bytes, score(r)))
+        if fits and least is best:
+            return f"\n{said} No smaller one is as good, as far as can be told.\n"
         said += (
             f" The smallest recipe whose score is not credibly worse is `{least.name}` "
             f"({_smaller(least, size)}): {figures(least)}."
