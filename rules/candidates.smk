@@ -3,10 +3,12 @@
 MODELS = list(config["models"])
 
 
-def candidates_of_configuration():
+def candidates_of(
+    section,
+):
     """The path of each candidate by its model and its name."""
     found = {model: {} for model in MODELS}
-    for name, entry in config["candidates"].items():
+    for name, entry in section.items():
         keys = ["candidates", name]
         entry = {"path": entry} if isinstance(entry, str) else entry
         require(
@@ -28,7 +30,7 @@ def candidates_of_configuration():
 
 
 with sentences():
-    CANDIDATES = candidates_of_configuration()
+    CANDIDATES = candidates_of(config["candidates"])
 
 
 wildcard_constraints:

@@ -37,7 +37,7 @@ def test_a_foreign_mix_is_made_again(theirs, tmp_path):
 
 
 def test_the_written_patterns_make_the_same_tensors(theirs, tmp_path):
-    """The file's words as they are, in the order of llama-quantize, through llama.cpp's own call."""
+    """The file's patterns, read again, through llama.cpp's own call."""
     model, _, tensors, path = theirs
     text = tmp_path / "types.txt"
     result = command("tensor_types", "--model", path, "--output", text)
@@ -77,7 +77,7 @@ def test_words_that_make_no_sense(theirs, tmp_path, text, words):
 
 def test_a_file_of_another_model(theirs, tmp_path):
     other = write_model(tmp_path / "o.gguf", n_embd=128)
-    with pytest.raises(QuernError, match="of another model: the rows of .* have 128 weights"):
+    with pytest.raises(QuernError, match=r"of another model: the rows of .* have 128 weights"):
         type_files.read(other, theirs[2])
 
 
