@@ -3,11 +3,19 @@
 UNTIL = config["evaluation"]["until"]
 
 
+def compared_model(
+    wildcards,
+):
+    """What a recipe made, or a candidate's file."""
+    made = f"results/{wildcards.model}/quantize/{wildcards.recipe}.gguf"
+    return CANDIDATES[wildcards.model].get(wildcards.recipe, made)
+
+
 rule compare:
     """Measure how far a recipe strays from the baseline, per position, window and over all."""
     input:
         script=ancient(script_path("compare.py")),
-        model=ancient("results/{model}/quantize/{recipe}.gguf"),
+        model=ancient(compared_model),
         info="results/{model}/quantize/{recipe}.json",
         baseline=ancient("results/{model}/baseline/{corpus}.h5"),
         facts="results/{model}/baseline/{corpus}.json",

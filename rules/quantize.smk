@@ -12,12 +12,17 @@ with sentences():
         is_corpus = name in config["corpora"]
         require(not is_corpus, ["imatrix", "files", name], "a corpus has this name; choose another")
         require_file(["imatrix", "files", name], entry["path"])
+    for i, sweep in enumerate(config["quantize"]):
+        likes = sweep.get("like", [])
+        for path in [likes] if isinstance(likes, str) else likes:
+            for shard in shards(Path(path)):
+                require_file(["quantize", i, "like"], shard)
 PLAIN = carried_out_by_llama(RECIPES)
 ROUNDED = {name: recipe for name, recipe in RECIPES.items() if recipe.is_rounded}
 
 
 wildcard_constraints:
-    recipe=one_of({**RECIPES, **PLAIN}),
+    recipe=one_of({**RECIPES, **PLAIN, **config["candidates"]}),  # these stand where recipes do
     plain=one_of(PLAIN),
     rounded=one_of(ROUNDED),
 
@@ -41,6 +46,8 @@ def settings_of(
     settings = recipe.as_dict()
     if recipe.imatrix:
         settings["unreached"] = config["imatrix"]["unreached"]
+    if recipe.like:
+        settings["like"] = [CONTENT.of(path) for path in shards(Path(recipe.like))]
     if recipe.imatrix in IMATRIX_FILES:
         entry = IMATRIX_FILES[recipe.imatrix]
         settings |= {"sha256": CONTENT.of(entry["path"]), "n_ctx": entry.get("n_ctx")}
@@ -93,6 +100,14 @@ def recipe_mix(
     return [f"results/{wildcards.model}/mix/{recipe.name}.json"] if recipe.mix else []
 
 
+def recipe_like(
+    wildcards,
+):
+    """The file whose types are taken, where there is one."""
+    recipe = PLAIN[wildcards.plain]
+    return [ancient(recipe.like)] if recipe.like else []
+
+
 def recipe_settings(
     wildcards,
 ):
@@ -105,7 +120,7 @@ def recipe_options(
     input,
 ):
     """A recipe as options of the command; where it fails, the others are summarized all the same."""
-    own = flags({"mix": input.mix, "keep_failure": True})
+    own = flags({"mix": input.mix, "like": input.like, "keep_failure": True})
     return f"{options_of(PLAIN[wildcards.plain], input)} {own}"
 
 
@@ -117,6 +132,7 @@ rule quantize:
         info="results/{model}/model.json",
         imatrix=recipe_imatrix,
         mix=recipe_mix,
+        like=recipe_like,
     output:
         model="results/{model}/quantize/{plain}.gguf",
         info="results/{model}/quantize/{plain}.json",

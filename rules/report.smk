@@ -17,20 +17,67 @@ def labels(
 ):
     """What a table says of a recipe."""
     found = {"name": recipe.name, "type": recipe.label, "imatrix": recipe.imatrix or "none"}
-    return found | {"rounding": recipe.rounding, "plain": recipe.unrounded.name}
+    found |= {"rounding": recipe.rounding, "plain": recipe.unrounded.name}
+    return found | {"foreign": False}
+
+
+def foreign_labels(
+    name,
+):
+    """What a table says of a candidate: nobody told us how it was made."""
+    found = {"name": name, "type": name, "imatrix": "unknown", "rounding": "unknown"}
+    return found | {"plain": name, "foreign": True}
+
+
+def listed(
+    model,
+):
+    """What the tables say of all recipes and candidates of a model, in order."""
+    own = [labels(recipe) for recipe in RECIPES.values()]
+    return own + [foreign_labels(name) for name in CANDIDATES[model]]
 
 
 def compared(
-    recipes,
+    entries,
     **files,
 ):
     """A list of recipes as the tables take it: what to say of each, and its files."""
     return json.dumps(
         [
-            labels(recipe) | dict(zip(files, paths, strict=True))
-            for recipe, *paths in zip(recipes.values(), *files.values(), strict=True)
+            entry | dict(zip(files, paths, strict=True))
+            for entry, *paths in zip(entries, *files.values(), strict=True)
         ]
     )
+
+
+def infos_of(
+    wildcards,
+):
+    """What is known of all recipes and candidates of a model."""
+    names = [entry["name"] for entry in listed(wildcards.model)]
+    return [f"results/{wildcards.model}/quantize/{name}.json" for name in names]
+
+
+def comparisons_of(
+    wildcards,
+):
+    """Their comparisons on a corpus."""
+    folder, corpus = f"results/{wildcards.model}/compare", wildcards.corpus
+    return [f"{folder}/{entry['name']}/{corpus}.json" for entry in listed(wildcards.model)]
+
+
+def positions_of(
+    wildcards,
+):
+    """Their figures per position."""
+    return [path.removesuffix("json") + "h5" for path in comparisons_of(wildcards)]
+
+
+def summary_settings(
+    wildcards,
+):
+    """What a summary depends on besides its inputs."""
+    return {"code": code("summary.py"), "recipes": listed(wildcards.model)}
 
 
 def summary_recipes(
@@ -38,18 +85,17 @@ def summary_recipes(
     input,
 ):
     """The recipes of the summary."""
-    return compared(RECIPES, info=input.info, compare=input.compare, positions=input.positions)
+    files = {"info": input.info, "compare": input.compare, "positions": input.positions}
+    return compared(listed(wildcards.model), **files)
 
 
 rule summary:
     """All recipes of a model on one corpus: a table and a picture."""
     input:
         script=ancient(script_path("summary.py")),
-        info=expand("results/{{model}}/quantize/{recipe}.json", recipe=RECIPES),
-        compare=expand("results/{{model}}/compare/{recipe}/{{corpus}}.json", recipe=RECIPES),
-        positions=ancient(
-            expand("results/{{model}}/compare/{recipe}/{{corpus}}.h5", recipe=RECIPES)
-        ),
+        info=infos_of,
+        compare=comparisons_of,
+        positions=ancient(positions_of),
         imatrices=expand("results/{{model}}/imatrix/{corpus}.json", corpus=CALIBRATED),
     output:
         csv="results/{model}/summary/{corpus}.csv",
@@ -67,7 +113,7 @@ rule summary:
         mem_mb=4000,
         runtime=30,
     params:
-        settings={"code": code("summary.py"), "recipes": [labels(r) for r in RECIPES.values()]},
+        settings=summary_settings,
         recipes=summary_recipes,
     shell:
         "python {input.script:q}"
@@ -87,7 +133,7 @@ def rounding_recipes(
 ):
     """The recipes of the table of roundings."""
     return compared(
-        TABLED,
+        [labels(recipe) for recipe in TABLED.values()],
         info=input.info,
         compare=input.compare,
         positions=input.positions,

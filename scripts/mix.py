@@ -12,6 +12,7 @@ from quern.mix import damage, errors, search
 from quern.mix.choices import TYPES
 from quern.mix.editing import Editor
 from quern.mix.inputs import Inputs
+from quern.quantize import type_files
 from quern.quantize.quantization import header_bytes
 from quern.quantize.recipes import GGML
 from quern.quantize.rerounding import KEY
@@ -29,7 +30,7 @@ def main(arguments):
         return
     types = {name: row["type"] for name, row in found["tensors"].items()}
     with files.replacing(arguments.type_file) as temporary:
-        temporary.write_text(search.type_file(types))
+        temporary.write_text(type_files.text(types))
     files.write_json(arguments.output, found)
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from quern import QuernError, command, files
-from quern.gguf_files import ModelInfo, model_info
+from quern.gguf_files import ModelInfo, model_info, tensors_of
 from quern.llama import computed_by
+from quern.quantize import type_files
 from quern.quantize.quantization import quantize
 from quern.quantize.recipes import BY_LLAMA, Recipe
 
@@ -20,6 +21,9 @@ def main(arguments):
         recipe = replace(recipe, type=mix["base"])
         types = {name: row["type"] for name, row in mix["tensors"].items()}
     try:
+        if arguments.like:
+            base, types = type_files.read(arguments.like, tensors_of(arguments.model))
+            recipe = replace(recipe, type=base)
         made = quantize(
             arguments.model,
             ModelInfo.read(arguments.info),
@@ -54,6 +58,9 @@ if __name__ == "__main__":
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     command.add_options(p, Recipe, BY_LLAMA)
     p.add_argument("--mix", type=Path, help="JSON from mix.py, in place of the type")
+    p.add_argument(
+        "--like", type=Path, help="GGUF or tensor-type file whose types are taken, in place of it"
+    )
     p.add_argument("--imatrix", type=Path, help="llama.cpp's GGUF imatrix, or its older .dat")
     command.add_imatrix_n_ctx(p)
     p.add_argument(

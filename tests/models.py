@@ -25,6 +25,9 @@ def write_model(
     experts_used: int = 2,
     dead_expert: int | None = None,
     tokens: int = 300,
+    padding: int = 0,
+    renamed: dict[int, str] | None = None,
+    scores: bool = False,
     dtype: str = "F16",
     add_bos: bool = True,
     architecture: str = "llama",
@@ -43,7 +46,8 @@ def write_model(
     `dead_expert` names an expert that the router never chooses; `dtype` is ggml's name of the
     matrices' type, `expert_dtype` that of the experts' where it is another; `logit_scale` and
     `softcap` are metadata that some architectures know, and
-    `metadata` is added to what is written anyway.
+    `metadata` is added to what is written anyway. `padding` adds tokens at the end and leaves all
+    other weights alone, `renamed` gives tokens other texts, `scores` adds some of them.
     """
     rng = np.random.default_rng(seed)
 
@@ -77,10 +81,16 @@ def write_model(
     names += [f"<unused{i}>" for i in range(tokens - len(names))]
     kinds = [gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL]
     kinds += [gguf.TokenType.UNUSED] * (tokens - len(kinds))
+    names += [f"[PAD{i}]" for i in range(padding)]
+    kinds += [gguf.TokenType.USER_DEFINED] * padding
+    for i, text in (renamed or {}).items():
+        names[i] = text
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre_tokenizer)
     writer.add_token_list(names)
     writer.add_token_types(kinds)
+    if scores:
+        writer.add_token_scores([-float(i) for i in range(len(names))])
     first, second = byte_tokens()[ord("e")], byte_tokens()[ord(" ")]
     writer.add_token_merges([f"{first} {second}"])
     if "tokenizer.ggml.bos_token_id" not in (metadata or {}):
@@ -96,6 +106,13 @@ def write_model(
     embeddings = matrix(tokens, n_embd, scale=np.sqrt(n_embd))
     # Every token has this large component, by which a router can avoid an expert.
     embeddings[:, 0] = 10
+    more = np.random.default_rng(seed + 1)
+
+    def padded(rows):
+        """The same with rows for the padding, which say something at every position."""
+        return np.vstack([rows, more.standard_normal((padding, n_embd), np.float32) / 4])
+
+    embeddings = padded(embeddings)
     add("token_embd.weight", embeddings)
     ones = np.ones(n_embd, np.float32)
     for i in range(n_layer):
@@ -117,9 +134,10 @@ def write_model(
         add(f"blk.{i}.ffn_down{kind}.weight", matrix(*stack, n_embd, n_ff))
     writer.add_tensor("output_norm.weight", ones)
     if not tied:
-        add("output.weight", matrix(tokens, n_embd, scale=3))
+        add("output.weight", padded(matrix(tokens, n_embd, scale=3)))
     if output_bias:
-        writer.add_tensor("output.bias", rng.standard_normal(tokens, np.float32) * 3)
+        biases = rng.standard_normal(tokens + padding, np.float32) * 3
+        writer.add_tensor("output.bias", biases)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

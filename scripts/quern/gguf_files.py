@@ -275,6 +275,39 @@ def require_unquantized(info: ModelInfo, path: Path) -> None:
         )
 
 
+def require_same_shapes(info: ModelInfo, path: Path, baseline: ModelInfo, of: Path) -> None:
+    """Refuse a model that is no quantization of another, by what both say of their weights.
+
+    Publishers fuse or drop tensors, so weights that only one of them has do not count.
+
+    Args:
+        info, path: what may be a quantization.
+        baseline, of: the unquantized model, and its file.
+
+    Raises:
+        QuernError: the architecture, the number of blocks, or a weight's columns differ.
+    """
+    differs = ""
+    if info.architecture != baseline.architecture:
+        differs = f"its architecture is {info.architecture}, not {baseline.architecture}"
+    elif _blocks(info) != _blocks(baseline):
+        differs = f"it has {_blocks(info)} blocks, not {_blocks(baseline)}"
+    else:
+        found = {n: (s, baseline.matrices.get(n, s)) for n, s in info.matrices.items()}
+        if info.output and baseline.output:
+            found["output.weight"] = (info.output.columns, 1), (baseline.output.columns, 1)
+        for name, ((columns, matrices), (wanted, others)) in found.items():
+            if (columns, matrices) != (wanted, others):
+                differs = f"{name} has {matrices} × {columns} columns, not {others} × {wanted}"
+                break
+    if differs:
+        raise QuernError(f"{path} is not a quantization of {of}: {differs}.")
+
+
+def _blocks(info: ModelInfo) -> int:
+    return len({name.split(".")[1] for name in info.matrices})
+
+
 _VOCABULARY = ("tokens", "token_type", "scores", "merges")
 
 

@@ -309,7 +309,8 @@ class Baseline:
     Args:
         path: the store.
         model, info: the baseline's GGUF and what is known of it, for its output weights; needed
-            only where the store keeps hidden states and not the weights themselves.
+            only where the store keeps hidden states and not the weights themselves, or where
+            another file's vocabulary is to be held beside it.
 
     Raises:
         QuernError: the store is damaged or of another model, or the output weights are missing or
@@ -319,6 +320,7 @@ class Baseline:
     def __init__(self, path: Path, model: Path | None = None, info: ModelInfo | None = None):
         self._store = WindowStore.open(path)
         self.path, self.attributes = path, self._store.attributes
+        self.model, self.info = model, info
         if self.attributes.get("kind") != "baseline":
             raise QuernError(f"{path} is no baseline store.")
         made_from = self.attributes["model_sha256"]

@@ -11,9 +11,10 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from .. import QuernError
-from ..gguf_files import ModelInfo
+from .. import QuernError, vocabulary
+from ..gguf_files import ModelInfo, require_same_shapes
 from ..llama import KV_TYPE, Model, computed_by
+from ..vocabulary import Common
 from . import statistics
 from .baseline import Baseline
 from .divergence import FIGURES, position_figures
@@ -76,8 +77,10 @@ def compare(
         QuernError: the store is damaged, or of another model, tokenizer or vocabulary; a logit is
             not finite.
     """
-    for candidate in candidates:
-        _require_same_model(baseline, candidate.info)
+    common = [_common_tokens(baseline, candidate) for candidate in candidates]
+    for candidate, (_, said) in zip(candidates, common, strict=True):
+        if said:
+            log.warning("%s: %s", candidate.model, said)
         for key, (before, now) in _changed_settings(baseline, candidate.info).items():
             log.warning(
                 "%s: its tokenizer's %s is %s, the baseline's %s", candidate.model, key, now, before
@@ -104,7 +107,10 @@ def compare(
             )
             for c in candidates
         ]
-        stores = [stack.enter_context(_store(c, baseline, gpus)) for c in candidates]
+        stores = [
+            stack.enter_context(_store(c, baseline, shared, gpus))
+            for c, shared in zip(candidates, common, strict=True)
+        ]
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         bar = stack.enter_context(
             tqdm(total=len(wanted), unit="window", desc="compare", disable=None)
@@ -112,7 +118,8 @@ def compare(
         for batch in _looks(len(wanted)) if until else [len(wanted)]:
             some = [w for w in wanted[:batch] if not all(store.done[w] for store in stores)]
             bar.update(batch - bar.n - len(some))
-            for _ in _figures(models, stores, baseline, some, pool) if some else ():
+            counts = [shared.count for shared in common]
+            for _ in _figures(models, stores, counts, baseline, some, pool) if some else ():
                 bar.update()
             if until and all(_known(store, until, batch, len(wanted)) for store in stores):
                 break
@@ -206,10 +213,17 @@ def noise(
     return {"windows": len(places), "tokens_per_graph": size, "figures": found}
 
 
-def _figures(models, stores, baseline, windows, pool):
-    """Fill the stores; yield after each window."""
+def _figures(models, stores, counts, baseline, windows, pool):
+    """Fill the stores, of each model by its first so many tokens; yield after each window."""
     first, n_scored = baseline.first, baseline.n_scored
     tokens = np.array([baseline.tokens(w) for w in windows], np.int32)
+    for model, count in zip(models, counts, strict=True):
+        if tokens.max() >= count:
+            window = windows[int((tokens >= count).any(axis=1).argmax())]
+            raise QuernError(
+                f"window {window} of {baseline.path} has the token {tokens.max()}, which is not "
+                f"among the {count} that {model.path} has in common with the baseline."
+            )
     if not baseline.attributes["tokenizer_sha256"]:  # llama-perplexity's: the text as it was
         tokens = models[0].with_bos(tokens)
     streams = (model.logits(tokens, first, first + n_scored) for model in models)
@@ -218,8 +232,8 @@ def _figures(models, stores, baseline, windows, pool):
         start, stop = position - first, position - first + len(rows)
         reference = baseline.logits(windows[i], start, stop, pool)
         targets = tokens[i, position + 1 : position + 1 + len(rows)]
-        for store, model, (_, _, logits) in zip(stores, models, steps, strict=True):
-            figures = position_figures(reference, logits, targets, pool)
+        for store, model, count, step in zip(stores, models, counts, steps, strict=True):
+            figures = position_figures(reference, step[2], targets, pool, count)
             if not np.isfinite(figures["kld"]).all():
                 raise QuernError(
                     f"{model.path} computes logits that are not finite in window {windows[i]}, "
@@ -235,7 +249,7 @@ def _figures(models, stores, baseline, windows, pool):
             yield
 
 
-def _store(candidate: Candidate, baseline: Baseline, gpus: int) -> WindowStore:
+def _store(candidate: Candidate, baseline: Baseline, shared: Common, gpus: int) -> WindowStore:
     a = baseline.attributes
     attributes = {
         "kind": "comparison",
@@ -250,6 +264,8 @@ def _store(candidate: Candidate, baseline: Baseline, gpus: int) -> WindowStore:
         "clipped": bool(a.get("clipped", False)),
         "beyond_training": a.get("beyond_training", ""),
         "tokenizer_differs": json.dumps(_changed_settings(baseline, candidate.info)),
+        "common_tokens": shared.count,
+        "vocabulary": shared.said,
         "sources": a.get("sources", "[]"),
     } | {k: a[k] for k in ("text_sha256", "n_ctx", "first_position", "n_scored")}
     datasets = {
@@ -278,18 +294,20 @@ def _known(store, until, batch, n) -> bool:
     return width <= until.within * abs(value)
 
 
-def _require_same_model(base: Baseline, info: ModelInfo) -> None:
-    a = base.attributes
-    if a["tokenizer_sha256"] not in (info.tokenizer_sha256, ""):
-        raise QuernError(
-            f"{base.path} was made with another tokenizer than the quantized model's; they are "
-            "not the same model."
-        )
-    if a["n_vocab"] != info.n_vocab:
-        raise QuernError(
-            f"{base.path} has a vocabulary of {a['n_vocab']} tokens, the quantized model one of "
-            f"{info.n_vocab}; they are not the same model."
-        )
+def _common_tokens(base: Baseline, candidate: Candidate) -> Common:
+    """The tokens that a candidate is compared over, which is of the baseline's model."""
+    a, info = base.attributes, candidate.info
+    if base.info:
+        require_same_shapes(info, candidate.model, base.info, base.model or base.path)
+    same = a["tokenizer_sha256"] in (info.tokenizer_sha256, "")
+    if same and a["n_vocab"] == info.n_vocab:
+        return Common(info.n_vocab, "")
+    if base.model:
+        return vocabulary.common(base.model, candidate.model)
+    raise QuernError(
+        f"{base.path} was made with another vocabulary than {candidate.model} has; give "
+        "--baseline-model, to know which tokens are the same."
+    )
 
 
 def _changed_settings(base: Baseline, info: ModelInfo) -> dict[str, list]:

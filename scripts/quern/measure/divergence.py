@@ -32,7 +32,11 @@ _CHUNK = 4096  # entries worked on at a time: five such arrays stay in the first
 
 
 def position_figures(
-    base: np.ndarray, logits: np.ndarray, targets: np.ndarray, pool: ThreadPoolExecutor
+    base: np.ndarray,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    pool: ThreadPoolExecutor,
+    common: int | None = None,
 ) -> dict[str, np.ndarray]:
     """The figures of some positions; the same for each position whatever the others are.
 
@@ -41,6 +45,8 @@ def position_figures(
             that can be sliced into such arrays) and of the quantized model.
         targets: the true next tokens, int [positions].
         pool: threads to share the positions.
+        common: compare over the first so many tokens, with probabilities that add up to 1 over
+            them; then both may have others beyond. All tokens where it is None.
 
     Returns:
         The `FIGURES`, each [positions]. `kld` agrees with a float64 reference to 1e-6 relative or
@@ -51,7 +57,8 @@ def position_figures(
 
     def some(start):
         rows = slice(start, start + step)
-        b, q = to_float32(base[rows]), logits[rows]
+        b, q = (np.ascontiguousarray(x[rows][:, :common]) for x in (base, logits))
+        b = to_float32(b)
         base_top, top = b.argmax(1), q.argmax(1)
         _divergence(
             *(b, q, base_top, top, targets[rows].astype(np.intp)),

@@ -1,7 +1,5 @@
 """The mix for a size: damages and errors become choices, are solved, proved, and written down."""
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +10,9 @@ from scipy import special
 from .. import QuernError, llama
 from ..gguf_files import UNQUANTIZED, ModelInfo
 from ..measure import statistics
-from ..quantize.recipes import MIXED, needs_imatrix
+from ..quantize.recipes import needs_imatrix
 from ..quantize.sizes import Size
+from ..quantize.type_files import base_of
 from . import proof
 from .choices import Tensor, padded
 from .editing import Editor
@@ -28,8 +27,6 @@ STOCK = (
     *("Q5_0", "Q5_1", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0"),
     *("IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL", "IQ4_XS"),
 )
-# What a file is called that consists mostly of a type.
-_CALLED = {"Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S"}
 
 
 def stock_plans(inputs: Inputs) -> dict[str, dict[str, str]]:
@@ -203,7 +200,7 @@ def search(
         "tensor_bytes": data,
         "file_bytes": header + data,
         "chosen": chosen,
-        "base": size.stock or _called(free, final),
+        "base": size.stock or base_of((final[t.name], t.weights) for t in free),
         "tensors": rows,
         "predicted": predicted[chosen],
         "measured": _figures(found[chosen]),
@@ -234,18 +231,3 @@ def _figures(replicates) -> dict:
         | {"value": replicates.values[name]}
         for name in ("kld_mean", "score")
     }
-
-
-def _called(free: Sequence[Tensor], types: Mapping[str, str]) -> str:
-    """The stock mix whose name a file takes, by the type that most of its weights have."""
-    weights = Counter()
-    for t in free:
-        weights[types[t.name]] += t.weights
-    most = max(sorted(weights), key=weights.get)
-    # Where the base is a float type, llama.cpp looks at no tensor's own.
-    return MIXED if most in UNQUANTIZED else _CALLED.get(most, most)
-
-
-def type_file(types: Mapping[str, str]) -> str:
-    """The mix as `llama-quantize --tensor-type-file` reads it."""
-    return "".join(f"^{re.escape(name)}$={kind.lower()}\n" for name, kind in types.items())

@@ -61,7 +61,7 @@ def quantize(
         unreached: what to do with weights that calibration did not reach, or not in all experts:
             `neutral` weights them evenly where it did not, `refuse` raises, and the name of a
             tensor type gives the whole weight that type.
-        types: by tensor, of a mix.
+        types: by tensor, of a mix or another file.
 
     Raises:
         QuernError: the model is quantized already, a type is unknown or does not fit a tensor, a
@@ -111,6 +111,7 @@ def quantize(
     )
     given = tensor_types.account(asked, *llama.planned_types(model, wanted), tensors)
     notes += tensor_types.require_effect(recipe, given)
+    notes += tensor_types.require_exact(types or {}, given)
     for note in notes:
         log.warning("%s", note)
     with files.replacing(output) as temporary:

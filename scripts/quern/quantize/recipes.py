@@ -1,9 +1,11 @@
 """Recipes: how a model is quantized, and what a sweep in the configuration amounts to."""
 
+import re
 from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
+from pathlib import PurePath
 
 from .. import QuernError
 from ..command import option, options_of
@@ -64,12 +66,14 @@ class Recipe:
         variant: names the options in the recipe's name.
         imatrix: a corpus, or an imatrix file of the configuration, by name; None for none.
         mix: where types are chosen; then `type` does not count.
+        like: a file whose types are taken, tensor by tensor; then `type` does not count.
     """
 
     type: str = option("as llama-quantize names it, such as Q4_K_M")
     variant: str = ""
     imatrix: str | None = None
     mix: Mix | None = None
+    like: str | None = None
     rounding: str = option("how weights become codes", GGML)
     prior: float = option("tokens' worth of belief that all columns matter alike", 0.0)
     pure: bool = option("the same type for all tensors", False)
@@ -86,22 +90,23 @@ class Recipe:
         """The recipes of an entry of `quantize` in the configuration, defaults filled in."""
         lists = {"rounding": "rounding", "imatrix": "imatrix", "prior": "prior"}
         known = {field.name for field in fields(cls)}
-        options = {key: sweep[key] for key in sweep.keys() & known - lists.keys() - {"mix"}}
+        own = lists.keys() | {"mix", "like"}
+        options = {key: sweep[key] for key in sweep.keys() & known - own}
         options["tensor_types"] = tuple(options.get("tensor_types", {}).items())
-        for kind in _mixes(sweep["mix"]) if sweep.get("mix") else sweep["types"]:
+        for kind in _kinds(sweep):
             for values in product(*(sweep[key] for key in lists.values())):
                 chosen = dict(zip(lists, values, strict=True))
-                if isinstance(kind, Mix):
-                    mix = replace(kind, rounding=chosen["rounding"])
-                    recipe = cls(MIXED, mix=mix, **options, **chosen)
-                else:
-                    recipe = cls(kind, **options, **chosen)
+                recipe = cls(**kind, **options, **chosen)
+                if recipe.mix:
+                    recipe = replace(recipe, mix=replace(recipe.mix, rounding=chosen["rounding"]))
                 has_imatrix = recipe.imatrix != "none"
                 yield recipe if has_imatrix else replace(recipe, imatrix=None, prior=0)
 
     @property
     def label(self) -> str:
         """Its type, or what stands for one."""
+        if self.like:
+            return f"like-{_stem(self.like)}"
         return self.mix.label if self.mix else self.type
 
     @property
@@ -167,8 +172,25 @@ class Recipe:
         return found
 
     def as_dict(self) -> dict:
-        """All that decides its result, and not its name."""
-        return asdict(replace(self, variant=""))
+        """All that decides its result, and not its name; a file that it is `like` by content."""
+        found = asdict(replace(self, variant=""))
+        del found["like"]
+        return found
+
+
+def _stem(path: str) -> str:
+    """A file's name as part of another's: no ending, no number of a shard, no odd characters."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", PurePath(path).stem)
+    return re.sub(r"[^A-Za-z0-9._-]", "-", stem)
+
+
+def _kinds(sweep: Mapping) -> list[dict]:
+    """What an entry of the configuration says of types, as fields of a recipe, one a recipe."""
+    if sweep.get("mix"):
+        return [{"type": MIXED, "mix": mix} for mix in _mixes(sweep["mix"])]
+    if likes := sweep.get("like"):
+        return [{"type": MIXED, "like": p} for p in ([likes] if isinstance(likes, str) else likes)]
+    return [{"type": kind} for kind in sweep["types"]]
 
 
 def _mixes(entry: Mapping) -> list[Mix]:
@@ -212,6 +234,12 @@ def recipes_of(config: Mapping) -> dict[str, Recipe]:
                         f"quantize.{i}: a mix chooses the types of all tensors; give those that "
                         "are not to be chosen under mix.fixed."
                     )
+            others = recipe.output_type or recipe.token_embedding_type or recipe.tensor_types
+            if recipe.like and (others or recipe.pure):
+                raise QuernError(
+                    f"quantize.{i}: the types of all tensors are those of {recipe.like}; take "
+                    "away pure, output_type, token_embedding_type and tensor_types."
+                )
             if recipe.ignores_patterns:
                 raise QuernError(f"quantize.{i}: {recipe.ignores_patterns}")
             if found.setdefault(recipe.name, recipe) != recipe:

@@ -67,6 +67,26 @@ def account(
     return found
 
 
+def require_exact(types: Mapping[str, str], tensors: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Refuse types that tensors do not get; those that llama.cpp keeps as they are get a sentence.
+
+    Args:
+        types: that the tensors are to have, of a mix or another file.
+        tensors: as `account` gives them.
+
+    Raises:
+        QuernError: the sentence names the tensor.
+    """
+    others = {n: t for n, t in tensors.items() if n in types and t["got"] != types[n]}
+    for name, tensor in others.items():
+        if tensor.get("why") != KEPT:
+            raise QuernError(f"{name} cannot become {types[name]}: {tensor.get('why')}.")
+    if not others:
+        return []
+    name = next(iter(others))
+    return [f"{len(others)} tensors stay as they are, such as {name}: {KEPT}."]
+
+
 def require_effect(recipe: Recipe, tensors: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Refuse patterns for tensors that llama.cpp keeps as they are.
 

@@ -17,13 +17,14 @@ def divergence_against_size(frame: pd.DataFrame, title: str, path: Path) -> None
     """Mean KLD (log scale) with 95 % intervals against size in bits per weight, by recipe.
 
     Args:
-        frame: columns type, imatrix, bpw, kld_mean, kld_mean_low, kld_mean_high.
+        frame: columns type, imatrix, foreign, bpw, kld_mean, kld_mean_low, kld_mean_high.
     """
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     axes.set_yscale("log")
-    groups = frame.groupby("imatrix", sort=True)
-    for marker, (imatrix, rows) in zip(cycle("osD^vP*X"), groups, strict=False):
+    groups = frame.groupby(["foreign", "imatrix"], sort=True)
+    for marker, ((foreign, imatrix), rows) in zip(cycle("osD^vP*X"), groups, strict=False):
         label = "no imatrix" if imatrix == "none" else f"imatrix: {imatrix}"
+        label = "foreign" if foreign else label
         ends = rows.kld_mean - rows.kld_mean_low, rows.kld_mean_high - rows.kld_mean
         axes.errorbar(
             rows.bpw, rows.kld_mean, ends, fmt=marker, label=label, alpha=0.8, capsize=3, lw=1

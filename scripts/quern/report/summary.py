@@ -13,7 +13,7 @@ from .. import QuernError, files
 from ..gguf_files import ModelInfo
 from ..measure import comparison, statistics
 from ..measure.window_store import WindowStore
-from . import plots
+from . import foreign, plots
 
 # Columns of the table and how Markdown shows them.
 COLUMNS = {
@@ -43,7 +43,8 @@ class Compared:
     """One row: a recipe, its quantized model, its comparison.
 
     Attributes:
-        imatrix: its name, or `none`.
+        imatrix: its name, or `none`; `unknown` of a candidate.
+        foreign: whether it is a candidate, which somebody else made.
         result, positions: the comparison's summary, and its figures per position (HDF5).
         made: how it was quantized, with `notes` of what the user should know.
     """
@@ -55,6 +56,7 @@ class Compared:
     result: dict
     positions: Path
     made: dict = field(default_factory=dict)
+    foreign: bool = False
 
     def noise(self, figure: str) -> float:
         """How far a figure would move in other graphs, a 95 % bound; see `comparison.noise`."""
@@ -67,7 +69,7 @@ def read(entries: list[dict]) -> list[Compared]:
     Args:
         entries: of each its `name`, `type` and `imatrix` (a name or `none`), and the paths `info`
             (JSON of the quantized model), `compare` and `positions` (JSON and HDF5 of its
-            comparison).
+            comparison); of candidates also `foreign`, which is true.
 
     Raises:
         QuernError: an entry lacks one of them, or a file is missing.
@@ -82,6 +84,7 @@ def read(entries: list[dict]) -> list[Compared]:
                 files.read_json(entry["compare"]),
                 Path(entry["positions"]),
                 files.read_json(entry["info"]).get("made", {}),
+                entry.get("foreign", False),
             )
             for entry in entries
             if not files.failure(entry["compare"])
@@ -92,10 +95,10 @@ def read(entries: list[dict]) -> list[Compared]:
 
 
 def table(recipes: list[Compared]) -> pd.DataFrame:
-    """One row a recipe: `COLUMNS`, and `_low` and `_high` of each figure."""
+    """One row a recipe: `COLUMNS`, `foreign`, and `_low` and `_high` of each figure."""
     rows = []
     for r in recipes:
-        row = {"recipe": r.name, "type": r.type, "imatrix": r.imatrix}
+        row = {"recipe": r.name, "type": r.type, "imatrix": r.imatrix, "foreign": r.foreign}
         row |= {"bytes": r.info.file_bytes, "bpw": r.info.bits_per_weight}
         row |= {"fell_back": fell_back(r.made.get("tensors", {}))}
         for name in FIGURES:
@@ -210,6 +213,8 @@ def _notes(recipes: list[Compared]) -> str:
         for note in recipe.made.get("notes", ()):
             names.setdefault(note, []).append(f"`{recipe.name}`")
     said = "".join(f"\n**{', '.join(of)}**: {note}\n" for note, of in names.items())
+    vocabularies = {r.name: r.result["provenance"].get("vocabulary") for r in recipes}
+    said += "".join(f"\n**`{name}`**: {note}\n" for name, note in vocabularies.items() if note)
     for note in dict.fromkeys(r.result["provenance"].get("beyond_training", "") for r in recipes):
         said += f"\n**{note}**\n" if note else ""
     return builds(recipes) + said + _unequal(recipes)
@@ -218,7 +223,7 @@ def _notes(recipes: list[Compared]) -> str:
 def _unequal(recipes: list[Compared]) -> str:
     """Recipes of one type whose sizes differ by their imatrix, by which llama.cpp chooses types."""
     sizes: dict[str, dict[float, list[str]]] = {}
-    for r in recipes:
+    for r in (r for r in recipes if not r.foreign):
         asked, _, _ = r.name.partition("+")[0].partition("~")
         sizes.setdefault(asked, {}).setdefault(r.info.bits_per_weight, []).append(f"`{r.name}`")
     said = ""
@@ -256,6 +261,7 @@ def _failed(reasons: dict[str, str]) -> str:
 def markdown(frame: pd.DataFrame, title: str, imatrices: dict[str, dict], notes: str = "") -> str:
     """The table as GitHub Markdown, numbers to the right, and what to know to read it."""
     text = pd.DataFrame({c: frame[c].map(form.format) for c, form in COLUMNS.items()})
+    text["type"] = text["type"].mask(frame.foreign, "foreign")
     for name in SHOWN_INTERVALS:
         form = COLUMNS[name]
         ends = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
@@ -305,5 +311,6 @@ def write(
         with files.replacing(path) as temporary:
             content.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
-        temporary.write_text(markdown(frame, title, imatrices, _notes(recipes) + _failed(failed)))
+        notes = _notes(recipes) + _failed(failed) + foreign.against(recipes, compared)
+        temporary.write_text(markdown(frame, title, imatrices, notes))
     plots.divergence_against_size(frame, title, picture)

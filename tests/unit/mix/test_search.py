@@ -13,7 +13,7 @@ from quern.mix import damage, errors, search
 from quern.mix.choices import TYPES, padded
 from quern.mix.editing import Editor
 from quern.mix.inputs import Inputs
-from quern.quantize import quantization
+from quern.quantize import quantization, type_files
 from quern.quantize.recipes import Recipe
 from quern.quantize.sizes import Size
 
@@ -188,8 +188,8 @@ def test_experts_that_are_published_quantized_keep_their_bytes(tmp_path):
 def test_a_file_that_is_mostly_floats_is_called_by_a_quantized_type(inputs):
     """Where the base is a float type, llama.cpp looks at no tensor's own."""
     free = inputs.free()
-    assert search._called(free, dict.fromkeys([t.name for t in free], "F16")) == "Q8_0"
-    assert search._called(free, dict.fromkeys([t.name for t in free], "Q4_K")) == "Q4_K_S"
+    assert type_files.base_of(("F16", t.weights) for t in free) == "Q8_0"
+    assert type_files.base_of(("Q4_K", t.weights) for t in free) == "Q4_K_S"
 
 
 def test_errors_of_another_imatrix_are_refused(inputs, ratios, tmp_path):

@@ -1,0 +1,85 @@
+"""Mine against theirs: how the recipes stand beside each candidate that somebody else made."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+_FIGURES = {"kld_mean": "mean KLD", "score": "score"}
+_OPPOSITE = {"better": "worse", "worse": "better"}
+
+
+class Paired(NamedTuple):
+    """A figure of one recipe less that of another: the difference, its 95 % interval, a verdict."""
+
+    value: float
+    low: float
+    high: float
+    verdict: str
+
+    def __str__(self) -> str:
+        return f"{self.value:+.6f} ({self.low:+.6f} to {self.high:+.6f}), {self.verdict}"
+
+
+def paired(compared: pd.DataFrame, one: str, other: str, figure: str) -> Paired:
+    """A row of `summary.pairs`, whichever of the two stands first there."""
+    rows = compared[compared.figure == figure].set_index(["recipe", "other"])
+    columns = ["difference", "low", "high", "verdict"]
+    if (one, other) in rows.index:
+        return Paired(*rows.loc[(one, other), columns])
+    value, low, high, verdict = rows.loc[(other, one), columns]
+    return Paired(-value, -high, -low, _OPPOSITE.get(verdict, verdict))
+
+
+def against(recipes: Sequence, compared: pd.DataFrame) -> str:
+    """A section of the summary in Markdown, a paragraph a candidate; empty where there is none.
+
+    Args:
+        recipes: recipes and candidates, each a `summary.Compared`.
+        compared: every pair of them, as `summary.pairs` gives it.
+    """
+    own = [r for r in recipes if not r.foreign]
+    said = [_beside(theirs, own, compared) for theirs in recipes if theirs.foreign]
+    return "".join(["\n## Mine against theirs\n", *said]) if said and own else ""
+
+
+def _beside(theirs, own: Sequence, compared: pd.DataFrame) -> str:
+    def score(recipe):
+        return recipe.result["figures"]["score"]["value"]
+
+    def figures(recipe):
+        found = (
+            f"{label} {paired(compared, recipe.name, theirs.name, figure)}"
+            for figure, label in _FIGURES.items()
+        )
+        return "; ".join(found)
+
+    size = theirs.info.tensor_bytes
+    said = f"**`{theirs.name}`**, {size:,} bytes of tensors. "
+    if fits := [r for r in own if r.info.tensor_bytes <= size]:
+        best = min(fits, key=score)
+        said += (
+            f"The best recipe of no more bytes is `{best.name}` ({_smaller(best, size)}): "
+            f"{figures(best)}."
+        )
+    else:
+        said += "Every recipe is larger."
+    level = [r for r in own if paired(compared, r.name, theirs.name, "score").verdict != "worse"]
+    if level:
+        least = min(level, key=lambda r: (r.info.tensor_bytes, score(r)))
+        if fits and least is best:
+            return f"\n{said} No smaller one is as good, as far as can be told.\n"
+        said += (
+            f" The smallest recipe whose score is not credibly worse is `{least.name}` "
+            f"({_smaller(least, size)}): {figures(least)}."
+        )
+    else:
+        said += " Every recipe has a credibly worse score."
+    return f"\n{said}\n"
+
+
+def _smaller(recipe, size: int) -> str:
+    share = recipe.info.tensor_bytes / size - 1
+    if share == 0:
+        return "the same size"
+    return f"{abs(share):.2%} {'smaller' if share < 0 else 'larger'}"
