@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from quern import command, files
+from quern import __version__, command, files
 from quern.report import answer
 
 
@@ -19,8 +19,11 @@ def main(arguments):
     )
     with files.replacing(arguments.markdown) as temporary:
         temporary.write_text(answer.markdown(found, arguments.title))
+    tables = {"table": arguments.table, "pairs": arguments.pairs}
+    provenance = {"quern": __version__, "figure": answer.FIGURE}
+    provenance |= {f"{name}_sha256": files.sha256(path) for name, path in tables.items()}
     content = {"model": arguments.model, "corpus": arguments.corpus, "budgets": found}
-    files.write_json(arguments.output, content)
+    files.write_json(arguments.output, content | {"provenance": provenance})
 
 
 if __name__ == "__main__":
@@ -34,7 +37,8 @@ if __name__ == "__main__":
     p.add_argument(
         "--budgets",
         type=int,
-        nargs="*",
+        nargs="+",
+        action="extend",
         default=[],
         help="bytes of memory; those of usual cards that the recipes span where none is given",
     )

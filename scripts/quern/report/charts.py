@@ -39,7 +39,8 @@ def divergence_against_size(frame: pd.DataFrame) -> dict:
     Args:
         frame: recipe, imatrix, rounding, made (`here` or `elsewhere`), size (MB), kld_mean,
             kld_mean_low, kld_mean_high, front (whether no recipe that is no larger is credibly
-            better), and the texts of `TOLD`.
+            better), named (`left` or `right` in the picture; empty where no name is shown), and the
+            texts of `TOLD`.
     """
     told = [{"field": name, "title": title} for name, title in TOLD.items() if name in frame]
     shown = frame[frame.kld_mean > 0]  # the axis is logarithmic
@@ -77,19 +78,7 @@ def divergence_against_size(frame: pd.DataFrame) -> dict:
             "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
             "encoding": {"x": size, "y": kld, "color": color, "shape": shape, "tooltip": told},
         },
-        {
-            "transform": [is_front],
-            "mark": {
-                "type": "text",
-                "align": "left",
-                "dx": 8,
-                "dy": -8,
-                "fontSize": 11,
-                "color": "currentColor",
-                "tooltip": None,
-            },
-            "encoding": {"x": size, "y": kld, "text": {"field": "recipe"}},
-        },
+        *(_names(side, size, kld) for side in ("left", "right")),
     ]
     return {
         "width": "container",
@@ -115,14 +104,26 @@ def divergence_against_size(frame: pd.DataFrame) -> dict:
     }
 
 
+def _names(side, size, kld):
+    """Names of recipes to the right of the left points, and to the left of the right ones."""
+    to_the_right = side == "left"
+    mark = {"type": "text", "fontSize": 11, "color": "currentColor", "tooltip": None}
+    mark |= {"align": side, "dx": 8, "dy": -8} if to_the_right else {"align": side, "dx": -9, "dy": 9}
+    return {
+        "transform": [{"filter": f"datum.named == '{side}'"}],
+        "mark": mark,
+        "encoding": {"x": size, "y": kld, "text": {"field": "recipe"}},
+    }
+
+
 # What is told of a recipe under the pointer: the field, its title.
 TOLD = {
     "recipe": "recipe",
     "made": "made",
     "size_text": "size",
-    "kld_text": "mean KLD",
+    "kld_mean_text": "mean KLD",
     "score_text": "score",
-    "ppl_text": "PPL ratio",
+    "ppl_ratio_text": "PPL ratio",
     "speed_text": "generation",
 }
 
@@ -148,10 +149,12 @@ def growth(result: dict) -> dict:
         for kind, figures in step["figures"].items()
     ]
     tokens = {"field": "tokens", "type": "quantitative", "title": "calibration tokens"}
-    tokens |= {"scale": {"type": "log", "padding": 16}, "axis": {"format": "~s", "tickCount": 5}}
+    tokens |= {"scale": {"type": "log", "nice": False, "padding": 16}, "axis": {"format": "~s", "tickCount": 5}}
     score = {"field": "score", "type": "quantitative", "title": "score (nats)"}
     score["scale"] = {"zero": False}
     color = {"field": "type", "type": "nominal", "scale": {"scheme": "tableau10"}}
+    if len({row["type"] for row in rows}) < 2:
+        color["legend"] = None
     told = [{"field": name} for name in ("step", "tokens", "type", "score", "low", "high")]
     return {
         "width": "container",

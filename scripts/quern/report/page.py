@@ -16,6 +16,8 @@ from . import answer, charts
 from .tail import Stray
 
 TEMPLATES = Path(__file__).parent / "templates"
+# Figures that are shown with their interval, and how.
+FORMS = {"kld_mean": ".3g", "score": ".3g", "ppl_ratio": ".4f"}
 PACKAGES = ("llama_cpp_python", "gguf", "numpy", "scipy", "snakemake")
 
 
@@ -181,10 +183,11 @@ def rows(material: Material) -> pd.DataFrame:
     frame["beaten_by"] = frame.beaten_by.fillna("")
     frame["size"] = frame.bytes / 1e6
     frame["size_text"] = frame.bytes.map(answer.size)
-    for name in ("kld_mean", "score", "ppl_ratio"):
+    frame["named"] = _named(frame)
+    for name, form in FORMS.items():
         ends = zip(frame[name], frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-        frame[f"{name.removesuffix('_mean').removesuffix('_ratio')}_text"] = [
-            f"{value:.4g} ({low:.4g} to {high:.4g})" for value, low, high in ends
+        frame[f"{name}_text"] = [
+            f"{value:{form}} ({low:{form}} to {high:{form}})" for value, low, high in ends
         ]
     generation = answer.generation(material.speed)
     frame["speed"] = [generation.get(name, (None,))[0] for name in frame.recipe]
@@ -199,12 +202,20 @@ def rows(material: Material) -> pd.DataFrame:
     return frame
 
 
+def _named(frame):
+    """Where in the picture the names of the best recipe of each size on the front stand."""
+    front = frame[frame.front].sort_values("score").drop_duplicates("bpw")
+    middle = (frame["size"].min() * frame["size"].max()) ** 0.5
+    sides = {i: "left" if size < middle else "right" for i, size in front["size"].items()}
+    return [sides.get(i, "") for i in frame.index]
+
+
 def memory(material: Material) -> list[dict]:
     """A row for each recipe, context and cache type."""
     return [
         {"recipe": name, "tensor_bytes": recipe.memory["tensor_bytes"]} | context
-        for name, recipe in material.recipes.items()
-        if recipe.memory
+        for name in material.table.recipe
+        if (recipe := material.recipes.get(name)) and recipe.memory
         for context in recipe.memory["contexts"]
     ]
 
