@@ -28,6 +28,7 @@ include: "rules/compare.smk"
 include: "rules/grow.smk"
 include: "rules/report.smk"
 include: "rules/answer.smk"
+include: "rules/readable.smk"
 
 
 rule all:

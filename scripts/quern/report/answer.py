@@ -51,14 +51,15 @@ class Difference:
         return f"{abs(self.value):.3g} nats ({ends[0]:.3g} to {ends[1]:.3g})"
 
 
+_TURNED = {"better": "worse", "worse": "better"}
+
+
 class Differences:
     """The paired differences of every two recipes, whichever comes first.
 
     Args:
         pairs: `summary.pairs`'.
     """
-
-    _TURNED = {"better": "worse", "worse": "better"}
 
     def __init__(self, pairs: pd.DataFrame):
         own = pairs[pairs.figure == FIGURE]
@@ -76,7 +77,7 @@ class Differences:
         if found := self._of.get((one, other)):
             return found
         if found := self._of.get((other, one)):
-            turned = self._TURNED.get(found.verdict, found.verdict)
+            turned = _TURNED.get(found.verdict, found.verdict)
             return Difference(-found.value, -found.high, -found.low, turned)
         raise QuernError(f"the table of pairs does not hold {one} and {other}; make it anew.")
 

@@ -62,7 +62,12 @@ def divergence_against_size(frame: pd.DataFrame) -> dict:
     layers = [
         {
             "transform": [is_front],
-            "mark": {"type": "line", "color": "currentColor", "opacity": 0.35, "strokeDash": [4, 3]},
+            "mark": {
+                "type": "line",
+                "color": "currentColor",
+                "opacity": 0.35,
+                "strokeDash": [4, 3],
+            },
             "encoding": {"x": size, "y": kld},
         },
         {
@@ -108,7 +113,9 @@ def _names(side, size, kld):
     """Names of recipes to the right of the left points, and to the left of the right ones."""
     to_the_right = side == "left"
     mark = {"type": "text", "fontSize": 11, "color": "currentColor", "tooltip": None}
-    mark |= {"align": side, "dx": 8, "dy": -8} if to_the_right else {"align": side, "dx": -9, "dy": 9}
+    mark |= (
+        {"align": side, "dx": 8, "dy": -8} if to_the_right else {"align": side, "dx": -9, "dy": 9}
+    )
     return {
         "transform": [{"filter": f"datum.named == '{side}'"}],
         "mark": mark,
@@ -149,7 +156,10 @@ def growth(result: dict) -> dict:
         for kind, figures in step["figures"].items()
     ]
     tokens = {"field": "tokens", "type": "quantitative", "title": "calibration tokens"}
-    tokens |= {"scale": {"type": "log", "nice": False, "padding": 16}, "axis": {"format": "~s", "tickCount": 5}}
+    tokens |= {
+        "scale": {"type": "log", "nice": False, "padding": 16},
+        "axis": {"format": "~s", "tickCount": 5},
+    }
     score = {"field": "score", "type": "quantitative", "title": "score (nats)"}
     score["scale"] = {"zero": False}
     color = {"field": "type", "type": "nominal", "scale": {"scheme": "tableau10"}}

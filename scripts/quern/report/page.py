@@ -6,16 +6,14 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 import vl_convert
 import yaml
 
 from .. import QuernError, __version__, files
-from . import answer, charts
+from . import answer, charts, templating
 from .tail import Stray
 
-TEMPLATES = Path(__file__).parent / "templates"
 # Figures that are shown with their interval, and how.
 FORMS = {"kld_mean": ".3g", "score": ".3g", "ppl_ratio": ".4f"}
 PACKAGES = ("llama_cpp_python", "gguf", "numpy", "scipy", "snakemake")
@@ -120,7 +118,10 @@ def facts(model: dict, comparison: dict) -> list[tuple[str, str]]:
     of = comparison["provenance"]
     first, last = of["first_position"], of["first_position"] + of["n_scored"] - 1
     return [
-        ("unquantized model", f"{model['name'] or model['architecture']}, SHA-256 {model['sha256']}"),
+        (
+            "unquantized model",
+            f"{model['name'] or model['architecture']}, SHA-256 {model['sha256']}",
+        ),
         ("tokenizer", f"SHA-256 {model['tokenizer_sha256']}"),
         ("text", f"SHA-256 {of['text_sha256']}"),
         (
@@ -139,19 +140,13 @@ def write(material: Material, path: Path) -> None:
 
 def html(material: Material) -> str:
     """The page as a text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templating.environment()
     environment.filters |= {"size": answer.size, "next_step": answer.next_step}
     frame = rows(material)
     chart = charts.divergence_against_size(frame)
     return environment.get_template("page.html").render(
         m=material,
-        style=(TEMPLATES / "page.css").read_text(),
+        style=templating.text("page.css"),
         script=scripts(),
         rows=frame.to_dict("records"),
         charts={"pareto": chart},
@@ -170,7 +165,8 @@ def html(material: Material) -> str:
 @functools.cache
 def scripts() -> str:
     """Vega, Vega-Lite and the page's own few lines, as one script."""
-    return vl_convert.javascript_bundle((TEMPLATES / "page.js").read_text())
+    own = templating.text("page.js") + templating.text("tables.js")
+    return vl_convert.javascript_bundle(own)
 
 
 def rows(material: Material) -> pd.DataFrame:

@@ -93,4 +93,6 @@ def share_of_worst(positions: Path, worst: float = 0.01) -> float:
     """The share of the whole divergence that lies in this share of the positions."""
     with WindowStore.open(positions) as store:
         kld = np.sort(store.rows("kld"), axis=None)[::-1]
-    return float(kld[: max(1, round(worst * kld.size))].sum() / max(kld.sum(), np.finfo(float).tiny))
+    return float(
+        kld[: max(1, round(worst * kld.size))].sum() / max(kld.sum(), np.finfo(float).tiny)
+    )

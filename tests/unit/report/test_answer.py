@@ -11,8 +11,7 @@ MB = 10**6
 SCORES = {"q2": 0.9, "q3": 0.4, "q4": 0.101, "q4x": 0.1, "q8": 0.02}
 TIED = {("q4", "q4x"), ("q4x", "q4")}
 RIVALS = [
-    Rival(name, False, score, (10 + 10 * i) * MB)
-    for i, (name, score) in enumerate(SCORES.items())
+    Rival(name, False, score, (10 + 10 * i) * MB) for i, (name, score) in enumerate(SCORES.items())
 ]
 
 
@@ -50,8 +49,8 @@ def test_the_lowest_score_that_fits():
     assert (found["recipe"], found["total_bytes"], found["free_bytes"]) == ("q3", 20 * MB, 5 * MB)
     assert found["tied"] == [] and found["own"] == "q3"
     assert found["why"] == (
-        "It has the lowest score of those that fit. The next larger, q4, needs 30 MB: 5 MB too much. "
-        "The next smaller, q2, has a score that is credibly higher, by 0.5 nats (0.49 to 0.51)."
+        "It has the lowest score of those that fit. The next larger, q4, needs 30 MB: 5 MB too "
+        "much. The next smaller, q2, has a score that is credibly higher, by 0.5 nats (0.49 to 0.51)."
     )
     assert found["next"] == {
         "budget_bytes": 30 * MB,
@@ -98,7 +97,10 @@ def test_a_worse_one_that_is_larger_is_told():
 def test_nothing_fits():
     found = ask(5)
     assert found["recipe"] is found["own"] is found["total_bytes"] is None
-    assert found["why"] == "Nothing fits: the smallest, q2, needs 10 MB with a context of 4,096 tokens."
+    assert (
+        found["why"]
+        == "Nothing fits: the smallest, q2, needs 10 MB with a context of 4,096 tokens."
+    )
     assert (found["next"]["recipe"], found["next"]["budget_bytes"]) == ("q2", 10 * MB)
 
 
@@ -167,13 +169,15 @@ def test_answers_for_every_context_and_budget(tmp_path):
     text = answer.markdown(found, "title")
     assert len([line for line in text.splitlines() if line.startswith("|")]) == 6
     with pytest.raises(QuernError, match="same contexts"):
-        answer.contexts({"a": memory_of("a", 1, contexts[:1]), "b": memory_of("b", 1, contexts[1:])})
+        answer.contexts(
+            {"a": memory_of("a", 1, contexts[:1]), "b": memory_of("b", 1, contexts[1:])}
+        )
 
 
 @pytest.mark.parametrize(
     ("n", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (999_600, "1 MB"), (4_312_345_678, "4.31 GB"),
-     (24 * 10**9, "24 GB"), (1_500 * 10**9, "1.5 TB")],
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (999_600, "1 MB"),
+     (4_312_345_678, "4.31 GB"), (24 * 10**9, "24 GB"), (1_500 * 10**9, "1.5 TB")],
 )  # fmt: skip
 def test_sizes(n, text):
     assert answer.size(n) == text
