@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import markdown_it
-import markupsafe
 import pandas as pd
 
 from .. import QuernError
@@ -27,7 +26,7 @@ def html(path: Path) -> str:
         .get_template("document.html")
         .render(
             title=" ".join(path.parts[-3:]),
-            body=markupsafe.Markup(body),
+            body=body,
             style=templating.text("page.css"),
             script=templating.text("tables.js"),
         )

@@ -50,7 +50,8 @@ def test_the_lowest_score_that_fits():
     assert found["tied"] == [] and found["own"] == "q3"
     assert found["why"] == (
         "It has the lowest score of those that fit. The next larger, q4, needs 30 MB: 5 MB too "
-        "much. The next smaller, q2, has a score that is credibly higher, by 0.5 nats (0.49 to 0.51)."
+        "much. The next smaller, q2, has a score that is credibly higher, by 0.5 nats (0.49 to "
+        "0.51)."
     )
     assert found["next"] == {
         "budget_bytes": 30 * MB,
