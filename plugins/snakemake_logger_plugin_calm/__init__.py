@@ -1,10 +1,11 @@
 """A calm view of a run: `PYTHONPATH=plugins snakemake --logger calm --cores all`.
 
 In a terminal, one line for each running job with what it works on, and one for all of the run;
-elsewhere (in CI, in a file) a line for each finished job. Failures are said in full. Snakemake's own log file
-keeps everything.
+elsewhere (in CI, in a file) a line for each finished job. Failures are said in full. Snakemake's
+own log file keeps everything.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -52,9 +53,7 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.JOB_ERROR:
             logs = f"; see {', '.join(record.log)}" if record.log else ""
             self._end(record.jobid, f"FAILED{logs}")
-        elif event is None and "Nothing to be done" in str(record.msg):
-            self._view.say(record.getMessage())
-        elif record.levelno >= 30 or event == LogEvent.ERROR:
+        elif _matters(record, event):
             self._view.say(record.getMessage())
 
     def _count(self, total):
@@ -82,6 +81,12 @@ class LogHandler(LogHandlerBase):
     def close(self):
         self._view.close()
         super().close()
+
+
+def _matters(record, event):
+    """Whether a message is one that the user must read."""
+    is_idle = event is None and "Nothing to be done" in str(record.msg)
+    return is_idle or event == LogEvent.ERROR or record.levelno >= logging.WARNING
 
 
 class _Lines:
