@@ -27,7 +27,10 @@ def main(arguments):
         if reason := files.failure(info):  # there is nothing to compare
             files.write_failure(summary, reason, output, windows, text)
         else:
-            candidate = comparison.Candidate(model, ModelInfo.read(info), output)
+            candidate = comparison.Candidate(
+                *(model, ModelInfo.read(info), output, arguments.kv_type),
+                flash=False if arguments.flash == "none" else None,
+            )
             jobs.append((candidate, windows, summary, text))
     if jobs:
         compare(arguments, jobs)
@@ -94,6 +97,13 @@ if __name__ == "__main__":
         type=figure_and_share,
         metavar="FIGURE=SHARE",
         help="stop once the 95 %% interval of a figure is within this share of it (kld_mean=0.05)",
+    )
+    p.add_argument("--kv-type", default="f16", help="type of the K/V cache, such as q8_0")
+    p.add_argument(
+        "--flash",
+        choices=("auto", "none"),
+        default="auto",
+        help="flash attention as llama.cpp chooses it, or none",
     )
     p.add_argument(
         "--noise-windows",

@@ -13,8 +13,10 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from . import QuernError
 
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes, by type
+# How struct reads a number of each type.
+_FORMS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
+_LONGEST_ARRAY = 4096  # of numbers that `settings` gives; one a layer at most
 _LONGEST_KEY, _LONGEST_NAME, _MOST_DIMENSIONS = 65535, 63, 4
 
 
@@ -40,10 +42,11 @@ class _Header:
             raise _Damaged("it ends in the middle of its header")
         self._at += count
 
-    def number(self, form: str) -> int:
+    def number(self, form: str) -> int | float | bool:
+        form = self._order + form
         size = struct.calcsize(form)
         self.skip(size)
-        return struct.unpack_from(self._order + form, self._data, self._at - size)[0]
+        return struct.unpack_from(form, self._data, self._at - size)[0]
 
     def string(self, longest: int | None = None) -> bytes:
         size = self.number("Q")
@@ -52,22 +55,25 @@ class _Header:
         self.skip(size)
         return self._data[self._at - size : self._at]
 
-    def value(self, kind: int) -> None:
-        if kind in _SIZES:
-            self.skip(_SIZES[kind])
-        elif kind == _STRING:
-            self.string()
-        elif kind == _ARRAY:
-            kind, count = self.number("I"), self.number("Q")
-            if kind in _SIZES:
-                self.skip(_SIZES[kind] * count)
-            elif kind == _STRING and 8 * count <= self.left():
-                for _ in range(count):
-                    self.string()
-            else:
-                raise _Damaged(f"an array of {count} values of type {kind}")
-        else:
+    def value(self, kind: int) -> int | float | bool | bytes | list | None:
+        """The next value; None for an array of strings, or of very many numbers."""
+        if kind in _FORMS:
+            return self.number(_FORMS[kind])
+        if kind == _STRING:
+            return self.string()
+        if kind != _ARRAY:
             raise _Damaged(f"a value of type {kind}")
+        kind, count = self.number("I"), self.number("Q")
+        if kind in _FORMS:
+            if count <= _LONGEST_ARRAY:
+                return [self.number(_FORMS[kind]) for _ in range(count)]
+            self.skip(struct.calcsize(f"={_FORMS[kind]}") * count)
+        elif kind == _STRING and 8 * count <= self.left():
+            for _ in range(count):
+                self.string()
+        else:
+            raise _Damaged(f"an array of {count} values of type {kind}")
+        return None
 
     def tensor(self) -> bytes:
         name, dimensions = self.string(_LONGEST_NAME), self.number("I")
@@ -93,6 +99,34 @@ def check(path: Path) -> None:
     Raises:
         QuernError: the sentence says what is wrong.
     """
+    _read(path)
+
+
+def settings(path: Path) -> dict[str, int | float | bool | str | list]:
+    """The metadata of a model but for arrays of texts and very long ones, by key.
+
+    The gguf package needs seconds for a vocabulary of 262,144 tokens; this passes over it.
+
+    Raises:
+        QuernError: the file cannot be read, is no GGUF, or is damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) != b"GGUF":
+                raise QuernError(f"{path} is not a GGUF file.")
+    except OSError as error:
+        raise QuernError(f"{path} cannot be read: {error.strerror}.") from None
+    return {
+        key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        if isinstance(value, bytes)
+        else value
+        for key, value in _read(path).items()
+        if value is not None
+    }
+
+
+def _read(path: Path) -> dict[bytes, int | float | bool | bytes | list | None]:
+    """The metadata by key, as `_Header.value` gives them, of a header that makes sense."""
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             header = _Header(data)
@@ -100,15 +134,15 @@ def check(path: Path) -> None:
             for count, least in ((tensors, 32), (pairs, 13)):
                 if count * least > header.left():
                     raise _Damaged(f"{count} entries do not fit into it")
-            keys = set()
+            found = {}
             for _ in range(pairs):
                 key = header.string(_LONGEST_KEY)
-                if key in keys:
+                if key in found:
                     raise _Damaged(f"the key {key.decode('utf-8', 'replace')} occurs twice")
-                keys.add(key)
-                header.value(header.number("I"))
+                found[key] = header.value(header.number("I"))
             names = [header.tensor() for _ in range(tensors)]
             if len(set(names)) < len(names):
                 raise _Damaged("two tensors have one name")
+            return found
     except (_Damaged, struct.error, ValueError) as error:
         raise QuernError(f"{path} is damaged or cut short ({error}).") from None

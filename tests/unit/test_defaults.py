@@ -22,10 +22,12 @@ COMMANDS = {
     "mixes": ["mix"],
     "moments": ["moments"],
     "quantize": ["quantize"],
-    "report": ["answer"],
+    "speed": ["speed"],
+    "report": ["memory", "answer"],
 }
-# Options that share a key's name alone: grow.py is told the types compared without an imatrix.
-OTHERS = {("growth", "types")}
+# Options that share a key's name alone: grow.py is told the types compared without an imatrix, and
+# options that take several values begin with none.
+OTHERS = {("growth", "types"), ("speed", "depths"), ("report", "kv")}
 
 
 def keys_of(section):
@@ -97,3 +99,6 @@ def test_the_schema_has_the_types_figures_and_roundings_that_there_are():
     assert set(until["figure"]["enum"]) == set(statistics.FIGURES)
     roundings = of["quantize"]["items"]["properties"]["rounding"]["items"]
     assert set(roundings["enum"]) == {"ggml", *rounding.ROUNDINGS}
+    kv_types = SCHEMA["$defs"]["kv_type"]["enum"]
+    assert {kind.upper() for kind in kv_types} <= set(llama.tensor_types())
+    assert kv_types == of["report"]["properties"]["kv"]["items"]["enum"]

@@ -20,6 +20,8 @@ MAY_IMPORT = {
     "moments": {"tokens", "llama"},
     "quantize": {"imatrix", "llama", "rounding", "moments"},
     "mix": {"quantize", "imatrix", "moments", "llama", "rounding", "measure", "tokens"},
+    "memory": {"llama"},
+    "speed": {"llama"},
     "growth": {"measure"},
     "report": {"measure"},
     "checks": {"corpus", "tokens", "measure", "imatrix", "growth"},

@@ -3,16 +3,20 @@
 Nobody else imports llama_cpp or ctypes. llama.cpp's log goes to the `quern.llama` logger.
 """
 
+from .bench import Bench
+from .contexts import LOGGED_BYTES, Reserved, reserved
 from .library import (
+    FOLDER,
     VERSION,
     block_size,
     build,
     computed_by,
+    devices,
     quantization_types,
     target_types,
     tensor_types,
 )
-from .model import Model
+from .model import KV_TYPE, Model
 from .quantizer import (
     QuantizationParameters,
     dequantize_rows,
@@ -25,21 +29,28 @@ from .taps import OUTPUT_WEIGHTS, Product
 from .weights import Weight
 
 __all__ = [
+    "FOLDER",
+    "KV_TYPE",
+    "LOGGED_BYTES",
     "OUTPUT_WEIGHTS",
     "VERSION",
+    "Bench",
     "Model",
     "Product",
     "QuantizationParameters",
+    "Reserved",
     "Weight",
     "block_size",
     "build",
     "computed_by",
     "dequantize_rows",
+    "devices",
     "metadata_text",
     "planned_types",
     "quantization_types",
     "quantize",
     "quantize_rows",
+    "reserved",
     "target_types",
     "tensor_types",
 ]

@@ -89,8 +89,13 @@ def build() -> str:
 
 def computed_by(gpus: int = 0) -> str:
     """What computes, as results record it: the build, and `CPU` or the kinds of the GPUs."""
-    kinds = {name for name, kind in _devices() if kind in _GPU_TYPES} if gpus else {"CPU"}
-    return f"{build()} on {', '.join(sorted(kinds))}"
+    kinds = devices() if gpus else ["CPU"]
+    return f"{build()} on {', '.join(kinds)}"
+
+
+def devices() -> list[str]:
+    """The kinds of GPUs of this machine, as ggml calls them, each once."""
+    return sorted({name for name, kind in _devices() if kind in _GPU_TYPES})
 
 
 _GPU_TYPES = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU of ggml-backend.h

@@ -12,11 +12,12 @@ import llama_cpp
 import numpy as np
 
 from .. import QuernError
-from .library import complaint, cpu_reports_amx, log, recent, start
+from .library import block_size, complaint, cpu_reports_amx, log, recent, start, tensor_types
 from .streams import END, InTurns
 from .taps import InputTap, OutputTap, Product, Tap
 from .weights import Weight, WeightTap
 
+KV_TYPE = "f16"  # llama.cpp's default
 TOKENS_PER_BATCH = 2048  # tokens of one decode call, as in llama.cpp's tools
 TOKENS_PER_UBATCH = 512  # tokens of one graph by default, as in llama.cpp's tools
 SMALL_MODEL = 512 << 20  # bytes of weights up to which two contexts are faster than one
@@ -33,10 +34,14 @@ class Model:
         vocab_only: load the tokenizer alone.
         tokens_per_graph: llama.cpp's micro-batch; results depend on it in their last digits.
         editable: load it so that `weights` can be exchanged.
+        hollow: load the metadata alone, to ask what contexts would take.
+        kv_type: ggml's type of the K and the V cache.
+        flash: flash attention or none; None leaves it to llama.cpp, which takes it where the device
+            has it, and always for a quantized cache.
 
     Raises:
-        QuernError: llama.cpp cannot load the file (its own reason is quoted), or a GPU is asked
-            for and llama.cpp can use none.
+        QuernError: llama.cpp cannot load the file (its own reason is quoted), a GPU is asked for
+            and llama.cpp can use none, or ggml knows no such `kv_type`.
     """
 
     def __init__(
@@ -48,8 +53,13 @@ class Model:
         vocab_only: bool = False,
         tokens_per_graph: int | None = None,
         editable: bool = False,
+        hollow: bool = False,
+        kv_type: str = KV_TYPE,
+        flash: bool | None = None,
     ):
         start()
+        self.kv_type, self.flash = kv_type, flash
+        block_size(kv_type.upper())  # ggml must know it
         self.path, self.threads, self.gpus = Path(path), threads, gpus
         self.tokens_per_graph = tokens_per_graph or TOKENS_PER_UBATCH
         self._running = set()
@@ -62,9 +72,10 @@ class Model:
                 "the README) or set the rule's gpu resource to 0."
             )
         params.n_gpu_layers = -1 if gpus else 0
-        params.vocab_only = vocab_only
-        if editable:  # in memory of its own, laid out as in the file
+        params.vocab_only, params.no_alloc = vocab_only, hollow
+        if editable or hollow:  # in memory of its own, or in none
             params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
+        if editable:  # laid out as in the file
             params.use_extra_bufts = False
         if cpu_reports_amx():
             params.use_extra_bufts = False
@@ -259,6 +270,36 @@ class Model:
             self._running.discard(running)
 
 
+def context_params(model: Model, n_ctx: int, width: int, threads: int):
+    """llama_context_params for `n_ctx` tokens, of which one decode call takes at most `width`."""
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = n_ctx
+    params.n_batch = width
+    params.n_ubatch = min(model.tokens_per_graph, width)
+    params.n_threads = params.n_threads_batch = threads
+    params.no_perf = True
+    params.offload_kqv = params.op_offload = bool(model.gpus)
+    params.type_k = params.type_v = tensor_types()[model.kv_type.upper()]
+    params.flash_attn_type = -1 if model.flash is None else int(model.flash)  # -1 is AUTO
+    return params
+
+
+def make_context(model: Model, params):
+    """A llama_context, which the caller frees.
+
+    Raises:
+        QuernError: llama.cpp cannot make it; its own reason is quoted.
+    """
+    recent.clear()
+    context = llama_cpp.llama_init_from_model(model._model, params)
+    if not context:
+        raise QuernError(
+            f"llama.cpp cannot make a context of {params.n_ctx} tokens with a K/V cache of "
+            f"{model.kv_type} for {model.path}: {complaint()}"
+        )
+    return context
+
+
 class _Context:
     """A llama_context for windows of `n_ctx` tokens, one after the other.
 
@@ -277,21 +318,10 @@ class _Context:
     ):
         self.model, self.n_ctx, self._tap = model, n_ctx, tap
         self._width = min(n_ctx, width)
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = n_ctx
-        params.n_batch = self._width
-        params.n_ubatch = min(model.tokens_per_graph, params.n_batch)
-        params.n_threads = params.n_threads_batch = threads
-        params.no_perf = True
-        params.offload_kqv = params.op_offload = bool(model.gpus)
+        params = context_params(model, n_ctx, self._width, threads)
         if tap:
             params.cb_eval, params.abort_callback = tap.callback, tap.abort
-        recent.clear()
-        self._ctx = llama_cpp.llama_init_from_model(model._model, params)
-        if not self._ctx:
-            raise QuernError(
-                f"llama.cpp cannot make a context of {n_ctx} tokens for {model.path}: {complaint()}"
-            )
+        self._ctx = make_context(model, params)
         self._memory = llama_cpp.llama_get_memory(self._ctx)
         self._batch = llama_cpp.llama_batch_init(params.n_batch, 0, 1)
 
@@ -337,10 +367,10 @@ class _Context:
         batch, n = self._batch, len(tokens)
         batch.n_tokens = n
         position = np.arange(begin, begin + n, dtype=np.int32)
-        _fill(batch.token, np.ascontiguousarray(tokens, np.int32))
-        _fill(batch.pos, position)
-        _fill(batch.n_seq_id, np.ones(n, np.int32))
-        _fill(batch.logits, ((position >= first) & (position < last)).astype(np.int8))
+        fill(batch.token, np.ascontiguousarray(tokens, np.int32))
+        fill(batch.pos, position)
+        fill(batch.n_seq_id, np.ones(n, np.int32))
+        fill(batch.logits, ((position >= first) & (position < last)).astype(np.int8))
         for i in range(n):
             batch.seq_id[i][0] = 0
         recent.clear()
@@ -357,5 +387,6 @@ class _Context:
         return np.ctypeslib.as_array(pointer, (rows, self.model.n_vocab))
 
 
-def _fill(pointer, values: np.ndarray) -> None:
+def fill(pointer, values: np.ndarray) -> None:
+    """Copy an array to where a pointer of a batch points."""
     ctypes.memmove(pointer, values.ctypes.data, values.nbytes)

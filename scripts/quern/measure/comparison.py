@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .. import QuernError
 from ..gguf_files import ModelInfo
-from ..llama import Model, computed_by
+from ..llama import KV_TYPE, Model, computed_by
 from . import statistics
 from .baseline import Baseline
 from .divergence import FIGURES, position_figures
@@ -26,11 +26,16 @@ log = logging.getLogger("quern.comparison")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A quantized model and where its figures go."""
+    """A quantized model, how its contexts keep keys and values, and where its figures go.
+
+    `kv_type` and `flash` are those of `Model`.
+    """
 
     model: Path
     info: ModelInfo
     output: Path
+    kv_type: str = KV_TYPE
+    flash: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,14 @@ def compare(
     with ExitStack() as stack:
         models = [
             stack.enter_context(
-                Model(c.model, threads=threads, gpus=gpus, tokens_per_graph=tokens_per_graph)
+                Model(
+                    c.model,
+                    threads=threads,
+                    gpus=gpus,
+                    tokens_per_graph=tokens_per_graph,
+                    kv_type=c.kv_type,
+                    flash=c.flash,
+                )
             )
             for c in candidates
         ]
@@ -230,6 +242,8 @@ def _store(candidate: Candidate, baseline: Baseline, gpus: int) -> WindowStore:
         "baseline_sha256": a["model_sha256"],
         "quantized_sha256": candidate.info.sha256,
         "computed_by": computed_by(gpus),
+        "kv_type": candidate.kv_type,
+        "flash": {None: "auto", False: "none", True: "always"}[candidate.flash],
         "baseline_computed_by": a.get("computed_by", ""),
         "hdf5": h5py.version.hdf5_version,
         "baseline_encoding": a["encoding"],

@@ -1,0 +1,46 @@
+"""What each recipe takes of memory at the contexts of the report."""
+
+MEMORY = {key: config["report"][key] for key in ("contexts", "kv")}
+
+
+rule memory:
+    """A recipe's tensors, K/V cache and llama.cpp's buffers, in bytes; nothing is computed."""
+    input:
+        script=ancient(script_path("memory.py")),
+        model=ancient("results/{model}/quantize/{recipe}.gguf"),
+        info="results/{model}/quantize/{recipe}.json",
+    output:
+        "results/{model}/memory/{recipe}.json",
+    log:
+        "results/logs/{model}/memory/{recipe}.log",
+    benchmark:
+        "results/benchmarks/{model}/memory/{recipe}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+        gpu=0,
+    params:
+        settings={"code": code("memory.py")} | MEMORY,
+        options=flags(MEMORY),
+    shell:
+        "python {input.script:q}"
+        " --model {input.model:q}"
+        " --info {input.info:q}"
+        " --name {wildcards.recipe:q}"
+        " {params.options}"
+        " --gpus {resources.gpu}"
+        " --output {output:q}"
+        " --log {log:q}"
+
+
+rule memories:
+    """Only what the recipes take of memory."""
+    input:
+        expand(
+            "results/{model}/memory/{recipe}.json",
+            model=config["models"],
+            recipe=RECIPES,
+        ),

@@ -1,0 +1,104 @@
+"""Decoding against the clock, as llama.cpp's tools/llama-bench does it."""
+
+import ctypes
+import time
+
+import llama_cpp
+import numpy as np
+
+from .. import QuernError
+from .library import complaint
+from .model import TOKENS_PER_BATCH, Model, context_params, fill, make_context
+
+
+class Bench:
+    """A context in which prompts and single tokens are decoded and timed, closed by `with`.
+
+    As in llama-bench the tokens are random, nothing is sampled, a prompt's last position alone asks
+    for logits, and layers with a sliding window keep no more than they need.
+
+    Args:
+        model: what is timed, with its threads.
+        n_ctx: tokens that the context must hold.
+
+    Raises:
+        QuernError: llama.cpp cannot make the context.
+    """
+
+    def __init__(self, model: Model, n_ctx: int):
+        self._model, self._rng = model, np.random.default_rng(0)
+        params = context_params(model, n_ctx, TOKENS_PER_BATCH, model.threads)
+        params.swa_full, params.n_outputs_max = False, 1
+        self._ctx = make_context(model, params)
+        self._memory = llama_cpp.llama_get_memory(self._ctx)
+        self._batch = llama_cpp.llama_batch_init(TOKENS_PER_BATCH, 0, 1)
+        self._at, self._kept = 0, (0, None)
+        for i in range(TOKENS_PER_BATCH):
+            self._batch.n_seq_id[i], self._batch.seq_id[i][0] = 1, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        llama_cpp.llama_batch_free(self._batch)
+        llama_cpp.llama_free(self._ctx)
+
+    def fill(self, depth: int) -> None:
+        """Let the context hold `depth` tokens and no others; computed once, then copied."""
+        if self._memory:
+            llama_cpp.llama_memory_clear(self._memory, False)
+        self._at = 0
+        if not depth:
+            return
+        known, state = self._kept
+        if known == depth and self._restored(state):
+            self._at = depth
+            return
+        self.prompt(depth)
+        size = llama_cpp.llama_state_seq_get_size(self._ctx, 0)
+        state = (ctypes.c_uint8 * size)()
+        llama_cpp.llama_state_seq_get_data(self._ctx, state, size, 0)
+        self._kept = depth, state
+
+    def _restored(self, state) -> bool:
+        return bool(llama_cpp.llama_state_seq_set_data(self._ctx, state, len(state), 0))
+
+    def prompt(self, n: int) -> float:
+        """Decode `n` tokens, as many at once as a prompt's are; the seconds that it took."""
+        tokens = self._tokens(n)
+        begin = time.perf_counter()
+        for i in range(0, n, TOKENS_PER_BATCH):
+            part = tokens[i : i + TOKENS_PER_BATCH]
+            fill(self._batch.token, part)
+            fill(self._batch.pos, np.arange(self._at, self._at + len(part), dtype=np.int32))
+            fill(self._batch.logits, (np.arange(len(part)) == len(part) - 1).astype(np.int8))
+            self._decode(len(part))
+        llama_cpp.llama_synchronize(self._ctx)
+        return time.perf_counter() - begin
+
+    def generate(self, n: int) -> float:
+        """Decode `n` tokens one after the other; the seconds that it took."""
+        tokens, batch = self._tokens(n).tolist(), self._batch
+        batch.logits[0] = 1
+        begin = time.perf_counter()
+        for token in tokens:
+            batch.token[0], batch.pos[0] = token, self._at
+            self._decode(1)
+            llama_cpp.llama_synchronize(self._ctx)
+        return time.perf_counter() - begin
+
+    def _tokens(self, n):
+        tokens = self._rng.integers(0, self._model.n_vocab, n, np.int32)
+        if self._model.add_bos:
+            tokens[0] = self._model.bos
+        return tokens
+
+    def _decode(self, n):
+        self._batch.n_tokens = n
+        status = llama_cpp.llama_decode(self._ctx, self._batch)
+        self._at += n
+        if status:
+            raise QuernError(
+                f"llama.cpp failed to decode with {self._model.path} (status {status}): "
+                f"{complaint()}"
+            )

@@ -1,0 +1,1 @@
+"""How fast models are: prompts and generated tokens against the clock, all models in turns."""

@@ -1,0 +1,178 @@
+"""Rounds in which all models are timed in turns, so that a drift of the machine hits all alike.
+
+What is timed is what llama.cpp's tools/llama-bench times, see `llama.Bench`.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .. import files
+from ..llama import Bench, Model, computed_by
+from .machine import available_bytes, machine
+
+log = logging.getLogger("quern.speed")
+
+QUARTILES = (0.25, 0.75)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is timed.
+
+    Attributes:
+        prompt, generation: tokens of a prompt, and tokens that are generated.
+        depths: tokens that the context holds before, each a test of its own.
+        repeats: rounds.
+    """
+
+    prompt: int = 512
+    generation: int = 128
+    depths: tuple[int, ...] = (0,)
+    repeats: int = 5
+
+    @property
+    def tests(self) -> list[tuple[str, int, int]]:
+        """Kind (`pp` or `tg`), tokens and depth of each test."""
+        kinds = [("pp", self.prompt), ("tg", self.generation)]
+        return [(kind, n, depth) for depth in self.depths for kind, n in kinds]
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that a context must hold."""
+        return max(self.depths) + max(self.prompt, self.generation)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A model that is timed."""
+
+    name: str
+    model: Path
+    sha256: str
+    bytes: int
+
+
+def speeds(
+    timed: list[Timed], settings: Settings, kept: Path, *, threads: int = 1, gpus: int = 0
+) -> dict:
+    """Time all models, round by round; every other round in the opposite order.
+
+    Models stay open where all fit into half of the memory that is left, and are opened anew in each
+    round where they do not. Each is warmed up before it is timed.
+
+    Args:
+        kept: finished rounds (JSON); gone on with if it is of the same models, settings, build and
+            machine, and removed by `forget`.
+
+    Returns:
+        `machine`, `settings`, `results` as `summarize` gives them, `provenance`.
+    """
+    found = {
+        "machine": machine(gpus),
+        "settings": asdict(settings) | {"threads": threads, "gpus": gpus},
+        "provenance": {
+            "computed_by": computed_by(gpus),
+            "models": {t.name: t.sha256 for t in timed},
+        },
+    }
+    found["settings"]["depths"] = list(settings.depths)
+    rounds = _kept(kept, found)
+    if (load := os.getloadavg()[0]) > 0.5 * threads:
+        log.warning("other programs run on this machine (load %.1f) and take time from it", load)
+    together = not gpus and sum(t.bytes for t in timed) < available_bytes() / 2
+    with contextlib.ExitStack() as stack:
+        bar = tqdm(total=settings.repeats * len(timed), unit="model", desc="speed", disable=None)
+        stack.enter_context(bar)
+        bar.update(len(rounds) * len(timed))
+        opened = {}
+        for number in range(len(rounds), settings.repeats):
+            rates = {}
+            for t in timed if number % 2 == 0 else reversed(timed):
+                bar.set_postfix_str(t.name)
+                bench = opened.get(t.name) or _opened(t, settings, threads, gpus)
+                if together and t.name not in opened:
+                    bench = opened[t.name] = stack.enter_context(bench)
+                with contextlib.nullcontext(bench) if together else bench as ready:
+                    rates[t.name] = _rates(ready, settings)
+                bar.update()
+            rounds.append(rates)
+            files.write_json(kept, found | {"rounds": rounds})
+    return found | {"results": summarize(rounds, settings)}
+
+
+def forget(kept: Path) -> None:
+    """Remove the rounds that are kept, once the result is written."""
+    kept.unlink(missing_ok=True)
+
+
+def _kept(path: Path, found: dict) -> list[dict]:
+    """The rounds that another run finished, where it was to do the same."""
+    if not path.exists():
+        return []
+    before = files.read_json(path)
+    rounds = before.pop("rounds")
+    if before != found:
+        log.warning("%s is of other models, settings or another machine; timed anew", path)
+        return []
+    log.info("%d rounds are done", len(rounds))
+    return rounds
+
+
+@contextlib.contextmanager
+def _opened(timed: Timed, settings: Settings, threads: int, gpus: int) -> Iterator[Bench]:
+    """A model to be timed."""
+    with (
+        Model(timed.model, threads=threads, gpus=gpus) as model,
+        Bench(model, settings.n_ctx) as bench,
+    ):
+        yield bench
+
+
+def _rates(bench: Bench, settings: Settings) -> dict[str, float]:
+    """Tokens per second of each test, by its label, after a run that does not count."""
+    bench.fill(0)
+    bench.prompt(settings.prompt)
+    bench.fill(0)
+    bench.generate(1)
+    rates = {}
+    for kind, n, depth in settings.tests:
+        bench.fill(depth)
+        seconds = bench.prompt(n) if kind == "pp" else bench.generate(n)
+        rates[label(kind, n, depth)] = n / seconds
+    return rates
+
+
+def label(kind: str, n: int, depth: int) -> str:
+    """A test as llama-bench writes it: `pp512`, `tg128 @ d4096`."""
+    return f"{kind}{n} @ d{depth}" if depth else f"{kind}{n}"
+
+
+def summarize(rounds: list[dict[str, dict[str, float]]], settings: Settings) -> list[dict]:
+    """For each model and test `median`, `low` and `high` in tokens per second, and all `samples`.
+
+    `low` and `high` are the quartiles.
+    """
+    found = []
+    for name in rounds[0]:
+        for kind, n, depth in settings.tests:
+            samples = [rates[name][label(kind, n, depth)] for rates in rounds]
+            low, high = np.quantile(samples, QUARTILES).tolist()
+            found.append(
+                {
+                    "recipe": name,
+                    "test": f"{kind}{n}",
+                    "depth": depth,
+                    "median": float(np.median(samples)),
+                    "low": low,
+                    "high": high,
+                    "samples": samples,
+                }
+            )
+    return found
