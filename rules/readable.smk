@@ -19,7 +19,7 @@ def in_report(
         caption=str(caption if caption.is_file() else CAPTIONS / "document.rst"),
         category=stage,
         subcategory=model,
-        labels={"of": rest[0].partition(".")[0], "what": Path(document).suffix[1:]},
+        labels={"of": rest[0].partition(".")[0], "what": Path(document).name.partition(".")[2]},
     )
 
 
