@@ -7,8 +7,9 @@ CORES ?= all
 .PHONY: demo test check check-kernels check-others lint
 
 demo: .venv/installed
-	.venv/bin/snakemake --cores $(CORES)
-	@cat results/demo/summary/python.md
+	PYTHONPATH=plugins .venv/bin/snakemake --logger calm --cores $(CORES)
+	@cat results/demo/summary/python.md results/demo/report/python.md
+	@echo "The page: results/demo/report/python/index.html"
 
 test: .venv/installed-dev lint
 	.venv/bin/python -m pytest tests

@@ -31,6 +31,8 @@ include: "rules/memory.smk"
 include: "rules/speed.smk"
 include: "rules/report.smk"
 include: "rules/kv.smk"
+include: "rules/answer.smk"
+include: "rules/readable.smk"
 
 
 rule all:

@@ -255,7 +255,13 @@ rule grow:
         report="results/{model}/growth/{corpus}/{choice}/chosen.json",
         decision="results/{model}/growth/{corpus}/{choice}/decision.json",
         markdown="results/{model}/growth/{corpus}/{choice}/steps.md",
-        picture="results/{model}/growth/{corpus}/{choice}/steps.png",
+        picture=report(
+            "results/{model}/growth/{corpus}/{choice}/steps.png",
+            caption="captions/growth.rst",
+            category="growth",
+            subcategory="{model}",
+            labels={"of": "{corpus}", "what": "picture"},
+        ),
     log:
         "results/logs/{model}/growth/{corpus}/{choice}/grow.log",
     benchmark:

@@ -140,7 +140,13 @@ rule imatrix_statistics:
     output:
         csv="results/{model}/imatrix/{corpus}.tensors.csv",
         layers="results/{model}/imatrix/{corpus}.layers.csv",
-        picture="results/{model}/imatrix/{corpus}.png",
+        picture=report(
+            "results/{model}/imatrix/{corpus}.png",
+            caption="captions/imatrix.rst",
+            category="imatrix",
+            subcategory="{model}",
+            labels={"of": "{corpus}", "what": "picture"},
+        ),
     log:
         "results/logs/{model}/imatrix/{corpus}.statistics.log",
     benchmark:

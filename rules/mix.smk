@@ -309,7 +309,13 @@ rule mix_picture:
         script=ancient(script_path("mix_picture.py")),
         mixes=pictured,
     output:
-        picture="results/{model}/mix/{calibration}.png",
+        picture=report(
+            "results/{model}/mix/{calibration}.png",
+            caption="captions/mix.rst",
+            category="mix",
+            subcategory="{model}",
+            labels={"of": "{calibration}", "what": "picture"},
+        ),
     log:
         "results/logs/{model}/mix/{calibration}.picture.log",
     benchmark:

@@ -6,7 +6,7 @@ READ += expand(
     "results/{model}/summary/{corpus}.{ending}",
     model=config["models"],
     corpus=config["evaluation"]["corpora"],
-    ending=["csv", "md", "png"],
+    ending=["csv", "pairs.csv", "md", "png"],
 )
 # Recipes that are rounded, and what they are measured against: the same with ggml's rounding.
 TABLED = with_roundings(RECIPES)
@@ -101,7 +101,13 @@ rule summary:
         csv="results/{model}/summary/{corpus}.csv",
         pairs="results/{model}/summary/{corpus}.pairs.csv",
         markdown="results/{model}/summary/{corpus}.md",
-        picture="results/{model}/summary/{corpus}.png",
+        picture=report(
+            "results/{model}/summary/{corpus}.png",
+            caption="captions/summary.rst",
+            category="summary",
+            subcategory="{model}",
+            labels={"of": "{corpus}", "what": "picture"},
+        ),
     log:
         "results/logs/{model}/summary/{corpus}.log",
     benchmark:
@@ -184,7 +190,13 @@ rule rounding_pictures:
     input:
         script=ancient(script_path("rounding_pictures.py")),
     output:
-        "results/rounding/pictures.png",
+        report(
+            "results/rounding/pictures.png",
+            caption="captions/rounding.rst",
+            category="rounding",
+            subcategory="searches",
+            labels={"of": "three values", "what": "picture"},
+        ),
     log:
         "results/logs/rounding/pictures.log",
     benchmark:

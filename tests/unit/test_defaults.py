@@ -23,7 +23,7 @@ COMMANDS = {
     "moments": ["moments"],
     "quantize": ["quantize"],
     "speed": ["speed"],
-    "report": ["memory"],
+    "report": ["memory", "answer"],
 }
 # Options that share a key's name alone: grow.py is told the types compared without an imatrix, and
 # options that take several values begin with none.

@@ -32,6 +32,7 @@ def test_the_conda_environment_has_all_that_commands_import():
                 imported.add(node.module.split(".")[0])
     # Modules that are called otherwise than their packages; what numba brings; ours.
     others = {"yaml": "pyyaml", "llama_cpp": "llama_cpp_python", "llvmlite": "numba"}
+    others |= {"vl_convert": "vl_convert_python", "markdown_it": "markdown_it_py"}
     needed = {others.get(m, m) for m in imported - set(sys.stdlib_module_names) - {"quern"}}
     assert needed <= listed, needed - listed
 

@@ -26,6 +26,9 @@ CONFIG = {
     "quantize": [{"types": ["Q8_0", "Q2_K"], "imatrix": ["none", "topics"]}],
 }
 
+# What follows from every summary and is cheap; what goes before decides whether it runs.
+FOLLOWING = {"all", "memory", "answer", "page", "readable"}
+
 
 class House:
     """A folder with the workflow, its input and its results."""
@@ -51,7 +54,7 @@ class House:
         started = re.findall(
             r"^(?:local)?(?:rule|checkpoint) (\w+):", result.stderr + result.stdout, re.M
         )
-        return Counter(name for name in started if name != "all")
+        return Counter(name for name in started if name not in FOLLOWING)
 
     def would_run(self, *options: str) -> Counter:
         """Dry-run; return how many jobs of each rule would run."""

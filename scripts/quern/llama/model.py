@@ -127,6 +127,16 @@ class Model:
         lengths = (size(i, buffer, len(buffer), 0, True) for i in range(self.n_vocab))
         return np.fromiter((abs(n) for n in lengths), np.int32, self.n_vocab)
 
+    def pieces(self, tokens: np.ndarray) -> list[bytes]:
+        """The text of each token, special ones written out; its pieces joined are UTF-8."""
+        buffer = ctypes.create_string_buffer(1024)
+
+        def piece(token):
+            n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
+            return buffer.raw[: max(n, 0)]
+
+        return [piece(int(token)) for token in tokens]
+
     def with_bos(self, windows: np.ndarray) -> np.ndarray:
         """`windows` with the first token of each replaced by BOS, where the model adds one."""
         if self.add_bos:

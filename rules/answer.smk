@@ -1,0 +1,155 @@
+"""The answer: which recipe to ship for each memory, and the page that proves it."""
+
+from quern.quantize.sizes import Size
+
+READ += expand(
+    ["results/{model}/report/{corpus}.md", "results/{model}/report/{corpus}/index.html"],
+    model=config["models"],
+    corpus=config["evaluation"]["corpora"],
+)
+BUDGETS = [Size.parse(text).bytes for text in config["report"]["budgets"] or []]
+# No import leads to what pages are made of, so it does not count as code.
+TEMPLATES = {
+    path.name: CONTENT.of(path)
+    for path in sorted((HOUSE / "scripts/quern/report/templates").iterdir())
+}
+
+
+def speed_file(
+    wildcards,
+):
+    """The recipes' speed, where the configuration asks for it."""
+    return [f"results/{wildcards.model}/speed.json"] if config.get("speed") else []
+
+
+def answer_options(
+    wildcards,
+    input,
+):
+    """Budgets and speed as options of the command."""
+    return flags({"budgets": BUDGETS, "speed": input.speed})
+
+
+rule answer:
+    """Say which recipe to ship for each memory, and why."""
+    input:
+        script=ancient(script_path("answer.py")),
+        table="results/{model}/summary/{corpus}.csv",
+        pairs="results/{model}/summary/{corpus}.pairs.csv",
+        memory=expand("results/{{model}}/memory/{recipe}.json", recipe=RECIPES),
+        speed=speed_file,
+    output:
+        answer="results/{model}/report/{corpus}.json",
+        markdown="results/{model}/report/{corpus}.md",
+    log:
+        "results/logs/{model}/report/{corpus}.log",
+    benchmark:
+        "results/benchmarks/{model}/report/{corpus}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings={"code": code("answer.py"), "budgets": BUDGETS},
+        options=answer_options,
+    shell:
+        "python {input.script:q}"
+        " --model {wildcards.model:q}"
+        " --corpus {wildcards.corpus:q}"
+        " --title '{wildcards.model} on {wildcards.corpus}: what to ship'"
+        " --table {input.table:q}"
+        " --pairs {input.pairs:q}"
+        " --memory {input.memory:q}"
+        " {params.options}"
+        " --output {output.answer:q}"
+        " --markdown {output.markdown:q}"
+        " --log {log:q}"
+
+
+def page_recipes(
+    wildcards,
+    input,
+):
+    """The recipes of the page."""
+    return compared(RECIPES, info=input.info, compare=input.compare, positions=input.positions)
+
+
+def page_options(
+    wildcards,
+    input,
+):
+    """Speed as an option of the command."""
+    return flags({"speed": input.speed})
+
+
+def growth_decisions(
+    wildcards,
+):
+    """How each imatrix grew, where it did."""
+    folder = f"results/{wildcards.model}/growth"
+    return [f"{folder}/{corpus}/{CHOICE}/decision.json" for corpus in CALIBRATED] if GROWTH else []
+
+
+rule page:
+    """The page of a model and a corpus: the answer, all recipes, how to repeat it."""
+    input:
+        script=ancient(script_path("page.py")),
+        answer="results/{model}/report/{corpus}.json",
+        table="results/{model}/summary/{corpus}.csv",
+        memory=expand("results/{{model}}/memory/{recipe}.json", recipe=RECIPES),
+        speed=speed_file,
+        info=expand("results/{{model}}/quantize/{recipe}.json", recipe=RECIPES),
+        compare=expand("results/{{model}}/compare/{recipe}/{{corpus}}.json", recipe=RECIPES),
+        positions=ancient(
+            expand("results/{{model}}/compare/{recipe}/{{corpus}}.h5", recipe=RECIPES)
+        ),
+        growth=growth_decisions,
+        baseline=ancient("results/{model}/baseline/{corpus}.h5"),
+        baseline_model=ancient(model_path),
+        baseline_info="results/{model}/model.json",
+    output:
+        page=report(
+            "results/{model}/report/{corpus}/index.html",
+            caption="captions/report.rst",
+            category="report",
+            subcategory="{model}",
+            labels={"of": "{corpus}", "what": "page"},
+        ),
+    log:
+        "results/logs/{model}/report/{corpus}.page.log",
+    benchmark:
+        "results/benchmarks/{model}/report/{corpus}.page.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory,
+        runtime=10,
+    params:
+        settings={
+            "code": code("page.py"),
+            "templates": TEMPLATES,
+            "configuration": SETTLED,
+            "recipes": [labels(r) for r in RECIPES.values()],
+        },
+        recipes=page_recipes,
+        options=page_options,
+        config=json.dumps(config, default=str),
+        grown=CALIBRATED if GROWTH else [],
+    shell:
+        "python {input.script:q}"
+        " --recipes {params.recipes:q}"
+        " --answer {input.answer:q}"
+        " --table {input.table:q}"
+        " --memory {input.memory:q}"
+        " {params.options}"
+        " --grown {params.grown:q}"
+        " --growth {input.growth:q}"
+        " --info {input.baseline_info:q}"
+        " --baseline {input.baseline:q}"
+        " --baseline-model {input.baseline_model:q}"
+        " --config {params.config:q}"
+        " --output {output.page:q}"
+        " --log {log:q}"

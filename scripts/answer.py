@@ -1,0 +1,50 @@
+"""Say which recipe to ship for each memory. In: the summary's tables, each recipe's memory, speed
+where it was timed. Out: the answers with their reasons (JSON, Markdown)."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from quern import __version__, command, files
+from quern.report import answer
+
+
+def main(arguments):
+    found = answer.answers(
+        pd.read_csv(arguments.table),
+        pd.read_csv(arguments.pairs),
+        answer.read_memory(arguments.memory),
+        files.read_json(arguments.speed) if arguments.speed else None,
+        arguments.budgets,
+    )
+    with files.replacing(arguments.markdown) as temporary:
+        temporary.write_text(answer.markdown(found, arguments.title))
+    tables = {"table": arguments.table, "pairs": arguments.pairs}
+    provenance = {"quern": __version__, "figure": answer.FIGURE}
+    provenance |= {f"{name}_sha256": files.sha256(path) for name, path in tables.items()}
+    content = {"model": arguments.model, "corpus": arguments.corpus, "budgets": found}
+    files.write_json(arguments.output, content | {"provenance": provenance})
+
+
+if __name__ == "__main__":
+    p = command.parser(__doc__)
+    p.add_argument("--table", type=Path, required=True, help="CSV from summary.py")
+    p.add_argument("--pairs", type=Path, required=True, help="CSV of pairs from summary.py")
+    p.add_argument(
+        "--memory", type=Path, nargs="+", required=True, help="JSON of each recipe's memory"
+    )
+    p.add_argument("--speed", type=Path, help="JSON of the recipes' speed")
+    p.add_argument(
+        "--budgets",
+        type=int,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="bytes of memory; those of usual cards that the recipes span where none is given",
+    )
+    p.add_argument("--model", required=True, help="name of the model")
+    p.add_argument("--corpus", required=True, help="name of the corpus")
+    p.add_argument("--title", required=True, help="title of the Markdown")
+    p.add_argument("--output", type=Path, required=True, help="JSON to write")
+    p.add_argument("--markdown", type=Path, required=True, help="Markdown to write")
+    command.run(main, p.parse_args())

@@ -1,0 +1,381 @@
+"""Which recipe to ship for a memory, and why: pure functions of what was measured.
+
+Of the recipes that fit a budget, the one with the lowest score is best. Those whose score is `tied`
+with it, or that we `cannot tell` from it, are as good for all that was measured; among these speed
+decides where it was timed, and then size.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from .. import QuernError, files
+
+FIGURE = "score"
+TIES = ("tied", "cannot tell")
+# GB of memory that graphics cards and computers have.
+CARDS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768)
+_SPEED_TEST = "tg"  # generation is what a reader waits for
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A recipe that may be shipped.
+
+    Attributes:
+        foreign: whether somebody else made it.
+        score: in nats, lower is better.
+        total_bytes: of memory in use: tensors, KV cache and compute buffers.
+        speed: tokens/s of generation (median, low, high); None where it was not timed.
+    """
+
+    name: str
+    foreign: bool
+    score: float
+    total_bytes: int
+    speed: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Score of one recipe minus that of another: value and 95 % interval in nats, verdict."""
+
+    value: float
+    low: float
+    high: float
+    verdict: str
+
+    def __str__(self):
+        ends = sorted((abs(self.low), abs(self.high)))
+        return f"{abs(self.value):.3g} nats ({ends[0]:.3g} to {ends[1]:.3g})"
+
+
+_TURNED = {"better": "worse", "worse": "better"}
+
+
+class Differences:
+    """The paired differences of every two recipes, whichever comes first.
+
+    Args:
+        pairs: `summary.pairs`'.
+    """
+
+    def __init__(self, pairs: pd.DataFrame):
+        own = pairs[pairs.figure == FIGURE]
+        columns = (own[c] for c in ("recipe", "other", "difference", "low", "high", "verdict"))
+        self._of = {
+            (one, other): Difference(*rest) for one, other, *rest in zip(*columns, strict=True)
+        }
+
+    def of(self, one: str, other: str) -> Difference:
+        """One recipe against another.
+
+        Raises:
+            QuernError: the two were not compared.
+        """
+        if found := self._of.get((one, other)):
+            return found
+        if found := self._of.get((other, one)):
+            turned = _TURNED.get(found.verdict, found.verdict)
+            return Difference(-found.value, -found.high, -found.low, turned)
+        raise QuernError(f"the table of pairs does not hold {one} and {other}; make it anew.")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen of those that fit.
+
+    Attributes:
+        recipe: to be shipped.
+        best: with the lowest score; the same where nothing ties with it.
+        tied: those that tie with the best and were not chosen, by rising size.
+        by: what decided: `score`, `speed` or `size`.
+    """
+
+    recipe: Rival
+    best: Rival
+    tied: tuple[Rival, ...]
+    by: str
+
+
+def choose(rivals: list[Rival], differences: Differences, budget: int) -> Choice | None:
+    """The recipe for a budget in bytes; None where none fits."""
+    fitting = [r for r in rivals if r.total_bytes <= budget]
+    if not fitting:
+        return None
+    best = _best(fitting, differences)
+    equals = [best]
+    equals += [
+        r for r in fitting if r is not best and differences.of(r.name, best.name).verdict in TIES
+    ]
+    chosen, by = _among_equals(equals)
+    tied = sorted((r for r in equals if r is not chosen), key=_by_size)
+    return Choice(chosen, best, tuple(tied), by if tied else "score")
+
+
+def _best(fitting, differences):
+    """The lowest score of those to whom none is credibly better on the windows that both have."""
+
+    def is_beaten(rival):
+        others = (o for o in fitting if o is not rival)
+        return any(differences.of(o.name, rival.name).verdict == "better" for o in others)
+
+    ranked = sorted(fitting, key=lambda r: (r.score, r.total_bytes, r.name))
+    return next((r for r in ranked if not is_beaten(r)), ranked[0])
+
+
+def _by_size(rival):
+    return rival.total_bytes, rival.score, rival.name
+
+
+def _among_equals(equals):
+    """The fastest, or the smallest where speeds overlap or were not taken; what decided."""
+    smallest = min(equals, key=_by_size)
+    if any(r.speed is None for r in equals):
+        return smallest, "size"
+    fastest = max(equals, key=lambda r: r.speed[0])
+    as_fast = [r for r in equals if r.speed[2] >= fastest.speed[1]]
+    by = "speed" if len(as_fast) < len(equals) else "size"
+    return min(as_fast, key=_by_size), by
+
+
+def answer(
+    rivals: list[Rival], differences: Differences, budget: int, n_ctx: int, kv_type: str
+) -> dict:
+    """What to ship for a budget, in the form of `results/{model}/report/{corpus}.json`.
+
+    Args:
+        budget: bytes of memory.
+        n_ctx, kv_type: context and cache type that the rivals' `total_bytes` are for.
+
+    Returns:
+        budget_bytes, n_ctx, kv_type; recipe (None where none fits), foreign, own (the same choice
+        among the recipes that are not foreign), total_bytes, free_bytes, why, tied, and next: what
+        the next step of memory would buy (None where nothing).
+    """
+    choice = choose(rivals, differences, budget)
+    own = choose([r for r in rivals if not r.foreign], differences, budget)
+    found = {"budget_bytes": budget, "n_ctx": n_ctx, "kv_type": kv_type}
+    found |= {"recipe": None, "foreign": False, "own": own.recipe.name if own else None}
+    found |= {"total_bytes": None, "free_bytes": None, "tied": []}
+    if choice is None:
+        least = min(rivals, key=_by_size)
+        found["why"] = (
+            f"Nothing fits: the smallest, {least.name}, needs {size(least.total_bytes)} with a "
+            f"context of {n_ctx:,} tokens."
+        )
+    else:
+        found["recipe"], found["foreign"] = choice.recipe.name, choice.recipe.foreign
+        found["total_bytes"] = choice.recipe.total_bytes
+        found["free_bytes"] = budget - choice.recipe.total_bytes
+        found["tied"] = [r.name for r in choice.tied]
+        found["why"] = _why(choice, rivals, differences, budget)
+    return found | {"next": _next(choice, rivals, differences, budget)}
+
+
+def _why(choice, rivals, differences, budget):
+    """Why this recipe, and not its neighbours in size."""
+    ordered = sorted(rivals, key=_by_size)
+    place = ordered.index(choice.recipe)
+    said = [_of_choice(choice)]
+    # What ties is named already.
+    larger = [r for r in ordered[place + 1 :] if r not in choice.tied]
+    smaller = [r for r in ordered[:place] if r not in choice.tied]
+    if larger and larger[0].total_bytes > budget:
+        more = size(larger[0].total_bytes - budget)
+        said.append(
+            f"The next larger, {larger[0].name}, needs {size(larger[0].total_bytes)}: {more} too "
+            "much."
+        )
+    elif larger:
+        said.append(f"The next larger, {larger[0].name}, {_worse(larger[0], choice, differences)}.")
+    if smaller:
+        said.append(
+            f"The next smaller, {smaller[-1].name}, {_worse(smaller[-1], choice, differences)}."
+        )
+    return " ".join(said)
+
+
+def _of_choice(choice):
+    if not choice.tied:
+        return "It has the lowest score of those that fit."
+    best, others = choice.best, [r.name for r in choice.tied if r is not choice.best]
+    if choice.recipe is best:
+        said = f"It has the lowest score, from which that of {_list(others)} cannot be told"
+    else:
+        said = f"Its score cannot be told from the lowest, that of {best.name}"
+        said += f", nor can that of {_list(others)}" if others else ""
+    if choice.by == "size":
+        return f"{said}; none of them is smaller."
+    return f"{said}; it is the fastest of them ({choice.recipe.speed[0]:.3g} tokens/s)."
+
+
+def _worse(other, choice, differences):
+    """How far a recipe that fits lies behind the best."""
+    behind = differences.of(other.name, choice.best.name)
+    than = "" if choice.best is choice.recipe else f" than that of {choice.best.name}"
+    return f"has a score that is credibly higher{than}, by {behind}"
+
+
+def _next(choice, rivals, differences, budget):
+    """The least budget at which something credibly better could be shipped, and what."""
+    for total in sorted({r.total_bytes for r in rivals if r.total_bytes > budget}):
+        then = choose(rivals, differences, total).recipe
+        more = f"{size(total - budget)} more ({size(total)}) would hold {then.name}"
+        found = {"budget_bytes": total, "recipe": then.name}
+        if choice is None:
+            return found | {"sentence": f"{more}, the smallest."}
+        gain = differences.of(then.name, choice.recipe.name) if then != choice.recipe else None
+        if gain and gain.verdict == "better":
+            return found | {"sentence": f"{more}, whose score is credibly lower, by {gain}."}
+    return None
+
+
+def budgets(rivals: list[Rival], cards: tuple[int, ...] = CARDS) -> list[int]:
+    """The sizes of usual cards that recipes span, in bytes.
+
+    They begin with the first that holds the smallest recipe and end with the first that holds all.
+    """
+    totals = [r.total_bytes for r in rivals]
+    sizes = [card * 10**9 for card in cards]
+    first = next((i for i, s in enumerate(sizes) if s >= min(totals)), len(sizes) - 1)
+    last = next((i for i, s in enumerate(sizes) if s >= max(totals)), len(sizes) - 1)
+    return sizes[first : last + 1]
+
+
+def contexts(memory: dict[str, dict]) -> list[tuple[int, str]]:
+    """The contexts for which all recipes' memory is known, each with the cache type that decides.
+
+    Args:
+        memory: by recipe, what memory.py wrote; its first cache type decides.
+
+    Raises:
+        QuernError: there is none.
+    """
+    known = [[(c["n_ctx"], c["kv_type"]) for c in m["contexts"]] for m in memory.values()]
+    common = [pair for pair in known[0] if all(pair in others for others in known)] if known else []
+    if not common:
+        raise QuernError("the recipes' memory was not computed for the same contexts.")
+    return [pair for pair in dict.fromkeys(common) if pair[1] == common[0][1]]
+
+
+def rivals(
+    table: pd.DataFrame,
+    memory: dict[str, dict],
+    speed: dict | None,
+    n_ctx: int,
+    kv_type: str,
+) -> list[Rival]:
+    """The recipes of a summary's table that have figures and a known memory.
+
+    Args:
+        table: the summary's.
+        memory: by recipe, what memory.py wrote.
+        speed: what speed.py wrote; None where nothing was timed.
+    """
+    speeds = generation(speed)
+    total = {
+        name: context["total_bytes"]
+        for name, found in memory.items()
+        for context in found["contexts"]
+        if (context["n_ctx"], context["kv_type"]) == (n_ctx, kv_type)
+    }
+    foreign = table.foreign if "foreign" in table else [False] * len(table)
+    rows = zip(table.recipe, foreign, table[FIGURE], strict=True)
+    return [
+        Rival(name, bool(is_foreign), float(score), total[name], speeds.get(name))
+        for name, is_foreign, score in rows
+        if name in total and pd.notna(score)
+    ]
+
+
+def read_memory(paths: list[Path]) -> dict[str, dict]:
+    """What memory.py wrote, by recipe; recipes that could not be made are left out.
+
+    Raises:
+        QuernError: a file is missing or damaged.
+    """
+    found = [files.read_json(path) for path in paths if not files.failure(path)]
+    return {memory["recipe"]: memory for memory in found}
+
+
+def generation(speed: dict | None) -> dict[str, tuple[float, float, float]]:
+    """Tokens/s of generation at the least depth by recipe: median, low, high."""
+    results = (speed or {}).get("results", [])
+    timed = [r for r in results if r["test"].startswith(_SPEED_TEST)]
+    least = min((r["depth"] for r in timed), default=0)
+    return {r["recipe"]: (r["median"], r["low"], r["high"]) for r in timed if r["depth"] == least}
+
+
+def answers(
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    memory: dict[str, dict],
+    speed: dict | None,
+    wanted: list[int],
+) -> list[dict]:
+    """What to ship for each context and budget.
+
+    Args:
+        table, pairs: the summary's.
+        memory, speed: as for `rivals`.
+        wanted: budgets in bytes; those of usual cards where there is none.
+    """
+    differences, found = Differences(pairs), []
+    for n_ctx, kv_type in contexts(memory):
+        own = rivals(table, memory, speed, n_ctx, kv_type)
+        if not own:
+            raise QuernError("no recipe has both figures and a known memory.")
+        for budget in wanted or budgets(own):
+            found.append(answer(own, differences, budget, n_ctx, kv_type))
+    return found
+
+
+def markdown(found: list[dict], title: str) -> str:
+    """The answers as GitHub Markdown: a table, and a paragraph for each."""
+    rows = [
+        {
+            "memory": size(a["budget_bytes"]),
+            "context": f"{a['n_ctx']:,}",
+            "ship": f"`{a['recipe']}`" if a["recipe"] else "nothing fits",
+            "needs": size(a["total_bytes"]) if a["recipe"] else "",
+            "leaves free": size(a["free_bytes"]) if a["recipe"] else "",
+            "as good": ", ".join(f"`{name}`" for name in a["tied"]),
+        }
+        for a in found
+    ]
+    align = ["right", "right", "left", "right", "right", "left"]
+    body = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True, colalign=align)
+    said = "".join(
+        f"- **{size(a['budget_bytes'])}, {a['n_ctx']:,} tokens of context**: {a['why']} "
+        f"{next_step(a)}\n"
+        for a in found
+    )
+    return (
+        f"# {title}\n\n{body}\n\n{said}\nMemory is that of the tensors, a {found[0]['kv_type']} KV "
+        "cache for the context, and llama.cpp's compute buffers. 1 GB is 10⁹ bytes, so a card of "
+        "8 GiB has some 7 % left for others. Scores that differ by less than their noise, or whose "
+        "paired 95 % interval holds 0, count as equal.\n"
+    )
+
+
+def next_step(found: dict) -> str:
+    """What more memory would buy, in a sentence."""
+    if found["next"]:
+        return found["next"]["sentence"]
+    return "More memory would buy nothing: no other recipe is credibly better."
+
+
+def size(n: int) -> str:
+    """Bytes in decimal units with three digits, such as `4.31 GB`."""
+    for unit, base in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n >= 0.9995 * base:
+            return f"{n / base:.3g} {unit}"
+    return f"{n} bytes"
+
+
+def _list(names):
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
