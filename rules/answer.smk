@@ -36,7 +36,7 @@ rule answer:
         script=ancient(script_path("answer.py")),
         table="results/{model}/summary/{corpus}.csv",
         pairs="results/{model}/summary/{corpus}.pairs.csv",
-        memory=expand("results/{{model}}/memory/{recipe}.json", recipe=RECIPES),
+        memory=memories_of,
         speed=speed_file,
     output:
         answer="results/{model}/report/{corpus}.json",
@@ -73,7 +73,16 @@ def page_recipes(
     input,
 ):
     """The recipes of the page."""
-    return compared(RECIPES, info=input.info, compare=input.compare, positions=input.positions)
+    files = {"info": input.info, "compare": input.compare, "positions": input.positions}
+    return compared(listed(wildcards.model), **files)
+
+
+def page_settings(
+    wildcards,
+):
+    """What a page depends on besides its inputs."""
+    found = {"code": code("page.py"), "templates": TEMPLATES, "configuration": SETTLED}
+    return found | {"recipes": listed(wildcards.model)}
 
 
 def page_options(
@@ -98,13 +107,11 @@ rule page:
         script=ancient(script_path("page.py")),
         answer="results/{model}/report/{corpus}.json",
         table="results/{model}/summary/{corpus}.csv",
-        memory=expand("results/{{model}}/memory/{recipe}.json", recipe=RECIPES),
+        memory=memories_of,
         speed=speed_file,
-        info=expand("results/{{model}}/quantize/{recipe}.json", recipe=RECIPES),
-        compare=expand("results/{{model}}/compare/{recipe}/{{corpus}}.json", recipe=RECIPES),
-        positions=ancient(
-            expand("results/{{model}}/compare/{recipe}/{{corpus}}.h5", recipe=RECIPES)
-        ),
+        info=infos_of,
+        compare=comparisons_of,
+        positions=ancient(positions_of),
         growth=growth_decisions,
         baseline=ancient("results/{model}/baseline/{corpus}.h5"),
         baseline_model=ancient(model_path),
@@ -128,12 +135,7 @@ rule page:
         mem_mb=memory,
         runtime=10,
     params:
-        settings={
-            "code": code("page.py"),
-            "templates": TEMPLATES,
-            "configuration": SETTLED,
-            "recipes": [labels(r) for r in RECIPES.values()],
-        },
+        settings=page_settings,
         recipes=page_recipes,
         options=page_options,
         config=json.dumps(config, default=str),

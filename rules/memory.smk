@@ -7,7 +7,7 @@ rule memory:
     """A recipe's tensors, K/V cache and llama.cpp's buffers, in bytes; nothing is computed."""
     input:
         script=ancient(script_path("memory.py")),
-        model=ancient("results/{model}/quantize/{recipe}.gguf"),
+        model=ancient(compared_model),
         info="results/{model}/quantize/{recipe}.json",
     output:
         "results/{model}/memory/{recipe}.json",
@@ -37,10 +37,10 @@ rule memory:
 
 
 rule memories:
-    """Only what the recipes take of memory."""
+    """Only what the recipes and candidates take of memory."""
     input:
-        expand(
-            "results/{model}/memory/{recipe}.json",
-            model=config["models"],
-            recipe=RECIPES,
-        ),
+        [
+            f"results/{model}/memory/{name}.json"
+            for model in config["models"]
+            for name in [*RECIPES, *CANDIDATES[model]]
+        ],

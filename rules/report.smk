@@ -73,6 +73,14 @@ def positions_of(
     return [path.removesuffix("json") + "h5" for path in comparisons_of(wildcards)]
 
 
+def memories_of(
+    wildcards,
+):
+    """What they take of memory."""
+    folder = f"results/{wildcards.model}/memory"
+    return [f"{folder}/{entry['name']}.json" for entry in listed(wildcards.model)]
+
+
 def summary_settings(
     wildcards,
 ):

@@ -12,21 +12,51 @@ def all_cores(
     return workflow.resource_settings.cores or 8
 
 
+def timed_names(
+    model,
+):
+    """The recipes and candidates of a model."""
+    return [*RECIPES, *CANDIDATES[model]]
+
+
+def timed_files(
+    wildcards,
+):
+    """Their files."""
+    made = {name: f"results/{wildcards.model}/quantize/{name}.gguf" for name in RECIPES}
+    return list((made | CANDIDATES[wildcards.model]).values())
+
+
+def timed_infos(
+    wildcards,
+):
+    """What is known of them."""
+    names = timed_names(wildcards.model)
+    return [f"results/{wildcards.model}/quantize/{name}.json" for name in names]
+
+
 def timed_models(
     wildcards,
     input,
 ):
     """What is timed, as the command takes it."""
-    files = zip(RECIPES, input.models, input.info, strict=True)
+    files = zip(timed_names(wildcards.model), input.models, input.info, strict=True)
     return json.dumps([{"name": name, "model": model, "info": info} for name, model, info in files])
+
+
+def speed_settings(
+    wildcards,
+):
+    """What the speeds depend on besides the files."""
+    return {"code": code("speed.py"), "recipes": timed_names(wildcards.model)} | SPEED
 
 
 rule speed:
     """Time prompts and generated tokens of all recipes. An interrupted run goes on."""
     input:
         script=ancient(script_path("speed.py")),
-        models=ancient(expand("results/{{model}}/quantize/{recipe}.gguf", recipe=RECIPES)),
-        info=expand("results/{{model}}/quantize/{recipe}.json", recipe=RECIPES),
+        models=ancient(timed_files),
+        info=timed_infos,
     output:
         "results/{model}/speed.json",
     log:
@@ -41,7 +71,7 @@ rule speed:
         runtime=minutes,
         gpu=0,
     params:
-        settings={"code": code("speed.py"), "recipes": list(RECIPES)} | SPEED,
+        settings=speed_settings,
         models=timed_models,
         options=flags(SPEED),
     shell:
