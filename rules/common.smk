@@ -7,6 +7,7 @@ Functions stand above the rules that use them. Their parameters stand on lines o
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -132,9 +133,14 @@ def model_path(wildcards):
     return config["models"][wildcards.model]
 
 
+def size_of(path):
+    """Bytes of a model on disk, all shards; 0 where it is missing."""
+    return sum(p.stat().st_size for p in shards(Path(path)) if p.is_file())
+
+
 def model_size(wildcards):
-    """Bytes of the model on disk, all shards; 0 where it is missing."""
-    return sum(p.stat().st_size for p in shards(Path(model_path(wildcards))) if p.is_file())
+    """Bytes of the unquantized model on disk."""
+    return size_of(model_path(wildcards))
 
 
 def memory(wildcards, attempt):

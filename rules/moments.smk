@@ -1,12 +1,20 @@
 """Second moments of inputs, for the rounding that makes errors up."""
 
+from quern.quantize.sizes import Size
+
+with sentences():
+    MOMENTS_BYTES = Size.parse(config["moments"]["memory"]).bytes
+    require(MOMENTS_BYTES > 0, ["moments", "memory"], "it is no size in bytes; write 16GB")
+# Bytes of moments for each byte of an F16 model: 8 to 10 for models of 0.1 to 70 billion weights.
+MOMENTS_RATIO = 10
+
 
 def moments_files(
     model,
     pool,
 ):
     """All moments of a model's inputs on a pool."""
-    parts = config["moments"]["parts"]
+    parts = math.ceil(MOMENTS_RATIO * size_of(config["models"][model]) / MOMENTS_BYTES)
     folder = f"results/{model}/moments/{pool}"
     return [f"{folder}/{part}of{parts}.h5" for part in range(1, parts + 1)]
 
@@ -31,6 +39,15 @@ def moments_settings(
     return {"code": code("moments.py"), "options": moments_options(wildcards)}
 
 
+def moments_memory(
+    wildcards,
+    attempt,
+):
+    """MB for the model and the moments of a part."""
+    own = min(MOMENTS_BYTES, MOMENTS_RATIO * model_size(wildcards))
+    return memory(wildcards, attempt) + int(attempt * own / 1e6)
+
+
 rule moments:
     """Collect the second moments of the inputs of some layers."""
     input:
@@ -49,7 +66,7 @@ rule moments:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
+        mem_mb=moments_memory,
         runtime=minutes,
         gpu=0,
     params:
