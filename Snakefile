@@ -27,6 +27,7 @@ include: "rules/mix.smk"
 include: "rules/compare.smk"
 include: "rules/grow.smk"
 include: "rules/report.smk"
+include: "rules/release.smk"
 
 
 rule all:

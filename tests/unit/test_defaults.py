@@ -22,6 +22,7 @@ COMMANDS = {
     "mixes": ["mix"],
     "moments": ["moments"],
     "quantize": ["quantize"],
+    "release": ["release"],
 }
 # Options that share a key's name alone: grow.py is told the types compared without an imatrix.
 OTHERS = {("growth", "types")}

@@ -4,6 +4,7 @@ llama.cpp gives types by a table of its own (src/llama-quant.cpp), by options fo
 embeddings, and by patterns on tensors' names, and says nothing where one of them has no effect.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from gguf.gguf_reader import ReaderTensor
@@ -91,3 +92,16 @@ def require_effect(recipe: Recipe, tensors: Mapping[str, Mapping[str, str]]) -> 
         elif all(tensors[name].get("why") == KEPT for name in left):
             raise QuernError(f"tensor_types: {pattern} cannot give {kind} to {left[0]}: {KEPT}.")
     return notes
+
+
+def type_file(tensors: Mapping[str, Mapping[str, str]]) -> str:
+    """The types that a recipe's tensors got, as `llama-quantize --tensor-type-file` reads them.
+
+    Args:
+        tensors: as `account` gives them; what llama.cpp keeps in any case is left out.
+    """
+    return "".join(
+        f"^{re.escape(name)}$={tensor['got'].lower()}\n"
+        for name, tensor in tensors.items()
+        if tensor["got"] != "F32"
+    )
