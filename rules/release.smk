@@ -63,10 +63,11 @@ def release_settings(
     wildcards,
 ):
     """What a release depends on besides its inputs."""
-    card = HOUSE / "scripts/quern/release/templates/card.md"
+    templates = sorted((HOUSE / "scripts/quern/release/templates").iterdir())
+    content = b"".join(path.read_bytes() for path in templates)
     return {
         "code": code("release.py"),
-        "card": hashlib.sha256(card.read_bytes()).hexdigest()[:16],
+        "templates": hashlib.sha256(content).hexdigest()[:16],
         "recipes": release_labels(RELEASABLE),
         "chosen": CHOSEN,
         "options": release_options(wildcards),

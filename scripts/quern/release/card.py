@@ -11,21 +11,10 @@ from .. import __version__
 from ..gguf_files import field
 
 TEMPLATE = Path(__file__).parent / "templates/card.md"
-_HUB = "https://huggingface.co/"
-# What the Hub takes for a license; others have to be called `other`, with a name.
+# What the Hub takes for a license, one a line; others have to be called `other`, with a name.
 # Source: huggingface.co/docs/hub/repositories-licenses.
-_LICENSES = set(
-    "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 "
-    "bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause "
-    "bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 "
-    "cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 "
-    "cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 "
-    "cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 "
-    "eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc intel-research "
-    "lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl openrail++ osl-3.0 postgresql "
-    "ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license llama2 llama3 llama3.1 llama3.2 "
-    "llama3.3 llama4 gemma unknown other".split()
-)
+LICENSES = Path(__file__).parent / "templates/licenses.txt"
+_HUB = "https://huggingface.co/"
 
 
 @dataclass(frozen=True)
@@ -91,7 +80,7 @@ def _license(reader: GGUFReader, given: str | None) -> dict:
     name = given or str(field(reader, "general.license", ""))
     if not name:
         return {}
-    if name.lower() in _LICENSES - {"other"}:
+    if name.lower() in {*LICENSES.read_text().split()} - {"other"}:
         return {"license": name.lower()}
     known = {
         "license_name": str(field(reader, "general.license.name", "")) or name.lower(),

@@ -1,4 +1,4 @@
-"""What goes into a release, and where: models, imatrices, recipe maps, record, pages, card, hashes."""
+"""What goes into a release, and where."""
 
 import logging
 import shutil
@@ -167,6 +167,7 @@ def lay_out(
         if "base_model" not in front:
             log.warning("the card names no base model; give `release: base_model:` (OWNER/NAME).")
         content = _content(results, rows, made)
+        content["title"] = field(reader, "general.name", "") or results.title
         text = card.render(front, name=stem, imatrices=imatrices, pages=pages, **content)
         (place / "README.md").write_text(text)
         folder.write_sums(place, folder.hashes(place, sums))
@@ -205,10 +206,18 @@ def _called(number: int, otherwise: str) -> str:
 
 def _timed(results: Results) -> list[dict]:
     """The speeds at depth 0."""
-    if not results.speed:
-        return []
-    found = files.read_json(results.folder / "speed.json")["results"]
-    return [entry for entry in found if not entry["depth"]]
+    return [entry for entry in _speed(results).get("results", []) if not entry["depth"]]
+
+
+def _speed(results: Results) -> dict:
+    """What speed.py wrote; empty where nothing was timed."""
+    return files.read_json(results.folder / "speed.json") if results.speed else {}
+
+
+def _machine(results: Results) -> str:
+    """What the speeds were measured on."""
+    machine = _speed(results).get("machine", {})
+    return ", ".join([*machine.get("gpus", []), machine.get("cpu", "")]).strip(", ")
 
 
 def _imatrices(results: Results, rows: list[card.Row], place: Path) -> dict[str, dict]:
@@ -294,9 +303,9 @@ def _content(results: Results, rows: list[card.Row], made: dict[str, list[dict]]
         longest = max(own, key=lambda entry: entry["positions"])
         texts.append(longest | {"name": corpus, "sources": list(sources)})
     return {
-        "title": results.title,
         "rows": rows,
         "texts": texts,
+        "machine": _machine(results),
         "tests": list(dict.fromkeys(s["test"] for s in _timed(results))),
         "memory_at": next((row.memory for row in rows if row.memory), None),
         "budgets": answers(results, results.corpora[0]) if results.pages else [],

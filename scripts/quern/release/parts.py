@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -101,5 +102,5 @@ def _rewrite(
         written = writer.format_shard_names(target)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
-        writer.write_tensors_to_file(progress=True)
+        writer.write_tensors_to_file(progress=sys.stderr.isatty())
     return written

@@ -1,4 +1,4 @@
-"""Records of measurements: what was found, on which file, by which protocol; and several as a table.
+"""Records of measurements: figures, of which file, by which protocol; and several as a table.
 
 A record says all that another needs to put a figure beside it, or not to.
 """
