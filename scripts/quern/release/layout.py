@@ -89,11 +89,12 @@ def choose(results: Results, recipes: list[dict], chosen: list[str]) -> list[dic
     Raises:
         QuernError: a name is unknown, foreign, or of a recipe that failed; nothing is left.
     """
-    failed = {r["name"]: files.failure(results.info(r["name"])) for r in recipes}
+    known = {recipe["name"] for recipe in recipes}
     own = {r["name"]: r for r in recipes if not r.get("foreign")}
+    failed = {name: files.failure(results.info(name)) for name in own}
     if chosen not in ([PER_BUDGET], [ALL]):
         for name in chosen:
-            if name not in failed:
+            if name not in known:
                 raise QuernError(f"release: there is no recipe {name}.")
             if name not in own:
                 raise QuernError(
