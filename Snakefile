@@ -32,6 +32,7 @@ include: "rules/speed.smk"
 include: "rules/report.smk"
 include: "rules/kv.smk"
 include: "rules/answer.smk"
+include: "rules/release.smk"
 include: "rules/readable.smk"
 
 

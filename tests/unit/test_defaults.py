@@ -24,6 +24,7 @@ COMMANDS = {
     "quantize": ["quantize"],
     "speed": ["speed"],
     "report": ["memory", "answer"],
+    "release": ["release"],
 }
 # Options that share a key's name alone: grow.py is told the types compared without an imatrix, and
 # options that take several values begin with none.

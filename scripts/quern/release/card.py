@@ -1,0 +1,113 @@
+"""The model card: front matter for the Hugging Face Hub, and what a reader wants to know."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import yaml
+from gguf import GGUFReader
+
+from .. import __version__
+from ..gguf_files import field
+
+TEMPLATE = Path(__file__).parent / "templates/card.md"
+# What the Hub takes for a license, one a line; others have to be called `other`, with a name.
+# Source: huggingface.co/docs/hub/repositories-licenses.
+LICENSES = Path(__file__).parent / "templates/licenses.txt"
+_HUB = "https://huggingface.co/"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe as the card tells of it.
+
+    Attributes:
+        labels: name, type, imatrix, rounding.
+        files: their names; several where the file was split.
+        figures: of each text, those of its comparison, by the text's name.
+        base: the type that llama-quantize is called with.
+        memory: the first context of what memory.py wrote; None where it was not computed.
+        speed: median, low and high in tokens/s, by test at depth 0; empty where nothing was timed.
+        by_stock: whether stock llama.cpp makes the same from the recipe's map.
+    """
+
+    labels: dict
+    bytes: int
+    bits_per_weight: float
+    files: list[str]
+    figures: dict[str, dict]
+    base: str
+    memory: dict | None
+    speed: dict[str, dict]
+    by_stock: bool
+
+
+def front_matter(
+    reader: GGUFReader,
+    *,
+    base_model: str | None = None,
+    quantized_by: str | None = None,
+    license: str | None = None,
+    tags: tuple[str, ...] = (),
+) -> dict:
+    """What the Hub reads of the card, from a model's metadata and what the user says instead.
+
+    The base model is the one that was quantized: `general.source` or `general.repo_url`, and not
+    `general.base_model`, which names the one that it was itself made from.
+    """
+    found = {"library_name": "gguf", "pipeline_tag": "text-generation"}
+    if own := base_model or source_repository(reader):
+        found |= {"base_model": own, "base_model_relation": "quantized"}
+    if quantized_by:
+        found["quantized_by"] = quantized_by
+    found |= _license(reader, license)
+    if languages := list(field(reader, "general.languages", [])):
+        found["language"] = languages
+    others = (str(tag) for tag in field(reader, "general.tags", []))
+    return found | {"tags": list(dict.fromkeys(["gguf", "quern", *tags, *others]))}
+
+
+def source_repository(reader: GGUFReader) -> str | None:
+    """OWNER/NAME on the Hub of the model that a GGUF was converted from, where it says so."""
+    for key in ("source.repo_url", "source.url", "repo_url", "url"):
+        value = str(field(reader, f"general.{key}", ""))
+        if value.startswith(_HUB) and value.removeprefix(_HUB).strip("/").count("/") == 1:
+            return value.removeprefix(_HUB).strip("/")
+    return None
+
+
+def _license(reader: GGUFReader, given: str | None) -> dict:
+    name = given or str(field(reader, "general.license", ""))
+    if not name:
+        return {}
+    if name.lower() in {*LICENSES.read_text().split()} - {"other"}:
+        return {"license": name.lower()}
+    known = {
+        "license_name": str(field(reader, "general.license.name", "")) or name.lower(),
+        "license_link": str(field(reader, "general.license.link", "")),
+    }
+    return {"license": "other"} | {key: value for key, value in known.items() if value}
+
+
+def size(count: float) -> str:
+    """Bytes in words: 4.92 GB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if count < 100 else f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def render(front: dict, **content) -> str:
+    """The card (Markdown); `content` is what the template names."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown
+    )
+    environment.filters["size"] = size
+    header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+    template = environment.from_string(TEMPLATE.read_text())
+    return template.render(front=header, base=front.get("base_model"), quern=__version__, **content)

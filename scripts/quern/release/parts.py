@@ -1,0 +1,106 @@
+"""A quantized model's file as it is released: the same file, or parts of it, without paths."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
+
+from .. import QuernError
+from ..gguf_files import field, open_gguf
+
+_OWN_IMATRIX = re.compile(r"\.\./imatrix/[^/]+\.gguf")  # of Quern's results, wherever they lie
+# A part's header besides what the whole file's holds: names and values of `split.*`, and padding.
+_MORE_HEADER = 256
+
+
+def release(source: Path, target: Path, split: int | None = None) -> list[Path]:
+    """Put a GGUF file under another name; in parts of at most `split` bytes, if it is larger.
+
+    The file is linked, or copied where it cannot be, unless it is cut or its metadata name a file
+    by its path. Tensors are not cut. Parts are called and marked as llama-gguf-split does.
+
+    Returns:
+        The files.
+
+    Raises:
+        QuernError: the file is damaged, or one of its tensors is larger than a part.
+    """
+    reader = open_gguf(source)
+    changes = without_paths(reader)
+    is_larger = split is not None and source.stat().st_size > split
+    if not changes and not is_larger:
+        link(source, target)
+        return [target]
+    return _rewrite(reader, source, target, changes, split if is_larger else None)
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system has no such links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def without_paths(reader: GGUFReader) -> dict[str, str]:
+    """Metadata that name a file by its path on this machine, with its last part in place of it."""
+    found = {}
+    for key in ("quantize.imatrix.file", "quantize.imatrix.dataset"):
+        value = field(reader, key, "")
+        is_path = "/" in value or "\\" in value
+        # A dataset of Quern's own is CORPUS/pool.
+        if is_path and not _OWN_IMATRIX.fullmatch(value) and not _is_pool(key, value):
+            found[key] = re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return found
+
+
+def _is_pool(key: str, value: str) -> bool:
+    return key.endswith("dataset") and bool(re.fullmatch(r"[^/\\~]+/pool", value))
+
+
+def _rewrite(
+    reader: GGUFReader, source: Path, target: Path, changes: Mapping[str, str], split: int | None
+) -> list[Path]:
+    room = 0
+    if split is not None:
+        padding = reader.alignment * len(reader.tensors)
+        room = split - int(reader.data_offset) - padding - _MORE_HEADER
+        largest = max(reader.tensors, key=lambda tensor: int(tensor.n_bytes))
+        if int(largest.n_bytes) > room:
+            raise QuernError(
+                f"{source}: its tensor {largest.name} has {int(largest.n_bytes):,} bytes, and "
+                f"tensors are never cut, so it fits into no part of {split:,} bytes with the "
+                "header; raise `release: split:` in the configuration."
+            )
+    writer = GGUFWriter(
+        target,
+        field(reader, "general.architecture"),
+        endianess=reader.endianess,
+        split_max_size=room,
+    )
+    with closing(writer):
+        writer.data_alignment = reader.alignment
+        for entry in reader.fields.values():
+            if entry.name.startswith(("GGUF.", "general.architecture")):
+                continue
+            value = changes.get(entry.name, entry.contents())
+            if value == []:
+                raise QuernError(
+                    f"{source}: its list {entry.name} is empty, which the gguf package does not "
+                    "write; leave it whole with `release: split: null`."
+                )
+            is_list = entry.types[0] == GGUFValueType.ARRAY
+            kind = {"sub_type": entry.types[-1]} if is_list else {}
+            writer.add_key_value(entry.name, value, entry.types[0], **kind)
+        for tensor in reader.tensors:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        written = writer.format_shard_names(target)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file(progress=sys.stderr.isatty())
+    return written
