@@ -1,6 +1,6 @@
 """The answer: which recipe to ship for each memory, and the page that proves it."""
 
-from quern.quantize.sizes import Size
+from quern.sizes import Size
 
 READ += expand(
     ["results/{model}/report/{corpus}.md", "results/{model}/report/{corpus}/index.html"],

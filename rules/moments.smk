@@ -1,6 +1,6 @@
 """Second moments of inputs, for the rounding that makes errors up."""
 
-from quern.quantize.sizes import Size
+from quern.sizes import Size
 
 with sentences():
     MOMENTS_BYTES = Size.parse(config["moments"]["memory"]).bytes

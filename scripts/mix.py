@@ -16,7 +16,7 @@ from quern.quantize import type_files
 from quern.quantize.quantization import header_bytes
 from quern.quantize.recipes import GGML
 from quern.quantize.rerounding import KEY
-from quern.quantize.sizes import Size
+from quern.sizes import Size
 from quern.tokens.windows import read_tokens
 
 

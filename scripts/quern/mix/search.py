@@ -11,8 +11,8 @@ from .. import QuernError, llama
 from ..gguf_files import UNQUANTIZED, ModelInfo
 from ..measure import statistics
 from ..quantize.recipes import needs_imatrix
-from ..quantize.sizes import Size
 from ..quantize.type_files import base_of
+from ..sizes import Size
 from . import proof
 from .choices import Tensor, padded
 from .editing import Editor

@@ -9,8 +9,8 @@ from pathlib import PurePath
 
 from .. import QuernError
 from ..command import option, options_of
+from ..sizes import Size
 from . import patterns
-from .sizes import Size
 
 GGML = "ggml"  # llama.cpp's own rounding
 COMPENSATED = "compensated"  # the rounding of that name in `rounding.rules`

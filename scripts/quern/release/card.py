@@ -7,7 +7,7 @@ import jinja2
 import yaml
 from gguf import GGUFReader
 
-from .. import __version__
+from .. import __version__, sizes
 from ..gguf_files import field
 
 TEMPLATE = Path(__file__).parent / "templates/card.md"
@@ -89,15 +89,6 @@ def _license(reader: GGUFReader, given: str | None) -> dict:
     return {"license": "other"} | {key: value for key, value in known.items() if value}
 
 
-def size(count: float) -> str:
-    """Bytes in words: 4.92 GB."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}" if count < 100 else f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
-
-
 def render(front: dict, **content) -> str:
     """The card (Markdown); `content` is what the template names."""
     environment = jinja2.Environment(
@@ -107,7 +98,7 @@ def render(front: dict, **content) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown
     )
-    environment.filters["size"] = size
+    environment.filters["size"] = sizes.shown
     header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
     template = environment.from_string(TEMPLATE.read_text())
     return template.render(front=header, base=front.get("base_model"), quern=__version__, **content)

@@ -12,7 +12,7 @@ from ..command import option
 from ..gguf_files import ModelInfo, field, open_gguf
 from ..measure.protocol import protocol
 from ..quantize import type_files
-from ..quantize.sizes import Size
+from ..sizes import Size
 from . import card, folder, names, parts, records
 
 log = logging.getLogger("quern.release")

@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from .. import QuernError, files
+from ..sizes import shown
+from .pairs import Differences
 
 FIGURE = "score"
 TIES = ("tied", "cannot tell")
@@ -35,51 +37,6 @@ class Rival:
     score: float
     total_bytes: int
     speed: tuple[float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Score of one recipe minus that of another: value and 95 % interval in nats, verdict."""
-
-    value: float
-    low: float
-    high: float
-    verdict: str
-
-    def __str__(self):
-        ends = sorted((abs(self.low), abs(self.high)))
-        return f"{abs(self.value):.3g} nats ({ends[0]:.3g} to {ends[1]:.3g})"
-
-
-_TURNED = {"better": "worse", "worse": "better"}
-
-
-class Differences:
-    """The paired differences of every two recipes, whichever comes first.
-
-    Args:
-        pairs: `summary.pairs`'.
-    """
-
-    def __init__(self, pairs: pd.DataFrame):
-        own = pairs[pairs.figure == FIGURE]
-        columns = (own[c] for c in ("recipe", "other", "difference", "low", "high", "verdict"))
-        self._of = {
-            (one, other): Difference(*rest) for one, other, *rest in zip(*columns, strict=True)
-        }
-
-    def of(self, one: str, other: str) -> Difference:
-        """One recipe against another.
-
-        Raises:
-            QuernError: the two were not compared.
-        """
-        if found := self._of.get((one, other)):
-            return found
-        if found := self._of.get((other, one)):
-            turned = _TURNED.get(found.verdict, found.verdict)
-            return Difference(-found.value, -found.high, -found.low, turned)
-        raise QuernError(f"the table of pairs does not hold {one} and {other}; make it anew.")
 
 
 @dataclass(frozen=True)
@@ -162,7 +119,7 @@ def answer(
     if choice is None:
         least = min(rivals, key=_by_size)
         found["why"] = (
-            f"Nothing fits: the smallest, {least.name}, needs {size(least.total_bytes)} with a "
+            f"Nothing fits: the smallest, {least.name}, needs {shown(least.total_bytes)} with a "
             f"context of {n_ctx:,} tokens."
         )
     else:
@@ -183,9 +140,9 @@ def _why(choice, rivals, differences, budget):
     larger = [r for r in ordered[place + 1 :] if r not in choice.tied]
     smaller = [r for r in ordered[:place] if r not in choice.tied]
     if larger and larger[0].total_bytes > budget:
-        more = size(larger[0].total_bytes - budget)
+        more = shown(larger[0].total_bytes - budget)
         said.append(
-            f"The next larger, {larger[0].name}, needs {size(larger[0].total_bytes)}: {more} too "
+            f"The next larger, {larger[0].name}, needs {shown(larger[0].total_bytes)}: {more} too "
             "much."
         )
     elif larger:
@@ -215,20 +172,20 @@ def _worse(other, choice, differences):
     """How far a recipe that fits lies behind the best."""
     behind = differences.of(other.name, choice.best.name)
     than = "" if choice.best is choice.recipe else f" than that of {choice.best.name}"
-    return f"has a score that is credibly higher{than}, by {behind}"
+    return f"has a score that is credibly higher{than}, by {behind.size}"
 
 
 def _next(choice, rivals, differences, budget):
     """The least budget at which something credibly better could be shipped, and what."""
     for total in sorted({r.total_bytes for r in rivals if r.total_bytes > budget}):
         then = choose(rivals, differences, total).recipe
-        more = f"{size(total - budget)} more ({size(total)}) would hold {then.name}"
+        more = f"{shown(total - budget)} more ({shown(total)}) would hold {then.name}"
         found = {"budget_bytes": total, "recipe": then.name}
         if choice is None:
             return found | {"sentence": f"{more}, the smallest."}
         gain = differences.of(then.name, choice.recipe.name) if then != choice.recipe else None
         if gain and gain.verdict == "better":
-            return found | {"sentence": f"{more}, whose score is credibly lower, by {gain}."}
+            return found | {"sentence": f"{more}, whose score is credibly lower, by {gain.size}."}
     return None
 
 
@@ -322,7 +279,7 @@ def answers(
         memory, speed: as for `rivals`.
         wanted: budgets in bytes; those of usual cards where there is none.
     """
-    differences, found = Differences(pairs), []
+    differences, found = Differences(pairs, FIGURE), []
     for n_ctx, kv_type in contexts(memory):
         own = rivals(table, memory, speed, n_ctx, kv_type)
         if not own:
@@ -336,11 +293,11 @@ def markdown(found: list[dict], title: str) -> str:
     """The answers as GitHub Markdown: a table, and a paragraph for each."""
     rows = [
         {
-            "memory": size(a["budget_bytes"]),
+            "memory": shown(a["budget_bytes"]),
             "context": f"{a['n_ctx']:,}",
             "ship": f"`{a['recipe']}`" if a["recipe"] else "nothing fits",
-            "needs": size(a["total_bytes"]) if a["recipe"] else "",
-            "leaves free": size(a["free_bytes"]) if a["recipe"] else "",
+            "needs": shown(a["total_bytes"]) if a["recipe"] else "",
+            "leaves free": shown(a["free_bytes"]) if a["recipe"] else "",
             "as good": ", ".join(f"`{name}`" for name in a["tied"]),
         }
         for a in found
@@ -348,7 +305,7 @@ def markdown(found: list[dict], title: str) -> str:
     align = ["right", "right", "left", "right", "right", "left"]
     body = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True, colalign=align)
     said = "".join(
-        f"- **{size(a['budget_bytes'])}, {a['n_ctx']:,} tokens of context**: {a['why']} "
+        f"- **{shown(a['budget_bytes'])}, {a['n_ctx']:,} tokens of context**: {a['why']} "
         f"{next_step(a)}\n"
         for a in found
     )
@@ -365,14 +322,6 @@ def next_step(found: dict) -> str:
     if found["next"]:
         return found["next"]["sentence"]
     return "More memory would buy nothing: no other recipe is credibly better."
-
-
-def size(n: int) -> str:
-    """Bytes in decimal units with three digits, such as `4.31 GB`."""
-    for unit, base in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if n >= 0.9995 * base:
-            return f"{n / base:.3g} {unit}"
-    return f"{n} bytes"
 
 
 def _list(names):

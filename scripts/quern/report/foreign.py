@@ -1,34 +1,12 @@
 """Mine against theirs: how the recipes stand beside each candidate that somebody else made."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pandas as pd
 
+from .pairs import Differences
+
 _FIGURES = {"kld_mean": "mean KLD", "score": "score"}
-_OPPOSITE = {"better": "worse", "worse": "better"}
-
-
-class Paired(NamedTuple):
-    """A figure of one recipe less that of another: the difference, its 95 % interval, a verdict."""
-
-    value: float
-    low: float
-    high: float
-    verdict: str
-
-    def __str__(self) -> str:
-        return f"{self.value:+.6f} ({self.low:+.6f} to {self.high:+.6f}), {self.verdict}"
-
-
-def paired(compared: pd.DataFrame, one: str, other: str, figure: str) -> Paired:
-    """A row of `summary.pairs`, whichever of the two stands first there."""
-    rows = compared[compared.figure == figure].set_index(["recipe", "other"])
-    columns = ["difference", "low", "high", "verdict"]
-    if (one, other) in rows.index:
-        return Paired(*rows.loc[(one, other), columns])
-    value, low, high, verdict = rows.loc[(other, one), columns]
-    return Paired(-value, -high, -low, _OPPOSITE.get(verdict, verdict))
 
 
 def against(recipes: Sequence, compared: pd.DataFrame) -> str:
@@ -39,17 +17,18 @@ def against(recipes: Sequence, compared: pd.DataFrame) -> str:
         compared: every pair of them, as `summary.pairs` gives it.
     """
     own = [r for r in recipes if not r.foreign]
-    said = [_beside(theirs, own, compared) for theirs in recipes if theirs.foreign]
+    differences = {figure: Differences(compared, figure) for figure in _FIGURES}
+    said = [_beside(theirs, own, differences) for theirs in recipes if theirs.foreign]
     return "".join(["\n## Mine against theirs\n", *said]) if said and own else ""
 
 
-def _beside(theirs, own: Sequence, compared: pd.DataFrame) -> str:
+def _beside(theirs, own: Sequence, differences: dict[str, Differences]) -> str:
     def score(recipe):
         return recipe.result["figures"]["score"]["value"]
 
     def figures(recipe):
         found = (
-            f"{label} {paired(compared, recipe.name, theirs.name, figure)}"
+            f"{label} {differences[figure].of(recipe.name, theirs.name)}"
             for figure, label in _FIGURES.items()
         )
         return "; ".join(found)
@@ -64,7 +43,7 @@ def _beside(theirs, own: Sequence, compared: pd.DataFrame) -> str:
         )
     else:
         said += "Every recipe is larger."
-    level = [r for r in own if paired(compared, r.name, theirs.name, "score").verdict != "worse"]
+    level = [r for r in own if differences["score"].of(r.name, theirs.name).verdict != "worse"]
     if level:
         least = min(level, key=lambda r: (r.info.tensor_bytes, score(r)))
         if fits and least is best:

@@ -10,7 +10,7 @@ import pandas as pd
 import vl_convert
 import yaml
 
-from .. import QuernError, __version__, files
+from .. import QuernError, __version__, files, sizes
 from . import answer, charts, templating
 from .tail import Stray
 
@@ -141,7 +141,7 @@ def write(material: Material, path: Path) -> None:
 def html(material: Material) -> str:
     """The page as a text."""
     environment = templating.environment()
-    environment.filters |= {"size": answer.size, "next_step": answer.next_step}
+    environment.filters |= {"size": sizes.shown, "next_step": answer.next_step}
     frame = rows(material)
     chart = charts.divergence_against_size(frame)
     return environment.get_template("page.html").render(
@@ -178,7 +178,7 @@ def rows(material: Material) -> pd.DataFrame:
     frame["front"] = frame.beaten_by.isna() | (frame.beaten_by == "")
     frame["beaten_by"] = frame.beaten_by.fillna("")
     frame["size"] = frame.bytes / 1e6
-    frame["size_text"] = frame.bytes.map(answer.size)
+    frame["size_text"] = frame.bytes.map(sizes.shown)
     frame["named"] = _named(frame)
     for name, form in FORMS.items():
         ends = zip(frame[name], frame[f"{name}_low"], frame[f"{name}_high"], strict=True)

@@ -15,7 +15,7 @@ from quern.mix.editing import Editor
 from quern.mix.inputs import Inputs
 from quern.quantize import quantization, type_files
 from quern.quantize.recipes import Recipe
-from quern.quantize.sizes import Size
+from quern.sizes import Size
 
 from .conftest import N_CTX
 

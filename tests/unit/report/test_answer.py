@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
-from quern import QuernError, files
+from quern import QuernError, files, sizes
 from quern.report import answer
-from quern.report.answer import Differences, Rival
+from quern.report.answer import FIGURE, Rival
+from quern.report.pairs import Differences
 
 MB = 10**6
 SCORES = {"q2": 0.9, "q3": 0.4, "q4": 0.101, "q4x": 0.1, "q8": 0.02}
@@ -28,7 +29,7 @@ def pairs(scores=SCORES, tied=TIED):
     return pd.DataFrame(rows, columns=columns)
 
 
-DIFFERENCES = Differences(pairs())
+DIFFERENCES = Differences(pairs(), FIGURE)
 
 
 def ask(budget, rivals=RIVALS):
@@ -39,7 +40,7 @@ def test_a_difference_is_the_same_from_both_sides():
     there, back = DIFFERENCES.of("q2", "q3"), DIFFERENCES.of("q3", "q2")
     assert (there.verdict, back.verdict) == ("worse", "better")
     assert (back.value, back.low, back.high) == (-there.value, -there.high, -there.low)
-    assert str(there) == str(back) == "0.5 nats (0.49 to 0.51)"
+    assert there.size == back.size == "0.5 nats (0.49 to 0.51)"
     with pytest.raises(QuernError, match="q2 and q9"):
         DIFFERENCES.of("q2", "q9")
 
@@ -87,7 +88,7 @@ def test_speed_decides_among_equals(q4, q4x, named, word):
 
 def test_a_worse_one_that_is_larger_is_told():
     odd = [*RIVALS[:3], Rival("q8", False, SCORES["q2"], 35 * MB)]
-    differences = Differences(pairs({**SCORES, "q8": SCORES["q2"]}))
+    differences = Differences(pairs({**SCORES, "q8": SCORES["q2"]}), FIGURE)
     found = answer.answer(odd, differences, 35 * MB, 4096, "f16")
     assert found["recipe"] == "q4"
     assert "The next larger, q8, has a score that is credibly higher, by 0.799" in found["why"]
@@ -115,7 +116,7 @@ def test_the_best_is_beaten_by_none():
     """With `until`, scores stand on other windows than paired differences."""
     turned = pairs({"q4": 0.2, "q4x": 0.1}, tied=())
     rivals = [Rival("q4", False, 0.1, 10), Rival("q4x", False, 0.11, 20)]
-    assert answer.choose(rivals, Differences(turned), 30).recipe.name == "q4x"
+    assert answer.choose(rivals, Differences(turned, FIGURE), 30).recipe.name == "q4x"
 
 
 @pytest.mark.parametrize(
@@ -181,4 +182,4 @@ def test_answers_for_every_context_and_budget(tmp_path):
      (4_312_345_678, "4.31 GB"), (24 * 10**9, "24 GB"), (1_500 * 10**9, "1.5 TB")],
 )  # fmt: skip
 def test_sizes(n, text):
-    assert answer.size(n) == text
+    assert sizes.shown(n) == text

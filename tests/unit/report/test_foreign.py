@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from quern.report import foreign, summary
+from quern.report.pairs import Differences
 
 
 @pytest.fixture
@@ -19,9 +20,9 @@ def test_the_sentences_have_the_figures_of_the_pairs(recipes):
     said = foreign.against(recipes, pairs)
     assert said.startswith("\n## Mine against theirs\n\n**`Q4_0`**")
     assert "no more bytes is `Q2_K`" in said and "not credibly worse is `Q8_0`" in said
-    own = foreign.paired(pairs, "Q2_K", "Q4_0", "score")
+    own = Differences(pairs, "score").of("Q2_K", "Q4_0")
     assert own.verdict == "worse" and str(own) in said
-    back = foreign.paired(pairs, "Q4_0", "Q2_K", "score")
+    back = Differences(pairs, "score").of("Q4_0", "Q2_K")
     assert back == (-own.value, -own.high, -own.low, "better")
 
 

@@ -11,13 +11,12 @@ from quern.report import plots
 def recipes(worst=0.2):
     """Finished figures of six recipes, with and without an imatrix."""
     rows = [
-        (kind, imatrix, bpw, kld, kld * 0.8, kld * 1.3)
+        (kind, imatrix, kind == "Q4_0", bpw, kld, kld * 0.8, kld * 1.3)
         for kind, bpw, kld in (("Q2_K", 2.7, worst), ("Q4_0", 4.5, 0.01), ("Q8_0", 8.5, 1e-4))
         for imatrix in ("none", "wiki")
     ]
-    return pd.DataFrame(
-        rows, columns=["type", "imatrix", "bpw", "kld_mean", "kld_mean_low", "kld_mean_high"]
-    )
+    columns = ["type", "imatrix", "foreign", "bpw", "kld_mean", "kld_mean_low", "kld_mean_high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def figures(size):

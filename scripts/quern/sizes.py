@@ -1,9 +1,9 @@
-"""Sizes of mixes: bytes, bits per weight, or those of a stock mix."""
+"""Sizes, read and written: bytes, bits per weight, or those of a stock mix."""
 
 import re
 from dataclasses import dataclass
 
-from .. import QuernError
+from . import QuernError
 
 _UNITS = {"B": 1} | {
     f"{prefix}{end}": base ** (i + 1)
@@ -59,3 +59,11 @@ class Size:
         if self.stock:
             return f"as-{self.stock}"
         return f"{self.bits:g}bpw" if self.bits else f"{self.bytes}B"
+
+
+def shown(n: int) -> str:
+    """Bytes in decimal units with three digits, such as `4.31 GB`."""
+    for unit, base in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n >= 0.9995 * base:
+            return f"{n / base:.3g} {unit}"
+    return f"{n} bytes"
