@@ -161,7 +161,7 @@ def growth(result: dict) -> dict:
         "axis": {"format": "~s", "tickCount": 5},
     }
     score = {"field": "score", "type": "quantitative", "title": "score (nats)"}
-    score["scale"] = {"zero": False}
+    score |= {"scale": {"zero": False}, "axis": {"minExtent": 40}}
     color = {"field": "type", "type": "nominal", "scale": {"scheme": "tableau10"}}
     if len({row["type"] for row in rows}) < 2:
         color["legend"] = None
