@@ -15,6 +15,7 @@ from .conftest import CONFIG
 def test_a_release(house):
     (house.folder / "input/tiny.gguf").touch()  # its time makes nothing stale
     section = {"quantized_by": "someone", "base_model": "owner/tiny", "split": 500_000}
+    section["recipes"] = "all"
     path = str(house.folder / "input/tiny.gguf")
     config = CONFIG | {"release": section, "models": {"tiny": "input/tiny.gguf"}}
     house.configure(config)
