@@ -28,7 +28,16 @@ EVERYTHING = {
 }
 # A text decides nothing about the models that are quantized without an imatrix.
 FROM_CORPUS = {k: v for k, v in EVERYTHING.items() if k != "model"} | {"quantize": 2}
-TARGETS = ("samples:", "baselines:", "imatrices:", "mixes:", "quantized:", "roundings:")
+TARGETS = (
+    "samples:",
+    "baselines:",
+    "imatrices:",
+    "mixes:",
+    "quantized:",
+    "roundings:",
+    "memories:",
+    "release:",
+)
 IMATRIX = {"imatrix_shard": 1, "imatrix": 1, "imatrix_of_corpus": 1, "imatrix_statistics": 1}
 FROM_BASELINE = {"baseline": 1, "compare": 4, "summary": 1}
 
