@@ -8,11 +8,6 @@ READ += expand(
     corpus=config["evaluation"]["corpora"],
 )
 BUDGETS = [Size.parse(text).bytes for text in config["report"]["budgets"] or []]
-# No import leads to what pages are made of, so it does not count as code.
-TEMPLATES = {
-    path.name: CONTENT.of(path)
-    for path in sorted((HOUSE / "scripts/quern/report/templates").iterdir())
-}
 
 
 def speed_file(
@@ -81,7 +76,7 @@ def page_settings(
     wildcards,
 ):
     """What a page depends on besides its inputs."""
-    found = {"code": code("page.py"), "templates": TEMPLATES, "configuration": SETTLED}
+    found = {"code": code("page.py"), "templates": templates("report"), "configuration": SETTLED}
     return found | {"recipes": listed(wildcards.model)}
 
 

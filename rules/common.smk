@@ -128,6 +128,12 @@ def code(name):
     return fingerprint.code(HOUSE / "scripts" / name)
 
 
+def templates(room):
+    """What a room's pages are made of, by content: no import leads to it, so it is no code."""
+    folder = HOUSE / "scripts/quern" / room / "templates"
+    return {path.name: CONTENT.of(path) for path in sorted(folder.iterdir())}
+
+
 def model_path(wildcards):
     """The model's file, as the user named it."""
     return config["models"][wildcards.model]

@@ -5,7 +5,7 @@ from quern.sizes import Size
 with sentences():
     MOMENTS_BYTES = Size.parse(config["moments"]["memory"]).bytes
     require(MOMENTS_BYTES > 0, ["moments", "memory"], "it is no size in bytes; write 16GB")
-# Bytes of moments for each byte of an F16 model: 8 to 10 for models of 0.1 to 70 billion weights.
+# Bytes of moments for each byte of an F16 model, at most: by the shapes of SmolLM2-135M, an 8B and a 70B.
 MOMENTS_RATIO = 10
 
 

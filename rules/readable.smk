@@ -41,7 +41,7 @@ rule readable:
         mem_mb=2000,
         runtime=10,
     params:
-        settings={"code": code("readable.py"), "templates": TEMPLATES},
+        settings={"code": code("readable.py"), "templates": templates("report")},
     shell:
         "python {input.script:q}"
         " --documents {input.documents:q}"

@@ -54,11 +54,9 @@ def release_settings(
     wildcards,
 ):
     """What a release depends on besides its inputs."""
-    templates = sorted((HOUSE / "scripts/quern/release/templates").iterdir())
-    content = b"".join(path.read_bytes() for path in templates)
     return {
         "code": code("release.py"),
-        "templates": hashlib.sha256(content).hexdigest()[:16],
+        "templates": templates("release"),
         "recipes": release_labels(RELEASABLE),
         "chosen": RELEASE["recipes"],
         "options": release_options(wildcards),

@@ -17,12 +17,8 @@ from quern.speed import rounds
 
 
 def main(arguments):
-    settings = rounds.Settings(
-        arguments.prompt,
-        arguments.generation,
-        tuple(dict.fromkeys(arguments.depths or [0])),
-        arguments.repeats,
-    )
+    arguments.depths = tuple(dict.fromkeys(arguments.depths)) or rounds.Settings.depths
+    settings = rounds.Settings(**command.options_of(arguments, rounds.Settings))
     timed, failed = [], {}
     for entry in arguments.models:
         if reason := files.failure(entry["info"]):
@@ -67,17 +63,7 @@ if __name__ == "__main__":
         metavar="JSON",
         help="what to time: a list of objects with name, model (GGUF), info (its JSON)",
     )
-    p.add_argument("--prompt", type=int, default=512, help="tokens of a prompt")
-    p.add_argument("--generation", type=int, default=128, help="tokens to generate")
-    p.add_argument(
-        "--depths",
-        type=int,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="tokens that the context holds before; each a test of its own (default: 0)",
-    )
-    p.add_argument("--repeats", type=int, default=5, help="how often all are timed")
+    command.add_options(p, rounds.Settings)
     command.add_compute(p)
     p.add_argument("--output", type=Path, required=True, help="JSON to write")
     command.run(main, p.parse_args())

@@ -44,9 +44,7 @@ class Size:
             return cls(bits=float(found[1]))
         if found := _STOCK.fullmatch(text):
             return cls(stock=found[1])
-        raise QuernError(
-            f"{text!r} is no size of a mix; write bytes, 4.3GB, 4.5 bpw, or as Q4_K_M."
-        )
+        raise QuernError(f"{text!r} is no size; write bytes, 4.3GB, 4.5 bpw, or as Q4_K_M.")
 
     @staticmethod
     def text(size: str | int | dict) -> str:

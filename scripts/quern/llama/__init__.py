@@ -16,7 +16,7 @@ from .library import (
     target_types,
     tensor_types,
 )
-from .model import KV_TYPE, Model
+from .model import KV_TYPE, TOKENS_PER_UBATCH, Model
 from .quantizer import (
     QuantizationParameters,
     dequantize_rows,
@@ -33,6 +33,7 @@ __all__ = [
     "KV_TYPE",
     "LOGGED_BYTES",
     "OUTPUT_WEIGHTS",
+    "TOKENS_PER_UBATCH",
     "VERSION",
     "Bench",
     "Model",

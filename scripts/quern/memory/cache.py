@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import QuernError, gguf_header
-from ..llama import block_size
+from ..llama import TOKENS_PER_UBATCH, block_size
 
 CELLS = 256  # llama.cpp rounds contexts and sliding windows up to a multiple
-UBATCH = 512  # tokens of a graph; a sliding window keeps as many besides its own
 STATE = "F32"  # of recurrent layers
 
 # Of every so many layers one sees the whole context, the last of them or the first; and the window
@@ -183,7 +182,7 @@ def cache_bytes(layers: list[Layer], n_ctx: int, kv_type: str) -> int:
         kv_type: ggml's type of keys and values, such as `q8_0`.
     """
     whole = _rounded(n_ctx)
-    graph = min(UBATCH, n_ctx)
+    graph = min(TOKENS_PER_UBATCH, n_ctx)  # a sliding window keeps as many besides its own
     total = 0
     for layer in layers:
         cells = whole

@@ -142,7 +142,7 @@ def collect(
     """
     tokens.require_tokenizer(info.tokenizer_sha256)
     require_positions(info, n_ctx, model.path)
-    count, done, over = tokens.n_windows(n_ctx, windows), 0, None
+    count, over = tokens.n_windows(n_ctx, windows), None
     begin, end = (k * layers_of(info) // part[1] for k in (part[0] - 1, part[0]))
     layers = range(begin, end)
 
@@ -152,7 +152,6 @@ def collect(
             return part[0] == part[1]
         return match is not None and int(match[1]) in layers
 
-    collector = Collector()
     made_of = {
         "model_sha256": info.sha256,
         "text_sha256": tokens.text_sha256,
@@ -162,8 +161,7 @@ def collect(
     }
     count = count if any(map(is_wanted, info.matrices)) else 0
     partial = output.with_name(f"{output.name}.partial")
-    if partial.exists():
-        done = _go_on(collector, partial, made_of, count)
+    collector, done = _left(partial, made_of, count) if partial.exists() else (Collector(), 0)
     with (
         blas.one_thread(),
         tqdm(total=count, initial=done, unit="window", desc="moments", disable=None) as bar,
@@ -188,15 +186,16 @@ def collect(
     partial.unlink(missing_ok=True)
 
 
-def _go_on(collector: Collector, partial: Path, made_of: dict, count: int) -> int:
-    """Take up what an interrupted run left; how many windows that is of, 0 where it is no use."""
+def _left(partial: Path, made_of: dict, count: int) -> tuple[Collector, int]:
+    """What an interrupted run left, and of how many windows; none where it is of no use."""
+    collector = Collector()
     try:
         with hdf5.reading(partial, "unfinished file of moments") as h5:
             own, windows = {key: h5.attrs[key] for key in made_of}, int(h5.attrs["windows"])
             if own == made_of and windows < count:
                 collector.read(h5)
-                return windows
+                return collector, windows
             log.warning("%s is of another model, text or machine; begun anew", partial)
     except QuernError as error:
         log.warning("%s", error)
-    return 0
+    return Collector(), 0

@@ -145,11 +145,11 @@ def lay_out(
     stem = names.stem(reader, settings.name)
     encodings = names.encodings({r["name"]: r["type"] for r in released})
     with folder.replacing(output) as place:
-        rows = []
+        rows, speed = [], _speed(results)
         for recipe in released:
             target = place / f"{stem}-{encodings[recipe['name']]}.gguf"
             written = parts.release(results.model(recipe["name"]), target, split)
-            rows.append(_row(results, recipe, [path.name for path in written]))
+            rows.append(_row(results, recipe, [path.name for path in written], speed))
         rows.sort(key=lambda row: (-row.bytes, row.labels["name"]))
         imatrices = _imatrices(results, rows, place)
         pages = _pages(results, place)
@@ -167,7 +167,7 @@ def lay_out(
         )
         if "base_model" not in front:
             log.warning("the card names no base model; give `release: base_model:` (OWNER/NAME).")
-        content = _content(results, rows, made)
+        content = _content(results, rows, made, speed)
         content["title"] = field(reader, "general.name", "") or results.title
         text = card.render(front, name=stem, imatrices=imatrices, pages=pages, **content)
         (place / "README.md").write_text(text)
@@ -175,7 +175,7 @@ def lay_out(
     return stem
 
 
-def _row(results: Results, labels: dict, written: list[str]) -> card.Row:
+def _row(results: Results, labels: dict, written: list[str], speed: dict) -> card.Row:
     name = labels["name"]
     info, reader = ModelInfo.read(results.info(name)), open_gguf(results.model(name))
     memory = {}
@@ -192,7 +192,7 @@ def _row(results: Results, labels: dict, written: list[str]) -> card.Row:
         },
         base=_called(field(reader, "general.file_type", -1), labels["type"]),
         memory=next(iter(memory.get("contexts", [])), None),
-        speed={s["test"]: s for s in _timed(results) if s["recipe"] == name},
+        speed={s["test"]: s for s in _timed(speed) if s["recipe"] == name},
         by_stock=labels["rounding"] == "ggml" and not labels["prior"],
     )
 
@@ -205,9 +205,9 @@ def _called(number: int, otherwise: str) -> str:
         return otherwise
 
 
-def _timed(results: Results) -> list[dict]:
+def _timed(speed: dict) -> list[dict]:
     """The speeds at depth 0."""
-    return [entry for entry in _speed(results).get("results", []) if not entry["depth"]]
+    return [entry for entry in speed.get("results", []) if not entry["depth"]]
 
 
 def _speed(results: Results) -> dict:
@@ -215,9 +215,9 @@ def _speed(results: Results) -> dict:
     return files.read_json(results.folder / "speed.json") if results.speed else {}
 
 
-def _machine(results: Results) -> str:
+def _machine(speed: dict) -> str:
     """What the speeds were measured on."""
-    machine = _speed(results).get("machine", {})
+    machine = speed.get("machine", {})
     return ", ".join([*machine.get("gpus", []), machine.get("cpu", "")]).strip(", ")
 
 
@@ -294,7 +294,9 @@ def _records(
     return found
 
 
-def _content(results: Results, rows: list[card.Row], made: dict[str, list[dict]]) -> dict:
+def _content(
+    results: Results, rows: list[card.Row], made: dict[str, list[dict]], speed: dict
+) -> dict:
     """What the card's template names besides."""
     every = [own for own_corpus in made.values() for own in own_corpus]
     used = {row.labels["imatrix"] for row in rows}
@@ -307,8 +309,8 @@ def _content(results: Results, rows: list[card.Row], made: dict[str, list[dict]]
     return {
         "rows": rows,
         "texts": texts,
-        "machine": _machine(results),
-        "tests": list(dict.fromkeys(s["test"] for s in _timed(results))),
+        "machine": _machine(speed),
+        "tests": list(dict.fromkeys(s["test"] for s in _timed(speed))),
         "memory_at": next((row.memory for row in rows if row.memory), None),
         "budgets": answers(results, results.corpora[0]) if results.pages else [],
         "file_of": {row.labels["name"]: row.files[0] for row in rows},

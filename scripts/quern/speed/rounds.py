@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import files
+from ..command import option
 from ..llama import Bench, Model, computed_by
 from .machine import available_bytes, machine
 
@@ -32,10 +33,12 @@ class Settings:
         repeats: rounds.
     """
 
-    prompt: int = 512
-    generation: int = 128
-    depths: tuple[int, ...] = (0,)
-    repeats: int = 5
+    prompt: int = option("tokens of a prompt", 512)
+    generation: int = option("tokens to generate", 128)
+    depths: tuple[int, ...] = option(
+        "tokens that the context holds before; each a test of its own (default: 0)", (0,), type=int
+    )
+    repeats: int = option("how often all are timed", 5)
 
     @property
     def tests(self) -> list[tuple[str, int, int]]:
