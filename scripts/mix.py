@@ -14,8 +14,7 @@ from quern.mix.editing import Editor
 from quern.mix.inputs import Inputs
 from quern.quantize import type_files
 from quern.quantize.quantization import header_bytes
-from quern.quantize.recipes import GGML
-from quern.quantize.rerounding import KEY
+from quern.quantize.recipes import GGML, KEY
 from quern.sizes import Size
 from quern.tokens.windows import read_tokens
 

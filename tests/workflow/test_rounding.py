@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from quern import gguf_files
-from quern.quantize.rerounding import KEY
+from quern.quantize.recipes import KEY
 
 from .test_reruns import changed
 

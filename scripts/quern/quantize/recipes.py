@@ -14,6 +14,7 @@ from . import patterns
 
 GGML = "ggml"  # llama.cpp's own rounding
 COMPENSATED = "compensated"  # the rounding of that name in `rounding.rules`
+KEY = "quern.rounding"  # metadata of a file: how it was rounded again
 MIXED = "Q8_0"  # llama.cpp's base type where all tensors have one of their own
 
 

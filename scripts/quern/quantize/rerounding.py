@@ -20,10 +20,10 @@ from ..moments.stored import Moments
 from ..rounding import compensated
 from ..rounding.compensated import Chosen, Inputs
 from ..unquantized import UnquantizedTensor
+from .recipes import KEY
 
 log = logging.getLogger("quern.rerounding")
 
-KEY = "quern.rounding"
 _STRING = 8  # GGUF's number for strings
 _AT_ONCE = 1 << 24  # weights that are in memory at once
 

@@ -15,8 +15,7 @@ from gguf.gguf_reader import ReaderTensor
 from .. import QuernError, llama
 from ..gguf_files import UNQUANTIZED, field, open_gguf, tensors_of
 from . import patterns
-from .recipes import MIXED
-from .rerounding import KEY
+from .recipes import KEY, MIXED
 
 # What a file is called that consists mostly of a type.
 _CALLED = {"Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S"}

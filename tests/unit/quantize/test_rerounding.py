@@ -10,7 +10,7 @@ from quern import gguf_files, rounding
 from quern.imatrix import formats
 from quern.imatrix.matrix import Imatrix
 from quern.llama import Model
-from quern.quantize.rerounding import KEY
+from quern.quantize.recipes import KEY
 
 
 def ok(result):

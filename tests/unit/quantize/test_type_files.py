@@ -1,11 +1,14 @@
 """A mix of types read from a file and carried out again, to the byte."""
 
+import os
 import shlex
+import subprocess
+import sys
 
 import gguf
 import pytest
 
-from conftest import command
+from conftest import HOUSE, command
 from models import write_model
 from quern import QuernError, gguf_files, llama
 from quern.quantize import quantization, type_files
@@ -87,3 +90,13 @@ def test_a_type_that_the_rows_do_not_allow(theirs, tmp_path):
     types = type_files.of_gguf(theirs[3])
     with pytest.raises(QuernError, match="cannot become Q"):
         quantization.quantize(model, info, Recipe("Q4_K_M"), tmp_path / "q.gguf", types=types)
+
+
+def test_quantizing_loads_no_rounding():
+    """A change of a rounding makes no quantized model stale, and loading one takes a second."""
+    program = (
+        "import sys; from quern.quantize import quantization, type_files;"
+        "sys.exit('quern.rounding' in sys.modules or 'numba' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(HOUSE / "scripts")}
+    assert subprocess.run([sys.executable, "-c", program], env=environment).returncode == 0
