@@ -4,7 +4,7 @@
 
 CORES ?= all
 
-.PHONY: demo test check check-kernels check-others lint
+.PHONY: demo test test-sweeps test-others check check-kernels check-others lint
 
 demo: .venv/installed
 	PYTHONPATH=plugins .venv/bin/snakemake --logger calm --cores $(CORES)
@@ -12,7 +12,16 @@ demo: .venv/installed
 	@echo "The page: results/demo/report/python/index.html"
 
 test: .venv/installed-dev lint
-	.venv/bin/python -m pytest tests
+	@$(MAKE) --no-print-directory -j2 test-sweeps test-others
+
+# Two halves of the tests, of about the same length; most of them keep one core busy.
+SWEEPS = $(addprefix tests/workflow/test_, demo.py growth.py mixes.py candidates.py rounding.py)
+
+test-sweeps:
+	.venv/bin/python -m pytest -q $(SWEEPS)
+
+test-others:
+	.venv/bin/python -m pytest -q tests $(addprefix --ignore=,$(SWEEPS))
 
 check: .venv/installed-dev lint
 	@$(MAKE) --no-print-directory -j2 check-kernels check-others

@@ -14,7 +14,7 @@ from .conftest import build
 def demo(tmp_path_factory):
     house = build(tmp_path_factory.mktemp("demo"))
     (house.folder / "resources").symlink_to(HOUSE / "resources")
-    house.run()
+    house.run(report=True)
     return house
 
 
