@@ -8,7 +8,9 @@ import numpy as np
 
 from .. import QuernError
 from .library import complaint
-from .model import TOKENS_PER_BATCH, Model, context_params, fill, make_context
+from .model import TOKENS_PER_BATCH, Model, context_params, make_context
+
+POINTER = ctypes.POINTER(llama_cpp.llama_token)
 
 
 class Bench:
@@ -31,28 +33,22 @@ class Bench:
         params.swa_full, params.n_outputs_max = False, 1
         self._ctx = make_context(model, params)
         self._memory = llama_cpp.llama_get_memory(self._ctx)
-        self._batch = llama_cpp.llama_batch_init(TOKENS_PER_BATCH, 0, 1)
-        self._at, self._kept = 0, (0, None)
-        for i in range(TOKENS_PER_BATCH):
-            self._batch.n_seq_id[i], self._batch.seq_id[i][0] = 1, 0
+        self._kept = 0, None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        llama_cpp.llama_batch_free(self._batch)
         llama_cpp.llama_free(self._ctx)
 
     def fill(self, depth: int) -> None:
         """Let the context hold `depth` tokens and no others; computed once, then copied."""
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, False)
-        self._at = 0
         if not depth:
             return
         known, state = self._kept
         if known == depth and self._restored(state):
-            self._at = depth
             return
         self.prompt(depth)
         size = llama_cpp.llama_state_seq_get_size(self._ctx, 0)
@@ -65,26 +61,34 @@ class Bench:
 
     def prompt(self, n: int) -> float:
         """Decode `n` tokens, as many at once as a prompt's are; the seconds that it took."""
-        tokens = self._tokens(n)
-        begin = time.perf_counter()
-        for i in range(0, n, TOKENS_PER_BATCH):
-            part = tokens[i : i + TOKENS_PER_BATCH]
-            fill(self._batch.token, part)
-            fill(self._batch.pos, np.arange(self._at, self._at + len(part), dtype=np.int32))
-            fill(self._batch.logits, (np.arange(len(part)) == len(part) - 1).astype(np.int8))
-            self._decode(len(part))
-        llama_cpp.llama_synchronize(self._ctx)
-        return time.perf_counter() - begin
+        return self._decode(n, TOKENS_PER_BATCH)
 
     def generate(self, n: int) -> float:
         """Decode `n` tokens one after the other; the seconds that it took."""
-        tokens, batch = self._tokens(n).tolist(), self._batch
-        batch.logits[0] = 1
+        return self._decode(n, 1)
+
+    def _decode(self, n, at_once):
+        tokens = (llama_cpp.llama_token * n)(*self._tokens(n).tolist())
+        # Made before the clock starts: a token of a small model takes half a millisecond.
+        batches = [
+            llama_cpp.llama_batch_get_one(
+                ctypes.cast(
+                    ctypes.byref(tokens, i * ctypes.sizeof(llama_cpp.llama_token)), POINTER
+                ),
+                min(at_once, n - i),
+            )
+            for i in range(0, n, at_once)
+        ]
         begin = time.perf_counter()
-        for token in tokens:
-            batch.token[0], batch.pos[0] = token, self._at
-            self._decode(1)
-            llama_cpp.llama_synchronize(self._ctx)
+        for batch in batches:
+            if status := llama_cpp.llama_decode(self._ctx, batch):
+                raise QuernError(
+                    f"llama.cpp failed to decode with {self._model.path} (status {status}): "
+                    f"{complaint()}"
+                )
+            if at_once == 1:
+                llama_cpp.llama_synchronize(self._ctx)
+        llama_cpp.llama_synchronize(self._ctx)
         return time.perf_counter() - begin
 
     def _tokens(self, n):
@@ -92,13 +96,3 @@ class Bench:
         if self._model.add_bos:
             tokens[0] = self._model.bos
         return tokens
-
-    def _decode(self, n):
-        self._batch.n_tokens = n
-        status = llama_cpp.llama_decode(self._ctx, self._batch)
-        self._at += n
-        if status:
-            raise QuernError(
-                f"llama.cpp failed to decode with {self._model.path} (status {status}): "
-                f"{complaint()}"
-            )
