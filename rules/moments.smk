@@ -6,7 +6,7 @@ with sentences():
     MOMENTS_BYTES = Size.parse(config["moments"]["memory"]).bytes
     require(MOMENTS_BYTES > 0, ["moments", "memory"], "it is no size in bytes; write 16GB")
 # Bytes of moments for each byte of an F16 model, at most (SmolLM2-135M; shapes of an 8B, a 70B).
-MOMENTS_RATIO = 10
+MOMENTS_RATIO = 5
 
 
 def moments_files(

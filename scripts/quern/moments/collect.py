@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.linalg.blas import ssyrk
 from tqdm import tqdm
 
 from .. import QuernError, blas, hdf5
@@ -20,7 +19,7 @@ from ..gguf_files import ModelInfo, require_positions
 from ..llama import Model, Product, computed_by
 from ..tokens.windows import Tokens
 from .excess import excess
-from .stored import HALVES, symmetric
+from .stored import HALVES
 
 log = logging.getLogger("quern.moments")
 
@@ -72,13 +71,15 @@ class Collector:
         return " " not in key or sum(t for t, _ in seen) >= ENOUGH * seen[0][1]
 
     def _add(self, half, key, rows):
-        """The upper triangle of a float32 product, to sums in float64."""
-        found = ssyrk(1.0, np.ascontiguousarray(rows).T, lower=False)
+        # numpy's product lets the other context's thread go on, which scipy's ssyrk does not; it
+        # takes a matrix times its own transpose for the symmetric product that it is.
+        rows = np.ascontiguousarray(rows)
+        found = rows.T @ rows
         sums, tokens = self.sums[half], self.tokens[half]
         if key in sums:
             sums[key] += found
         else:
-            sums[key] = found.astype(np.float64)
+            sums[key] = found
         tokens[key] = tokens.get(key, 0) + len(rows)
 
     def excess(self) -> float:
@@ -88,18 +89,18 @@ class Collector:
             return 0.0
         places = np.unique(np.linspace(0, len(keys) - 1, JUDGED).round().astype(int))
         return float(
-            np.mean([excess(*(self._whole(half, keys[i]) for half in range(2))) for i in places])
+            np.mean([excess(*(self._mean(half, keys[i]) for half in range(2))) for i in places])
         )
 
-    def _whole(self, half, key):
-        return symmetric((self.sums[half][key] / self.tokens[half][key]).astype(np.float32))
+    def _mean(self, half, key):
+        return self.sums[half][key] / np.float32(self.tokens[half][key])
 
-    def write(self, h5, keep: Callable[[str], bool], dtype: type) -> None:
+    def write(self, h5, keep: Callable[[str], bool]) -> None:
         """Write the sums of those keys that `keep` is true of."""
         h5.attrs["shared"] = json.dumps(self.shared, sort_keys=True)
         for half, sums, tokens in zip(HALVES, self.sums, self.tokens, strict=True):
             for key in filter(keep, sorted(sums)):
-                data = h5.create_dataset(f"{half}/{key}", data=sums[key].astype(dtype))
+                data = h5.create_dataset(f"{half}/{key}", data=sums[key])
                 data.attrs["tokens"] = tokens[key]
 
     def read(self, h5) -> None:
@@ -179,10 +180,10 @@ def collect(
             if done < count:
                 with hdf5.writing(partial) as h5:
                     h5.attrs.update(made_of, windows=done)
-                    collector.write(h5, bool, np.float64)
+                    collector.write(h5, bool)
     with hdf5.writing(output) as h5:
         h5.attrs.update(made_of, windows=done, excess=np.nan if over is None else over)
-        collector.write(h5, collector.saw_enough, np.float32)
+        collector.write(h5, collector.saw_enough)
     partial.unlink(missing_ok=True)
 
 

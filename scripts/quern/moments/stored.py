@@ -78,7 +78,7 @@ class Moments:
         with h5py.File(path, locking=False) as h5:
             own = f"{owner} {matrix}"
             key = own if any(own in h5.get(half, {}) for half in HALVES) else owner
-            halves = [_whole(h5, half, key) for half in HALVES]
+            halves = [_sum(h5, half, key) for half in HALVES]
         (even, a), (odd, b) = halves
         if a + b == 0:
             return None
@@ -86,14 +86,9 @@ class Moments:
         return Moment(lacking if even is None else even, lacking if odd is None else odd, (a, b))
 
 
-def _whole(h5, half: str, owner: str) -> tuple[np.ndarray | None, int]:
-    """A symmetric matrix from its upper triangle, and its tokens."""
+def _sum(h5, half: str, owner: str) -> tuple[np.ndarray | None, int]:
+    """The sum over a half, and its tokens."""
     if owner not in h5.get(half, {}):
         return None, 0
     data = h5[half][owner]
-    return symmetric(data[:]), int(data.attrs["tokens"])
-
-
-def symmetric(upper: np.ndarray) -> np.ndarray:
-    """A symmetric matrix from its upper triangle."""
-    return np.triu(upper) + np.triu(upper, 1).T
+    return data[:], int(data.attrs["tokens"])
