@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from models import write_model
+from quern.gguf_files import tensors_of
+from quern.release import parts
 
 from .conftest import CONFIG
 
@@ -31,6 +33,29 @@ def test_a_candidate_beside_a_finished_sweep(house):
     write_model(theirs, n_layer=3)
     result = house.snakemake()
     assert "candidates.theirs: input/theirs.gguf is not a quantization of" in result.stderr
+
+
+def test_a_candidate_in_parts_and_a_recipe_of_its_types(house):
+    """The recipe repeats the file, and the comparison of either gives the same figures."""
+    folder = house.folder
+    made = folder / "results/tiny/quantize/Q2_K.gguf"
+    first, *others = parts.release(made, folder / "input/theirs.gguf", made.stat().st_size // 2)
+    assert others
+    theirs = f"input/{first.name}"
+    like = {"like": theirs, "imatrix": ["none"]}
+    house.configure(
+        CONFIG | {"candidates": {"theirs": theirs}, "quantize": [*CONFIG["quantize"], like]}
+    )
+    assert house.run() == {"candidate": 1, "quantize": 1, "compare": 2, "summary": 1}
+    table = pd.read_csv(folder / "results/tiny/summary/topics.csv", index_col="recipe")
+    (repeated,) = [name for name in table.index if name.startswith("like-")]
+    assert table.kld_mean[repeated] == table.kld_mean["theirs"] == table.kld_mean["Q2_K"]
+    tensors = tensors_of(folder / f"results/tiny/quantize/{repeated}.gguf")
+    assert {name: t.data.tobytes() for name, t in tensors.items()} == {
+        name: t.data.tobytes() for name, t in tensors_of(made).items()
+    }
+    others[0].unlink()
+    assert f"{others[0].name} does not exist" in house.snakemake("-n").stdout
 
 
 @pytest.mark.parametrize(
