@@ -3,8 +3,9 @@
 Each has a name and a path of its own. A corpus stands for itself in both.
 """
 
-from quern.imatrix.calibration import OF_DOCUMENTS, calibrations_of
+from quern.imatrix.calibration import calibrations_of
 from quern.measure.evaluation import evaluations_of
+from quern.tokens.making import OF_DOCUMENTS
 
 # What studies add to evaluations, calibrations and recipes, each a dictionary by name.
 PLANS = {}
