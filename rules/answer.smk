@@ -3,9 +3,9 @@
 from quern.sizes import Size
 
 READ += expand(
-    ["results/{model}/report/{corpus}.md", "results/{model}/report/{corpus}/index.html"],
+    ["results/{model}/report/{evaluation}.md", "results/{model}/report/{evaluation}/index.html"],
     model=config["models"],
-    corpus=config["evaluation"]["corpora"],
+    evaluation=config["evaluation"]["corpora"],
 )
 BUDGETS = [Size.parse(text).bytes for text in config["report"]["budgets"] or []]
 
@@ -29,17 +29,17 @@ rule answer:
     """Say which recipe to ship for each memory, and why."""
     input:
         script=ancient(script_path("answer.py")),
-        table="results/{model}/summary/{corpus}.csv",
-        pairs="results/{model}/summary/{corpus}.pairs.csv",
+        table="results/{model}/summary/{evaluation}.csv",
+        pairs="results/{model}/summary/{evaluation}.pairs.csv",
         memory=memories_of,
         speed=speed_file,
     output:
-        answer="results/{model}/report/{corpus}.json",
-        markdown="results/{model}/report/{corpus}.md",
+        answer="results/{model}/report/{evaluation}.json",
+        markdown="results/{model}/report/{evaluation}.md",
     log:
-        "results/logs/{model}/report/{corpus}.log",
+        "results/logs/{model}/report/{evaluation}.log",
     benchmark:
-        "results/benchmarks/{model}/report/{corpus}.tsv"
+        "results/benchmarks/{model}/report/{evaluation}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -52,8 +52,8 @@ rule answer:
     shell:
         "python {input.script:q}"
         " --model {wildcards.model:q}"
-        " --corpus {wildcards.corpus:q}"
-        " --title '{wildcards.model} on {wildcards.corpus}: what to ship'"
+        " --corpus {wildcards.evaluation:q}"
+        " --title '{wildcards.model} on {wildcards.evaluation}: what to ship'"
         " --table {input.table:q}"
         " --pairs {input.pairs:q}"
         " --memory {input.memory:q}"
@@ -93,36 +93,36 @@ def growth_decisions(
 ):
     """How each imatrix grew, where it did."""
     folder = f"results/{wildcards.model}/growth"
-    return [f"{folder}/{corpus}/{CHOICE}/decision.json" for corpus in CALIBRATED] if GROWTH else []
+    return [f"{folder}/{corpus}/{CHOICE}/decision.json" for corpus in GROWN]
 
 
 rule page:
     """The page of a model and a corpus: the answer, all recipes, how to repeat it."""
     input:
         script=ancient(script_path("page.py")),
-        answer="results/{model}/report/{corpus}.json",
-        table="results/{model}/summary/{corpus}.csv",
+        answer="results/{model}/report/{evaluation}.json",
+        table="results/{model}/summary/{evaluation}.csv",
         memory=memories_of,
         speed=speed_file,
         info=infos_of,
         compare=comparisons_of,
         positions=ancient(positions_of),
         growth=growth_decisions,
-        baseline=ancient("results/{model}/baseline/{corpus}.h5"),
+        baseline=ancient("results/{model}/baseline/{evaluation}.h5"),
         baseline_model=ancient(model_path),
         baseline_info="results/{model}/model.json",
     output:
         page=report(
-            "results/{model}/report/{corpus}/index.html",
+            "results/{model}/report/{evaluation}/index.html",
             caption="captions/report.rst",
             category="report",
             subcategory="{model}",
-            labels={"of": "{corpus}", "what": "page"},
+            labels={"of": "{evaluation}", "what": "page"},
         ),
     log:
-        "results/logs/{model}/report/{corpus}.page.log",
+        "results/logs/{model}/report/{evaluation}.page.log",
     benchmark:
-        "results/benchmarks/{model}/report/{corpus}.page.tsv"
+        "results/benchmarks/{model}/report/{evaluation}.page.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -134,7 +134,7 @@ rule page:
         recipes=page_recipes,
         options=page_options,
         config=json.dumps(config, default=str),
-        grown=CALIBRATED if GROWTH else [],
+        grown=GROWN,
     shell:
         "python {input.script:q}"
         " --recipes {params.recipes:q}"

@@ -1,12 +1,37 @@
 """The baseline: what the unquantized model says at every scored position."""
 
-BASELINE = {
-    key: config["evaluation"][key]
-    for key in ("n_ctx", "windows", "scored", "store", "logits_type", "embed_output")
-}
 with sentences():
     for i, name in enumerate(config["evaluation"]["corpora"]):
         require_corpus(["evaluation", "corpora", i], name)
+
+
+def evaluated_tokens(
+    wildcards,
+):
+    """The tokens of an evaluation."""
+    evaluation = EVALUATIONS[wildcards.evaluation]
+    return f"results/{wildcards.model}/tokens/{evaluation.corpus}.{evaluation.part}.h5"
+
+
+def evaluated_facts(
+    wildcards,
+):
+    """What is known of them."""
+    return evaluated_tokens(wildcards).removesuffix("h5") + "json"
+
+
+def baseline_settings(
+    wildcards,
+):
+    """What a baseline depends on besides its inputs."""
+    return {"code": code("baseline.py")} | EVALUATIONS[wildcards.evaluation].options
+
+
+def baseline_options(
+    wildcards,
+):
+    """An evaluation as options of the command."""
+    return flags(EVALUATIONS[wildcards.evaluation].options)
 
 
 rule baseline:
@@ -15,15 +40,15 @@ rule baseline:
         script=ancient(script_path("baseline.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        tokens=ancient("results/{model}/tokens/{corpus}.evaluation.h5"),
-        facts="results/{model}/tokens/{corpus}.evaluation.json",
+        tokens=ancient(evaluated_tokens),
+        facts=evaluated_facts,
     output:
-        store="results/{model}/baseline/{corpus}.h5",
-        facts="results/{model}/baseline/{corpus}.json",
+        store="results/{model}/baseline/{evaluation}.h5",
+        facts="results/{model}/baseline/{evaluation}.json",
     log:
-        "results/logs/{model}/baseline/{corpus}.log",
+        "results/logs/{model}/baseline/{evaluation}.log",
     benchmark:
-        "results/benchmarks/{model}/baseline/{corpus}.tsv"
+        "results/benchmarks/{model}/baseline/{evaluation}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 8
@@ -32,8 +57,8 @@ rule baseline:
         runtime=minutes,
         gpu=0,
     params:
-        settings={"code": code("baseline.py")} | BASELINE,
-        options=flags(BASELINE),
+        settings=baseline_settings,
+        options=baseline_options,
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
@@ -51,7 +76,7 @@ rule baselines:
     """Only the baseline stores."""
     input:
         expand(
-            "results/{model}/baseline/{corpus}.h5",
+            "results/{model}/baseline/{evaluation}.h5",
             model=config["models"],
-            corpus=config["evaluation"]["corpora"],
+            evaluation=EVALUATED,
         ),

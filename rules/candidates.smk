@@ -12,7 +12,7 @@ def candidates_of(
         keys = ["candidates", name]
         entry = {"path": entry} if isinstance(entry, str) else entry
         require(
-            name not in {**RECIPES, **PLAIN},
+            name not in {**KNOWN, **PLAIN},
             keys,
             "a recipe of quantize has this name; choose another",
         )

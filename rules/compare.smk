@@ -17,19 +17,19 @@ rule compare:
         script=ancient(script_path("compare.py")),
         model=ancient(compared_model),
         info="results/{model}/quantize/{recipe}.json",
-        baseline=ancient("results/{model}/baseline/{corpus}.h5"),
-        facts="results/{model}/baseline/{corpus}.json",
+        baseline=ancient("results/{model}/baseline/{evaluation}.h5"),
+        facts="results/{model}/baseline/{evaluation}.json",
         baseline_model=ancient(model_path),
         baseline_info="results/{model}/model.json",
     output:
-        positions="results/{model}/compare/{recipe}/{corpus}.h5",
-        windows="results/{model}/compare/{recipe}/{corpus}.csv",
-        summary="results/{model}/compare/{recipe}/{corpus}.json",
-        text="results/{model}/compare/{recipe}/{corpus}.txt",
+        positions="results/{model}/compare/{recipe}/{evaluation}.h5",
+        windows="results/{model}/compare/{recipe}/{evaluation}.csv",
+        summary="results/{model}/compare/{recipe}/{evaluation}.json",
+        text="results/{model}/compare/{recipe}/{evaluation}.txt",
     log:
-        "results/logs/{model}/compare/{recipe}/{corpus}.log",
+        "results/logs/{model}/compare/{recipe}/{evaluation}.log",
     benchmark:
-        "results/benchmarks/{model}/compare/{recipe}/{corpus}.tsv"
+        "results/benchmarks/{model}/compare/{recipe}/{evaluation}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 8

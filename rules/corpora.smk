@@ -198,18 +198,26 @@ rule corpus:
         " --log {log:q}"
 
 
+def fixed_n_ctx(
+    corpus,
+    part,
+):
+    """The context that a part's windows are mixed for; None where any may be cut."""
+    entry, is_pool = config["corpora"][corpus], part == "pool"
+    weighted = any("weight" in source for source in entry["sources"])
+    mixed = weighted or (is_pool and entry["order"] == "random-windows")
+    return config["imatrix" if is_pool else "evaluation"]["n_ctx"] if mixed else None
+
+
 def token_options(
     wildcards,
 ):
     """Options for special tokens, the chat template, and windows that are mixed."""
-    corpus, is_pool = config["corpora"][wildcards.corpus], wildcards.part == "pool"
-    weighted = any("weight" in source for source in corpus["sources"])
-    mixed = weighted or (is_pool and corpus["order"] == "random-windows")
-    user = config["imatrix" if is_pool else "evaluation"]
+    corpus = config["corpora"][wildcards.corpus]
     return flags(
         {
-            "special": is_pool and config["imatrix"]["special_tokens"],
-            "n_ctx": user["n_ctx"] if mixed else None,
+            "special": wildcards.part == "pool" and config["imatrix"]["special_tokens"],
+            "n_ctx": fixed_n_ctx(wildcards.corpus, wildcards.part),
             "chat_template": corpus["chat_template"],
             "neutralize_special": corpus["neutralize_special"],
         }

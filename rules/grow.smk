@@ -12,6 +12,7 @@ from quern.quantize.recipes import Recipe, needs_imatrix
 
 # What the steps are made of and judged by, and what ends them; all empty without growth.
 JUDGES, STOP, LADDER, CHOICE = [], {}, "none", "none"
+GROWN = [name for name in CALIBRATED if grows(name)]
 if GROWTH:
     JUDGES = GROWTH["types"]
     STOP = {key: GROWTH[key] for key in ("min_gain", "patience")}
@@ -36,7 +37,7 @@ if GROWTH:
     READ += expand(
         ["results/{model}/growth/{corpus}/{choice}/steps.{ending}"],
         model=config["models"],
-        corpus=CALIBRATED,
+        corpus=GROWN,
         choice=CHOICE,
         ending=["md", "png"],
     )
@@ -296,11 +297,13 @@ rule grow:
 def used_imatrix(
     wildcards,
 ):
-    """What recipes use of a corpus: the imatrix that grew, or that of all windows asked for."""
-    folder = f"results/{wildcards.model}"
-    if GROWTH:
-        return f"{folder}/growth/{wildcards.corpus}/{CHOICE}/chosen.gguf"
-    return f"{folder}/imatrix/{wildcards.corpus}/{config['imatrix']['windows'] or 'all'}.gguf"
+    """What recipes use of a calibration: the imatrix that grew, or that of all windows asked for."""
+    folder, name = f"results/{wildcards.model}", wildcards.calibration
+    if grows(name):
+        return f"{folder}/growth/{name}/{CHOICE}/chosen.gguf"
+    calibration = CALIBRATIONS[name]
+    windows = "all" if calibration.made else calibration.windows or "all"
+    return f"{folder}/imatrix/{name}/{windows}.gguf"
 
 
 def used_report(
@@ -316,12 +319,12 @@ rule imatrix_of_corpus:
         imatrix=used_imatrix,
         report=used_report,
     output:
-        imatrix="results/{model}/imatrix/{corpus}.gguf",
-        report="results/{model}/imatrix/{corpus}.json",
+        imatrix="results/{model}/imatrix/{calibration}.gguf",
+        report="results/{model}/imatrix/{calibration}.json",
     log:
-        "results/logs/{model}/imatrix/{corpus}.log",
+        "results/logs/{model}/imatrix/{calibration}.log",
     benchmark:
-        "results/benchmarks/{model}/imatrix/{corpus}.tsv"
+        "results/benchmarks/{model}/imatrix/{calibration}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 1

@@ -1,4 +1,4 @@
-"""Importance matrices: shards of each calibration pool, merged."""
+"""Importance matrices: shards of each calibration, merged."""
 
 from functools import partial
 from itertools import takewhile
@@ -6,9 +6,8 @@ from itertools import takewhile
 from quern.growth.ladder import ladder
 from quern.growth.ladder import shards as cut_into_shards
 
-# Corpora whose pools give an imatrix.
-CALIBRATED = sorted({recipe.imatrix for recipe in RECIPES.values()} & set(config["corpora"]))
-SHARD = {key: config["imatrix"][key] for key in ("n_ctx", "output_weight")}
+# Calibrations whose imatrices the recipes use.
+CALIBRATED = sorted({recipe.imatrix for recipe in RECIPES.values()} & CALIBRATIONS.keys())
 PARTS = 16  # jobs that share a whole pool, whose length is not known before they run
 GROWTH = config["growth"]
 if GROWTH:
@@ -21,9 +20,9 @@ if GROWTH:
         config["imatrix"]["n_ctx"],
     )
 READ += expand(
-    "results/{model}/imatrix/{corpus}.png",
+    "results/{model}/imatrix/{calibration}.png",
     model=config["models"],
-    corpus=CALIBRATED,
+    calibration=CALIBRATED,
 )
 
 
@@ -32,30 +31,69 @@ wildcard_constraints:
     windows=r"\d+|all|none",
 
 
+def calibrated_stem(
+    wildcards,
+):
+    """The tokens of a calibration without their ending: its own, or its corpus's pool."""
+    name = wildcards.calibration
+    own = f"{name}.calibration" if CALIBRATIONS[name].made else f"{CALIBRATIONS[name].corpus}.pool"
+    return f"results/{wildcards.model}/tokens/{own}"
+
+
+def calibrated_tokens(
+    wildcards,
+):
+    """The tokens of a calibration."""
+    return f"{calibrated_stem(wildcards)}.h5"
+
+
+def calibrated_facts(
+    wildcards,
+):
+    """What is known of them."""
+    return f"{calibrated_stem(wildcards)}.json"
+
+
+def shard_reading(
+    wildcards,
+):
+    """How a shard's windows are read."""
+    n_ctx = CALIBRATIONS[wildcards.calibration].n_ctx
+    return {"n_ctx": n_ctx, "output_weight": config["imatrix"]["output_weight"]}
+
+
+def shard_settings(
+    wildcards,
+):
+    """What a shard depends on besides its inputs and its name."""
+    return {"code": code("imatrix_shard.py")} | shard_reading(wildcards)
+
+
 def shard_options(
     wildcards,
 ):
     """A shard's windows, from one to another or as its part of the pool, and how they are read."""
     if "of" in wildcards.shard:
-        return flags(SHARD | {"part": wildcards.shard.replace("of", "/")})
-    first, last = wildcards.shard.split("-")
-    return flags(SHARD | {"from": first, "to": last})
+        own = {"part": wildcards.shard.replace("of", "/")}
+    else:
+        own = dict(zip(("from", "to"), wildcards.shard.split("-"), strict=True))
+    return flags(shard_reading(wildcards) | own)
 
 
 rule imatrix_shard:
-    """Collect sums of squared inputs from some windows of a corpus's pool."""
+    """Collect sums of squared inputs from some windows of a calibration."""
     input:
         script=ancient(script_path("imatrix_shard.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        tokens=ancient("results/{model}/tokens/{corpus}.pool.h5"),
-        facts="results/{model}/tokens/{corpus}.pool.json",
+        tokens=ancient(calibrated_tokens),
+        facts=calibrated_facts,
     output:
-        shard="results/{model}/imatrix/{corpus}/shards/{shard}.h5",
+        shard="results/{model}/imatrix/{calibration}/shards/{shard}.h5",
     log:
-        "results/logs/{model}/imatrix/{corpus}/{shard}.log",
+        "results/logs/{model}/imatrix/{calibration}/{shard}.log",
     benchmark:
-        "results/benchmarks/{model}/imatrix/{corpus}/{shard}.tsv"
+        "results/benchmarks/{model}/imatrix/{calibration}/{shard}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 8
@@ -64,7 +102,7 @@ rule imatrix_shard:
         runtime=minutes,
         gpu=0,
     params:
-        settings={"code": code("imatrix_shard.py")} | SHARD,
+        settings=shard_settings,
         options=shard_options,
     shell:
         "python {input.script:q}"
@@ -78,15 +116,24 @@ rule imatrix_shard:
         " --log {log:q}"
 
 
+def grows(
+    calibration,
+):
+    """Whether an imatrix grows: that of a corpus, where the configuration asks for it."""
+    return bool(GROWTH) and calibration in config["corpora"]
+
+
 def shards_of(
     wildcards,
 ):
     """The shards of an imatrix. They never reach over a rung, so that every step shares them."""
-    folder = f"results/{wildcards.model}/imatrix/{wildcards.corpus}/shards"
+    name = wildcards.calibration
+    folder = f"results/{wildcards.model}/imatrix/{name}/shards"
     if wildcards.windows == "all":
-        return [f"{folder}/{part}of{PARTS}.h5" for part in range(1, PARTS + 1)]
+        parts = 1 if CALIBRATIONS[name].made else PARTS
+        return [f"{folder}/{part}of{parts}.h5" for part in range(1, parts + 1)]
     windows = int(wildcards.windows)
-    below = takewhile(windows.__gt__, rungs()) if GROWTH else []
+    below = takewhile(windows.__gt__, rungs()) if grows(name) else []
     cuts = cut_into_shards([*below, windows], config["imatrix"]["shard_windows"])
     return [f"{folder}/{first}-{last}.h5" for first, last in cuts]
 
@@ -98,19 +145,27 @@ def windows_asked(
     return flags({"windows": None if wildcards.windows == "all" else wildcards.windows})
 
 
+def dataset(
+    wildcards,
+):
+    """What the imatrix records as its origin."""
+    calibration = CALIBRATIONS[wildcards.calibration]
+    return wildcards.calibration if calibration.made else f"{calibration.corpus}/pool"
+
+
 rule imatrix:
-    """Merge shards: the first windows of a pool, or all of it."""
+    """Merge shards: the first windows of a calibration, or all of it."""
     input:
         script=ancient(script_path("imatrix.py")),
         info="results/{model}/model.json",
         shards=shards_of,
     output:
-        imatrix="results/{model}/imatrix/{corpus}/{windows}.gguf",
-        report="results/{model}/imatrix/{corpus}/{windows}.json",
+        imatrix="results/{model}/imatrix/{calibration}/{windows}.gguf",
+        report="results/{model}/imatrix/{calibration}/{windows}.json",
     log:
-        "results/logs/{model}/imatrix/{corpus}/{windows}.log",
+        "results/logs/{model}/imatrix/{calibration}/{windows}.log",
     benchmark:
-        "results/benchmarks/{model}/imatrix/{corpus}/{windows}.tsv"
+        "results/benchmarks/{model}/imatrix/{calibration}/{windows}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -120,12 +175,13 @@ rule imatrix:
     params:
         settings={"code": code("imatrix.py")},
         windows=windows_asked,
+        dataset=dataset,
     shell:
         "python {input.script:q}"
         " --shards {input.shards:q}"
         " --info {input.info:q}"
         " {params.windows}"
-        " --dataset {wildcards.corpus}/pool"
+        " --dataset {params.dataset:q}"
         " --output {output.imatrix:q}"
         " --report {output.report:q}"
         " --log {log:q}"
@@ -135,22 +191,22 @@ rule imatrix_statistics:
     """Describe an imatrix, tensor by tensor and layer by layer."""
     input:
         script=ancient(script_path("imatrix_statistics.py")),
-        imatrix="results/{model}/imatrix/{corpus}.gguf",
-        report="results/{model}/imatrix/{corpus}.json",
+        imatrix="results/{model}/imatrix/{calibration}.gguf",
+        report="results/{model}/imatrix/{calibration}.json",
     output:
-        csv="results/{model}/imatrix/{corpus}.tensors.csv",
-        layers="results/{model}/imatrix/{corpus}.layers.csv",
+        csv="results/{model}/imatrix/{calibration}.tensors.csv",
+        layers="results/{model}/imatrix/{calibration}.layers.csv",
         picture=report(
-            "results/{model}/imatrix/{corpus}.png",
+            "results/{model}/imatrix/{calibration}.png",
             caption="captions/imatrix.rst",
             category="imatrix",
             subcategory="{model}",
-            labels={"of": "{corpus}", "what": "picture"},
+            labels={"of": "{calibration}", "what": "picture"},
         ),
     log:
-        "results/logs/{model}/imatrix/{corpus}.statistics.log",
+        "results/logs/{model}/imatrix/{calibration}.statistics.log",
     benchmark:
-        "results/benchmarks/{model}/imatrix/{corpus}.statistics.tsv"
+        "results/benchmarks/{model}/imatrix/{calibration}.statistics.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -163,7 +219,7 @@ rule imatrix_statistics:
         "python {input.script:q}"
         " --imatrix {input.imatrix:q}"
         " --report {input.report:q}"
-        " --title '{wildcards.model}: imatrix of {wildcards.corpus}'"
+        " --title '{wildcards.model}: imatrix of {wildcards.calibration}'"
         " --csv {output.csv:q}"
         " --layers {output.layers:q}"
         " --picture {output.picture:q}"
@@ -174,7 +230,7 @@ rule imatrices:
     """Only the importance matrices, grown if the configuration says so."""
     input:
         expand(
-            "results/{model}/imatrix/{corpus}.gguf",
+            "results/{model}/imatrix/{calibration}.gguf",
             model=config["models"],
-            corpus=CALIBRATED,
+            calibration=CALIBRATED,
         ),

@@ -26,7 +26,8 @@ if KV:
         corpus=config["evaluation"]["corpora"],
         ending=["csv", "md"],
     )
-KV_BASELINE = BASELINE | {key: (KV or BASELINE)[key] for key in ("n_ctx", "windows")}
+KV_BASELINE = EVALUATIONS[config["evaluation"]["corpora"][0]].options
+KV_BASELINE |= {key: (KV or KV_BASELINE)[key] for key in ("n_ctx", "windows")}
 
 
 wildcard_constraints:
@@ -35,12 +36,12 @@ wildcard_constraints:
 
 use rule baseline as kv_baseline with:
     output:
-        store="results/{model}/kv/baseline/{corpus}.h5",
-        facts="results/{model}/kv/baseline/{corpus}.json",
+        store="results/{model}/kv/baseline/{evaluation}.h5",
+        facts="results/{model}/kv/baseline/{evaluation}.json",
     log:
-        "results/logs/{model}/kv/baseline/{corpus}.log",
+        "results/logs/{model}/kv/baseline/{evaluation}.log",
     benchmark:
-        "results/benchmarks/{model}/kv/baseline/{corpus}.tsv"
+        "results/benchmarks/{model}/kv/baseline/{evaluation}.tsv"
     params:
         settings={"code": code("baseline.py")} | KV_BASELINE,
         options=flags(KV_BASELINE),

@@ -2,20 +2,20 @@
 
 MIXES = {name: recipe for name, recipe in PLAIN.items() if recipe.mix}
 # What damages and errors are measured with: imatrices, and roundings with their priors.
-CALIBRATIONS = {recipe.imatrix or "none": recipe for recipe in MIXES.values()}
+IMPORTANCES = {recipe.imatrix or "none": recipe for recipe in MIXES.values()}
 WEIGHINGS = {f"{r.mix.rounding}^{r.prior:g}": r for r in MIXES.values()}
 MIX_TYPES = sorted({kind for recipe in MIXES.values() for kind in recipe.mix.types})
 LARGE = 2e9  # bytes of a model from which on a window's damages are shared among jobs
 MIX_PARTS = 8
 READ += expand(
-    "results/{model}/mix/{calibration}.png",
+    "results/{model}/mix/{importances}.png",
     model=config["models"],
-    calibration=CALIBRATIONS,
+    importances=IMPORTANCES,
 )
 
 
 wildcard_constraints:
-    calibration=one_of(CALIBRATIONS),
+    importances=one_of(IMPORTANCES),
     weighing=one_of(WEIGHINGS),
     mixed=one_of(MIXES),
     turn=r"\d+",
@@ -25,7 +25,7 @@ def mix_tokens(
     wildcards,
 ):
     """The tokens of that pool."""
-    pool = pool_of(CALIBRATIONS[wildcards.calibration])
+    pool = pool_of(IMPORTANCES[wildcards.importances])
     return f"results/{wildcards.model}/tokens/{pool}.pool.h5"
 
 
@@ -36,23 +36,23 @@ def mix_facts(
     return mix_tokens(wildcards).removesuffix("h5") + "json"
 
 
-def calibration_imatrix(
+def importances_file(
     wildcards,
 ):
-    """The imatrix of a calibration."""
-    return imatrix_of(wildcards.model, CALIBRATIONS[wildcards.calibration])
+    """That imatrix."""
+    return imatrix_of(wildcards.model, IMPORTANCES[wildcards.importances])
 
 
-def calibration_options(
+def importances_options(
     wildcards,
     input,
 ):
     """The same as options."""
-    recipe = CALIBRATIONS[wildcards.calibration]
+    recipe = IMPORTANCES[wildcards.importances]
     return flags(imatrix_options(recipe, input) if recipe.imatrix else {})
 
 
-def calibration_content(
+def importances_content(
     recipe,
 ):
     """The content of an imatrix that is a user's file."""
@@ -64,7 +64,7 @@ def damage_settings(
     wildcards,
 ):
     """What damage depends on besides its inputs."""
-    content = calibration_content(CALIBRATIONS[wildcards.calibration])
+    content = importances_content(IMPORTANCES[wildcards.importances])
     return {"code": code("damage.py"), "n_ctx": config["imatrix"]["n_ctx"], "imatrix": content}
 
 
@@ -78,7 +78,7 @@ def damage_options(
         "turn": wildcards.turn,
         "part": wildcards.share.replace("of", "/"),
     }
-    return f"{flags(own)} {calibration_options(wildcards, input)}"
+    return f"{flags(own)} {importances_options(wildcards, input)}"
 
 
 rule damage:
@@ -87,15 +87,15 @@ rule damage:
         script=ancient(script_path("damage.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        imatrix=calibration_imatrix,
+        imatrix=importances_file,
         tokens=ancient(mix_tokens),
         facts=mix_facts,
     output:
-        store="results/{model}/mix/damage/{calibration}/{turn}/{share}.h5",
+        store="results/{model}/mix/damage/{importances}/{turn}/{share}.h5",
     log:
-        "results/logs/{model}/mix/damage/{calibration}/{turn}/{share}.log",
+        "results/logs/{model}/mix/damage/{importances}/{turn}/{share}.log",
     benchmark:
-        "results/benchmarks/{model}/mix/damage/{calibration}/{turn}/{share}.tsv"
+        "results/benchmarks/{model}/mix/damage/{importances}/{turn}/{share}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 8
@@ -122,7 +122,7 @@ def errors_settings(
     wildcards,
 ):
     """What errors depend on besides their inputs."""
-    content = calibration_content(CALIBRATIONS[wildcards.calibration])
+    content = importances_content(IMPORTANCES[wildcards.importances])
     return {"code": code("mix_errors.py"), "types": MIX_TYPES, "imatrix": content}
 
 
@@ -134,7 +134,7 @@ def errors_options(
     recipe = WEIGHINGS[wildcards.weighing]
     own = {"rounding": recipe.mix.rounding, "prior": recipe.prior, "types": MIX_TYPES}
     own |= {"moments": input.moments} if input.moments else {}
-    return f"{flags(own)} {calibration_options(wildcards, input)}"
+    return f"{flags(own)} {importances_options(wildcards, input)}"
 
 
 def errors_moments(
@@ -143,7 +143,7 @@ def errors_moments(
     """The moments that its rounding needs."""
     if WEIGHINGS[wildcards.weighing].mix.rounding != "compensated":
         return []
-    return moments_files(wildcards.model, pool_of(CALIBRATIONS[wildcards.calibration]))
+    return moments_files(wildcards.model, pool_of(IMPORTANCES[wildcards.importances]))
 
 
 rule mix_errors:
@@ -152,14 +152,14 @@ rule mix_errors:
         script=ancient(script_path("mix_errors.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        imatrix=calibration_imatrix,
+        imatrix=importances_file,
         moments=errors_moments,
     output:
-        errors="results/{model}/mix/errors/{calibration}/{weighing}.json",
+        errors="results/{model}/mix/errors/{importances}/{weighing}.json",
     log:
-        "results/logs/{model}/mix/errors/{calibration}/{weighing}.log",
+        "results/logs/{model}/mix/errors/{importances}/{weighing}.log",
     benchmark:
-        "results/benchmarks/{model}/mix/errors/{calibration}/{weighing}.tsv"
+        "results/benchmarks/{model}/mix/errors/{importances}/{weighing}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 8
@@ -183,10 +183,10 @@ def mix_damage(
     wildcards,
 ):
     """The damages that a mix is chosen by: all windows, all parts."""
-    calibration = MIXES[wildcards.mixed].imatrix or "none"
+    importances = MIXES[wildcards.mixed].imatrix or "none"
     parts = MIX_PARTS if model_size(wildcards) > LARGE else 1
     return [
-        f"results/{wildcards.model}/mix/damage/{calibration}/{turn}/{part}of{parts}.h5"
+        f"results/{wildcards.model}/mix/damage/{importances}/{turn}/{part}of{parts}.h5"
         for turn in range(config["mixes"]["windows"])
         for part in range(1, parts + 1)
     ]
@@ -224,7 +224,7 @@ def mixed_settings(
         "code": code("mix.py"),
         "mix": recipe.as_dict()["mix"],
         "prior": recipe.prior,
-        "imatrix": calibration_content(recipe),
+        "imatrix": importances_content(recipe),
         "n_ctx": config["imatrix"]["n_ctx"],
         "windows": config["mixes"]["proof_windows"],
     }
@@ -295,11 +295,11 @@ rule mix:
 def pictured(
     wildcards,
 ):
-    """The mixes of a calibration."""
+    """The mixes with an imatrix, or with none."""
     return [
         f"results/{wildcards.model}/mix/{name}.json"
         for name, recipe in MIXES.items()
-        if (recipe.imatrix or "none") == wildcards.calibration
+        if (recipe.imatrix or "none") == wildcards.importances
     ]
 
 
@@ -310,16 +310,16 @@ rule mix_picture:
         mixes=pictured,
     output:
         picture=report(
-            "results/{model}/mix/{calibration}.png",
+            "results/{model}/mix/{importances}.png",
             caption="captions/mix.rst",
             category="mix",
             subcategory="{model}",
-            labels={"of": "{calibration}", "what": "picture"},
+            labels={"of": "{importances}", "what": "picture"},
         ),
     log:
-        "results/logs/{model}/mix/{calibration}.picture.log",
+        "results/logs/{model}/mix/{importances}.picture.log",
     benchmark:
-        "results/benchmarks/{model}/mix/{calibration}.picture.tsv"
+        "results/benchmarks/{model}/mix/{importances}.picture.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -331,7 +331,7 @@ rule mix_picture:
     shell:
         "python {input.script:q}"
         " --mixes {input.mixes:q}"
-        " --title '{wildcards.model}: mixes with imatrix {wildcards.calibration}'"
+        " --title '{wildcards.model}: mixes with imatrix {wildcards.importances}'"
         " --picture {output.picture:q}"
         " --log {log:q}"
 

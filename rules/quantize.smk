@@ -17,12 +17,16 @@ with sentences():
         for path in [likes] if isinstance(likes, str) else likes:
             for shard in shards(Path(path)):
                 require_file(["quantize", i, "like"], shard)
-PLAIN = carried_out_by_llama(RECIPES)
-ROUNDED = {name: recipe for name, recipe in RECIPES.items() if recipe.is_rounded}
+# Those of the configuration, which tables list, and those of studies.
+KNOWN = dict(RECIPES)
+for plan in PLANS.values():
+    KNOWN |= plan.recipes
+PLAIN = carried_out_by_llama(KNOWN)
+ROUNDED = {name: recipe for name, recipe in KNOWN.items() if recipe.is_rounded}
 
 
 wildcard_constraints:
-    recipe=one_of({**RECIPES, **PLAIN, **config["candidates"]}),  # these stand where recipes do
+    recipe=one_of({**KNOWN, **PLAIN, **config["candidates"]}),  # these stand where recipes do
     plain=one_of(PLAIN),
     rounded=one_of(ROUNDED),
 
@@ -31,7 +35,7 @@ def imatrix_of(
     model,
     recipe,
 ):
-    """The imatrix of a recipe, if it has one: a user's file, or what is made of a corpus."""
+    """The imatrix of a recipe, if it has one: a user's file, or what is made of a calibration."""
     if recipe.imatrix is None:
         return []
     if recipe.imatrix in IMATRIX_FILES:
@@ -58,8 +62,8 @@ def pool_of(
     recipe,
 ):
     """The corpus whose pool a recipe is measured on: that of its imatrix, or the first evaluated."""
-    is_corpus = recipe.imatrix in config["corpora"]
-    return recipe.imatrix if is_corpus else config["evaluation"]["corpora"][0]
+    calibration = CALIBRATIONS.get(recipe.imatrix)
+    return calibration.corpus if calibration else config["evaluation"]["corpora"][0]
 
 
 def imatrix_options(

@@ -92,7 +92,7 @@ RELEASE_INPUTS = {
     ),
     "imatrices": expand(
         "results/{{model}}/imatrix/{corpus}.{ending}",
-        corpus=sorted(RELEASED_IMATRICES & set(config["corpora"])),
+        corpus=sorted(RELEASED_IMATRICES & CALIBRATIONS.keys()),
         ending=["gguf", "json"],
     ),
     "answers": expand(
@@ -126,7 +126,7 @@ rule release_model:
         sweep=release_sweep,
         recipes=RELEASE["recipes"] if NAMED else [RELEASE["recipes"]],
         corpora=config["evaluation"]["corpora"],
-        imatrices=sorted(RELEASED_IMATRICES & set(config["corpora"])),
+        imatrices=sorted(RELEASED_IMATRICES & CALIBRATIONS.keys()),
         imatrix_files=foreign_imatrices,
         options=release_options,
     shell:

@@ -3,9 +3,9 @@
 from quern.quantize.recipes import with_roundings
 
 READ += expand(
-    "results/{model}/summary/{corpus}.{ending}",
+    "results/{model}/summary/{evaluation}.{ending}",
     model=config["models"],
-    corpus=config["evaluation"]["corpora"],
+    evaluation=EVALUATED,
     ending=["csv", "pairs.csv", "md", "png"],
 )
 # Recipes that are rounded, and what they are measured against: the same with ggml's rounding.
@@ -61,9 +61,9 @@ def infos_of(
 def comparisons_of(
     wildcards,
 ):
-    """Their comparisons on a corpus."""
-    folder, corpus = f"results/{wildcards.model}/compare", wildcards.corpus
-    return [f"{folder}/{entry['name']}/{corpus}.json" for entry in listed(wildcards.model)]
+    """Their comparisons."""
+    folder, evaluation = f"results/{wildcards.model}/compare", wildcards.evaluation
+    return [f"{folder}/{entry['name']}/{evaluation}.json" for entry in listed(wildcards.model)]
 
 
 def positions_of(
@@ -98,28 +98,28 @@ def summary_recipes(
 
 
 rule summary:
-    """All recipes of a model on one corpus: a table and a picture."""
+    """All recipes of a model on one evaluation: a table and a picture."""
     input:
         script=ancient(script_path("summary.py")),
         info=infos_of,
         compare=comparisons_of,
         positions=ancient(positions_of),
-        imatrices=expand("results/{{model}}/imatrix/{corpus}.json", corpus=CALIBRATED),
+        imatrices=expand("results/{{model}}/imatrix/{calibration}.json", calibration=CALIBRATED),
     output:
-        csv="results/{model}/summary/{corpus}.csv",
-        pairs="results/{model}/summary/{corpus}.pairs.csv",
-        markdown="results/{model}/summary/{corpus}.md",
+        csv="results/{model}/summary/{evaluation}.csv",
+        pairs="results/{model}/summary/{evaluation}.pairs.csv",
+        markdown="results/{model}/summary/{evaluation}.md",
         picture=report(
-            "results/{model}/summary/{corpus}.png",
+            "results/{model}/summary/{evaluation}.png",
             caption="captions/summary.rst",
             category="summary",
             subcategory="{model}",
-            labels={"of": "{corpus}", "what": "picture"},
+            labels={"of": "{evaluation}", "what": "picture"},
         ),
     log:
-        "results/logs/{model}/summary/{corpus}.log",
+        "results/logs/{model}/summary/{evaluation}.log",
     benchmark:
-        "results/benchmarks/{model}/summary/{corpus}.tsv"
+        "results/benchmarks/{model}/summary/{evaluation}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -133,7 +133,7 @@ rule summary:
         "python {input.script:q}"
         " --recipes {params.recipes:q}"
         " --imatrices {input.imatrices:q}"
-        " --title '{wildcards.model} on {wildcards.corpus}'"
+        " --title '{wildcards.model} on {wildcards.evaluation}'"
         " --csv {output.csv:q}"
         " --pairs {output.pairs:q}"
         " --markdown {output.markdown:q}"

@@ -1,8 +1,8 @@
-"""Calibrations: what an imatrix is collected from. The pool of a corpus, an order of its tokens, some
-of its windows, or text at random. Pure, since the rules read it."""
+"""Calibrations: what an imatrix is collected from. A pool as it is, its tokens in another order,
+some of its windows, or text at random. Pure, since the rules read it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..command import option
 
@@ -66,6 +66,11 @@ class Calibration:
     def made(self) -> bool:
         """Whether tokens of its own are made; else they are the pool's as it is."""
         return bool(self.order or self.random or self.select)
+
+    @property
+    def options(self) -> dict:
+        """What decides its tokens besides their source, by the command's options."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.metadata}
 
     @property
     def objection(self) -> str:

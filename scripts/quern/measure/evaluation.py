@@ -1,4 +1,4 @@
-"""Evaluations: what models are measured on. A corpus by itself, or with a context and windows of its
+"""Evaluations: what models are measured on. A corpus as it is, or with a context and windows of its
 own. Pure, since the rules read it."""
 
 from collections.abc import Mapping

@@ -65,7 +65,8 @@ class Recipe:
 
     Attributes:
         variant: names the options in the recipe's name.
-        imatrix: a corpus, or an imatrix file of the configuration, by name; None for none.
+        imatrix: a calibration (a corpus is one) or an imatrix file of the configuration, by name;
+            None for none.
         mix: where types are chosen; then `type` does not count.
         like: a file whose types are taken, tensor by tensor; then `type` does not count.
     """
@@ -211,16 +212,16 @@ def recipes_of(config: Mapping) -> dict[str, Recipe]:
     """All recipes of a configuration, by name.
 
     Raises:
-        QuernError: an imatrix names neither a corpus nor a file, or two entries give the same name.
+        QuernError: an imatrix names no calibration or file, or two entries give the same name.
     """
-    known = [*config["corpora"], *config["imatrix"]["files"]]
+    known = [*config["corpora"], *config["calibrations"], *config["imatrix"]["files"]]
     found: dict[str, Recipe] = {}
     for i, sweep in enumerate(config["quantize"]):
         for recipe in Recipe.of_sweep(sweep):
             if recipe.imatrix not in (None, *known):
                 raise QuernError(
-                    f"quantize.{i}.imatrix: {recipe.imatrix} is no corpus or file; known are none, "
-                    f"{', '.join(known)}."
+                    f"quantize.{i}.imatrix: {recipe.imatrix} is no corpus, calibration or file; "
+                    f"known are none, {', '.join(known)}."
                 )
             if bare := recipe.lacks_imatrix:
                 raise QuernError(

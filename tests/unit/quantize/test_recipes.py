@@ -19,7 +19,11 @@ from quern.quantize.recipes import (
 
 def recipes(*sweeps):
     sweeps = [{"imatrix": ["none"], "prior": [0], "rounding": ["ggml"], **s} for s in sweeps]
-    known = {"corpora": {"wiki": {}}, "imatrix": {"files": {"theirs": "x.gguf"}}}
+    known = {
+        "calibrations": {},
+        "corpora": {"wiki": {}},
+        "imatrix": {"files": {"theirs": "x.gguf"}},
+    }
     return recipes_of(known | {"quantize": sweeps})
 
 

@@ -102,7 +102,9 @@ def test_a_pattern_behind_others_is_said(narrow, tmp_path):
 def test_the_configuration_is_refused(sweep, said):
     entry = {"imatrix": ["none"], "rounding": ["ggml"], "prior": [0]} | sweep
     with pytest.raises(QuernError, match=said):
-        recipes_of({"corpora": {}, "imatrix": {"files": {}}, "quantize": [entry]})
+        recipes_of(
+            {"corpora": {}, "calibrations": {}, "imatrix": {"files": {}}, "quantize": [entry]}
+        )
 
 
 def test_names_are_matched_anywhere_and_by_the_first_pattern():

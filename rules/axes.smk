@@ -1,0 +1,98 @@
+"""Two axes of the stages: what models are measured on, and what imatrices are collected from.
+
+Each has a name and a path of its own. A corpus stands for itself in both.
+"""
+
+from quern.imatrix.calibration import OF_DOCUMENTS, calibrations_of
+from quern.measure.evaluation import evaluations_of
+
+# What studies add to evaluations, calibrations and recipes, each a dictionary by name.
+PLANS = {}
+EVALUATIONS = evaluations_of(config)
+CALIBRATIONS = calibrations_of(config)
+for plan in PLANS.values():
+    EVALUATIONS |= plan.evaluations
+    CALIBRATIONS |= plan.calibrations
+# What has a summary of its own.
+EVALUATED = [*config["evaluation"]["corpora"], *config["evaluations"]]
+
+
+def require_context(
+    keys,
+    corpus,
+    part,
+    n_ctx,
+):
+    """Refuse a context that a part's windows cannot be cut for."""
+    fixed = fixed_n_ctx(corpus, part)
+    said = (
+        f"the {part} of {corpus} is mixed from windows of {fixed} tokens, so n_ctx must be {fixed}"
+    )
+    require(fixed in (None, n_ctx), [*keys, "n_ctx"], said)
+
+
+def require_selection(
+    keys,
+    calibration,
+):
+    """Refuse a selection whose evaluation is not of the calibration's pool."""
+    name = calibration.select.evaluation
+    require(name in EVALUATIONS, [*keys, "evaluation"], configuration.unknown(name, EVALUATIONS))
+    evaluation = EVALUATIONS[name]
+    require(
+        (evaluation.part, evaluation.corpus, evaluation.n_ctx)
+        == ("pool", calibration.corpus, calibration.n_ctx),
+        [*keys, "evaluation"],
+        f"{name} must be of the same windows: part pool, corpus {calibration.corpus}, n_ctx "
+        f"{calibration.n_ctx}",
+    )
+    require(
+        evaluation.windows is None or calibration.select.windows <= evaluation.windows,
+        [*keys, "windows"],
+        f"{name} has only {evaluation.windows} windows; choose fewer, or give it more",
+    )
+
+
+with sentences():
+    for section in ("evaluations", "calibrations"):
+        for name in config[section]:
+            keys = [section, name]
+            require(name not in config["corpora"], keys, "a corpus has this name; choose another")
+            require(
+                name not in config["imatrix"]["files"],
+                keys,
+                "an imatrix file has this name; choose another",
+            )
+            require_corpus([*keys, "corpus"], config[section][name]["corpus"])
+    for name in config["evaluations"]:
+        evaluation = EVALUATIONS[name]
+        require_context(["evaluations", name], evaluation.corpus, evaluation.part, evaluation.n_ctx)
+    for name in config["calibrations"]:
+        keys, calibration = ["calibrations", name], CALIBRATIONS[name]
+        require(not calibration.objection, keys, calibration.objection)
+        if not calibration.random:
+            require_context(keys, calibration.corpus, "pool", calibration.n_ctx)
+        if calibration.order in OF_DOCUMENTS:
+            whole = not config["corpora"][calibration.corpus]["chat_template"]
+            require(
+                whole and not fixed_n_ctx(calibration.corpus, "pool"),
+                [*keys, "order"],
+                "documents cannot be told apart where windows of a pool are mixed or a chat template "
+                "is used; choose another order",
+            )
+        if calibration.select:
+            require_selection([*keys, "select"], calibration)
+    for section, names in (("evaluations", EVALUATIONS), ("calibrations", CALIBRATIONS)):
+        for name in config[section]:
+            others = [n for n in names if name.startswith(f"{n}.") or n.startswith(f"{name}.")]
+            require(
+                not others,
+                [section, name],
+                f"this name and {', '.join(others)} can be confused in names of files; give one of "
+                "them a dash in place of the dot",
+            )
+
+
+wildcard_constraints:
+    evaluation=one_of(EVALUATIONS),
+    calibration=one_of(CALIBRATIONS),
