@@ -5,14 +5,20 @@ Each has a name and a path of its own. A corpus stands for itself in both.
 
 from quern.imatrix.calibration import OF_DOCUMENTS, calibrations_of
 from quern.measure.evaluation import evaluations_of
+from quern.studies.kinds import plans
 
-# What studies add to evaluations, calibrations and recipes, each a dictionary by name.
-PLANS = {}
 EVALUATIONS = evaluations_of(config)
 CALIBRATIONS = calibrations_of(config)
-for plan in PLANS.values():
-    EVALUATIONS |= plan.evaluations
-    CALIBRATIONS |= plan.calibrations
+with sentences():
+    # What studies add to evaluations, calibrations and recipes, each a dictionary by name.
+    PLANS = plans(config)
+    for name, plan in PLANS.items():
+        both = {**plan.evaluations, **plan.calibrations}.keys()
+        taken = both & {*EVALUATIONS, *CALIBRATIONS, *config["imatrix"]["files"]}
+        said = f"it makes {', '.join(sorted(taken))}, and another has this name; rename the study"
+        require(not taken, ["studies", name], said)
+        EVALUATIONS |= plan.evaluations
+        CALIBRATIONS |= plan.calibrations
 # What has a summary of its own.
 EVALUATED = [*config["evaluation"]["corpora"], *config["evaluations"]]
 

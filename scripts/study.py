@@ -21,7 +21,7 @@ if __name__ == "__main__":
         type=json.loads,
         required=True,
         metavar="JSON",
-        help="settings, base, cells (recipe, labels, compare, positions), and calibrations by "
+        help="settings, cells (recipe, labels, compare, positions), and texts of calibrations by "
         "label (tokens, n_ctx, windows)",
     )
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")

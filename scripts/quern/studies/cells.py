@@ -64,17 +64,15 @@ class Study:
     """A study that was measured.
 
     Attributes:
-        settings: its section of the configuration.
-        base: the context size that stays while another changes.
-        calibrations: by the labels of the tables, of kinds that describe them.
+        settings: its section of the configuration, and what its plan added.
+        texts: of calibrations, by what tables call them, where tables describe them.
         info: the model's.
     """
 
     title: str
     settings: dict
-    base: int
     cells: list[Compared]
-    calibrations: dict[str, Calibrated]
+    texts: dict[str, Calibrated]
     info: ModelInfo
 
     @classmethod
@@ -82,9 +80,8 @@ class Study:
         """A study as the workflow describes it.
 
         Args:
-            plan: `settings`; `base`; `cells`, each with `recipe`, `labels` and the paths `compare`
-                and `positions`; `calibrations`, by label, each with the path `tokens`, `n_ctx` and
-                `windows`.
+            plan: `settings`; `cells`, each with `recipe`, `labels` and the paths `compare` and
+                `positions`; `texts`, by label, each with the path `tokens`, `n_ctx` and `windows`.
 
         Raises:
             QuernError: it lacks one of them, a file is missing, or a recipe could not be made.
@@ -102,14 +99,14 @@ class Study:
                 )
                 for cell in plan["cells"]
             ]
-            calibrations = {
+            texts = {
                 label: Calibrated(Path(entry["tokens"]), entry["n_ctx"], entry["windows"])
-                for label, entry in plan["calibrations"].items()
+                for label, entry in plan["texts"].items()
             }
-            own = plan["settings"], plan["base"]
+            settings = plan["settings"]
         except (KeyError, TypeError) as error:
             raise QuernError(f"--study is not the description of a study ({error!r}).") from None
-        return cls(title, *own, cells, calibrations, ModelInfo.read(info))
+        return cls(title, settings, cells, texts, ModelInfo.read(info))
 
     def where(self, **labels) -> list[Compared]:
         """The cells with these labels."""

@@ -11,7 +11,8 @@ def plan(name: str, settings: Mapping, config: Mapping) -> Plan:
     Raises:
         QuernError: a size does not divide the longest, or the tokens are too few for it.
     """
-    study = Plan(name, settings)
+    base = base_context(settings, config)
+    study = Plan(name, {**settings, "base": base})
     corpus, contexts = settings["corpus"], settings["contexts"]
     study.require_corpus("corpus", corpus, config)
     longest = max(contexts)
@@ -35,7 +36,6 @@ def plan(name: str, settings: Mapping, config: Mapping) -> Plan:
                 scored=settings["scored"],
             ),
         )
-    base = base_context(settings, config)
     sizes = [pair for n in contexts for pair in ((n, base), (base, n), (n, n))]
     for kind in settings["types"]:
         for calibrated, evaluated in dict.fromkeys(sizes):
@@ -43,8 +43,7 @@ def plan(name: str, settings: Mapping, config: Mapping) -> Plan:
                 kind,
                 calibrations[calibrated],
                 evaluations[evaluated],
-                calibration=calibrated,
-                evaluation=evaluated,
+                {"calibration": calibrated, "evaluation": evaluated},
             )
     return study
 

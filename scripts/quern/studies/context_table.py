@@ -23,12 +23,13 @@ CLAIMED = (-0.14, -0.05)
 def table(study: Study) -> Page:
     """Median, KLD95 and KLD90 by context, and how far each is from the best."""
     contexts, types = study.settings["contexts"], study.settings["types"]
+    base = study.settings["base"]
     pairs = len(contexts) * (len(contexts) - 1) // 2
     comparisons = max(1, len(types) * len(FIGURES) * pairs)
     rows, found, claims = [], {}, {}
     for way, (_, sizes) in WAYS.items():
         for kind in types:
-            cells = [_cell(study, kind, sizes(n, study.base)) for n in contexts]
+            cells = [_cell(study, kind, sizes(n, base)) for n in contexts]
             measured = dict(zip(contexts, on_common_tokens(cells), strict=True))
             for figure in FIGURES:
                 best = min(contexts, key=lambda n: measured[n].values[figure])
@@ -50,10 +51,10 @@ def table(study: Study) -> Page:
     frame = pd.DataFrame(rows)
     text = "\n\n".join(f"## {title}\n\n{_grid(frame, way)}" for way, (title, _) in WAYS.items())
     text += (
-        f"\n\nKLD in nats. Base context: {study.base:,} tokens, which the other side keeps where one "
-        "changes. Windows of different sizes are compared over the tokens that all sizes score, and "
-        f"resampled in blocks of the longest. {page.correction(comparisons, 'blocks')} All pairs of "
-        "sizes count, since the best is chosen by the data."
+        f"\n\nKLD in nats. Where one context changes, the other stays at {base:,} tokens. Windows "
+        "of several sizes are compared over the tokens that all sizes score, and resampled in "
+        f"blocks of the longest. {page.correction(comparisons, 'blocks')} All pairs of sizes count, since "
+        "the best is chosen by the data."
     )
     return Page(
         frame,

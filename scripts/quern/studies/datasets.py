@@ -30,6 +30,7 @@ def plan(name: str, settings: Mapping, config: Mapping) -> Plan:
     for random in settings["random"]:
         made = usual_calibration(corpora[0], config, windows=calibrated, random=random)
         calibrations[random_label(random)] = study.calibration(random_label(random), made)
+    study.texts.update(calibrations)
     calibrations[NONE] = None
     for corpus in corpora:
         evaluation = study.evaluation(
@@ -37,7 +38,8 @@ def plan(name: str, settings: Mapping, config: Mapping) -> Plan:
         )
         for kind in settings["types"]:
             for label, calibration in calibrations.items():
-                study.cell(kind, calibration, evaluation, calibration=label, evaluation=corpus)
+                labels = {"calibration": label, "evaluation": corpus}
+                study.cell(kind, calibration, evaluation, labels)
     return study
 
 

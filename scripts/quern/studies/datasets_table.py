@@ -1,4 +1,4 @@
-"""The tables of the data set study: every calibration on every evaluation, and what entropy says."""
+"""The tables of the data set study: all calibrations on all evaluations, and what entropy says."""
 
 import itertools
 import math
@@ -41,7 +41,7 @@ def table(study: Study) -> Page:
                 | page.against("more_than_none", of_none.get(key))
             )
     frame = pd.DataFrame(rows)
-    entropies = {name: one.entropy for name, one in study.calibrations.items()}
+    entropies = {name: one.entropy for name, one in study.texts.items()}
     perplexities = {
         corpus: study.where(evaluation=corpus)[0].result["figures"]["ppl_base"]["value"]
         for corpus in corpora
@@ -50,8 +50,8 @@ def table(study: Study) -> Page:
         f"## Matrix\n\n{_matrix(types, corpora, labels, of_pair, of_own)}\n\n"
         "Mean KLD in nats, and in brackets how much more than by the corpus's own imatrix.\n\n"
         f"## Differences\n\n{_grid(frame, of_own, of_none)}\n\n"
-        f"Over {frame.units.min():,} windows and more. {page.correction(comparisons)} Random text is "
-        f"drawn once, its words from {corpora[0]}, so nothing is said of other draws.\n\n"
+        f"Over at least {frame.units.min():,} windows. {page.correction(comparisons)} Random text "
+        f"is drawn once, its words from {corpora[0]}, so nothing is said of other draws.\n\n"
         f"## Texts\n\n{_texts(entropies, perplexities)}\n\n"
         "*Entropy*: of single tokens of the calibration, in bits a token. *Perplexity*: of the "
         "unquantized model on the corpus's evaluation part."

@@ -26,5 +26,5 @@ def plan(name: str, settings: Mapping, config: Mapping) -> Plan:
                 usual_calibration(corpus, config, windows=windows, order=order, seed=seed),
             )
             for kind in settings["types"]:
-                study.cell(kind, calibration, evaluation, order=order, seed=seed)
+                study.cell(kind, calibration, evaluation, {"order": order, "seed": seed})
     return study

@@ -80,10 +80,9 @@ def said(differences: dict[str, Difference]) -> str:
 def correction(comparisons: int, units: str = "windows") -> str:
     """How the intervals are to be read."""
     return (
-        f"Differences are relative and paired over {units}. With {comparisons} of them in the table, "
-        f"each has an interval of confidence 1 - 0.05 / {comparisons} (Bonferroni), so that with "
-        "95 % all hold at once. *Tied*: within the noise of both; *cannot tell*: the interval "
-        "holds 0."
+        f"Differences are relative and paired over {units}. The table has {comparisons} of them, "
+        f"so each has an interval of confidence 1 - 0.05 / {comparisons} (Bonferroni), and with "
+        "95 % all hold at once. *Tied*: within the noise of both; *cannot tell*: the interval holds 0."
     )
 
 

@@ -32,6 +32,7 @@ class Plan:
     Attributes:
         name: what the names of its evaluations and calibrations begin with.
         settings: its section of the configuration.
+        texts: the calibrations whose tokens are looked at, by what tables call them.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Plan:
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     recipes: dict[str, Recipe] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -63,14 +65,14 @@ class Plan:
         if needs_imatrix(kind) and calibration is None:
             raise self.wrong(
                 "types",
-                f"this study also quantizes without an imatrix, which llama.cpp refuses for {kind}; "
+                f"this study quantizes without an imatrix too, which llama.cpp refuses for {kind}; "
                 "take another type",
             )
         recipe = Recipe(kind, VARIANT, imatrix=calibration, pure=True)
         self.recipes[recipe.name] = recipe
         return recipe.name
 
-    def cell(self, kind: str, calibration: str | None, evaluation: str, **labels) -> None:
+    def cell(self, kind: str, calibration: str | None, evaluation: str, labels: dict) -> None:
         """Add the comparison of a type with a calibration, or none, on an evaluation."""
         recipe = self.recipe(kind, calibration)
         self.cells.append(Cell(recipe, evaluation, {"type": kind, **labels}))

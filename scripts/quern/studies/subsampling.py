@@ -45,5 +45,5 @@ def plan(name: str, settings: Mapping, config: Mapping) -> Plan:
                 chosen.append((calibration, {"which": which, "windows": k, "seed": seed}))
     for kind in settings["types"]:
         for calibration, labels in chosen:
-            study.cell(kind, calibration, evaluation, **labels)
+            study.cell(kind, calibration, evaluation, labels)
     return study

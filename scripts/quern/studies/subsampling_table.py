@@ -14,7 +14,7 @@ CHOSEN = [which for which in WHICH if which != "random"]
 
 
 def table(study: Study) -> Page:
-    """Mean KLD by part of the pool, against the full pool, and against as many windows at random."""
+    """Mean KLD by part of the pool, against all of it, and against as many windows at random."""
     types, ladder = study.settings["types"], study.settings["ladder"]
     parts = [(which, k) for k in ladder for which in WHICH]
     comparisons = len(types) * (1 + len(parts) + len(CHOSEN) * len(ladder))
@@ -37,9 +37,9 @@ def table(study: Study) -> Page:
             )
     frame = pd.DataFrame(rows)
     text = _grid(frame, of_all, of_chance) + (
-        f"\n\nMean KLD in nats over {frame.units.min():,} windows. *Which*: the windows of the pool "
-        f"in which {study.settings['judge']} without an imatrix strays most, least, or some at "
-        f"random, of which the mean over seeds stands here. {page.correction(comparisons)} An "
+        f"\n\nMean KLD in nats over {frame.units.min():,} windows. *Which*: the windows of the "
+        f"pool in which {study.settings['judge']} without an imatrix strays most, least, or some "
+        f"at random, of which the mean over seeds stands here. {page.correction(comparisons)} An "
         "interval holds the windows and, where there are several, the seeds."
     )
     lines = []
