@@ -53,8 +53,8 @@ def table(study: Study) -> Page:
     text += (
         f"\n\nKLD in nats. Where one context changes, the other stays at {base:,} tokens. Windows "
         "of several sizes are compared over the tokens that all sizes score, and resampled in "
-        f"blocks of the longest. {page.correction(comparisons, 'blocks')} All pairs of sizes count, since "
-        "the best is chosen by the data."
+        f"blocks of the longest. {page.correction(comparisons, 'blocks')} All pairs of sizes "
+        "count, since the best is chosen by the data."
     )
     return Page(
         frame,

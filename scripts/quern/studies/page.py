@@ -82,7 +82,8 @@ def correction(comparisons: int, units: str = "windows") -> str:
     return (
         f"Differences are relative and paired over {units}. The table has {comparisons} of them, "
         f"so each has an interval of confidence 1 - 0.05 / {comparisons} (Bonferroni), and with "
-        "95 % all hold at once. *Tied*: within the noise of both; *cannot tell*: the interval holds 0."
+        "95 % all hold at once. *Tied*: within the noise of both; *cannot tell*: the interval "
+        "holds 0."
     )
 
 
