@@ -1,5 +1,7 @@
 """Calibrations that have tokens of their own: another order, some windows, or text at random."""
 
+from dataclasses import asdict
+
 MADE = {name: calibration for name, calibration in CALIBRATIONS.items() if calibration.made}
 
 
@@ -89,11 +91,8 @@ def making(
 ):
     """A calibration as the command takes it."""
     calibration = MADE[wildcards.made]
-    options = calibration.options
-    if chosen := calibration.select:
-        among = EVALUATIONS[chosen.evaluation].windows
-        options |= {"windows": chosen.windows, "which": chosen.which, "among": among}
-    return options
+    chosen = calibration.select
+    return asdict(calibration.making(EVALUATIONS[chosen.evaluation].windows if chosen else None))
 
 
 def making_settings(

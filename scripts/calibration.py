@@ -1,0 +1,46 @@
+"""Make tokens of a pool's: in another order, some of its windows, or text at random. In: GGUF, a
+pool's tokens; its text, documents, comparison. Out: tokens (HDF5), facts (JSON)."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from quern import command, files
+from quern.gguf_files import ModelInfo
+from quern.llama import Model, computed_by
+from quern.tokens import made
+from quern.tokens.making import Making
+from quern.tokens.windows import read_tokens
+
+
+def main(arguments):
+    making = Making(**command.options_of(arguments, Making))
+    info, pool = ModelInfo.read(arguments.info), read_tokens(arguments.tokens)
+    pool.require_tokenizer(info.tokenizer_sha256)
+    is_sampled = making.random == "samples"
+    compute = {"threads": arguments.threads, "gpus": arguments.gpus}
+    with Model(arguments.model, **compute, vocab_only=not is_sampled) as model:
+        content = made.contents(
+            making, model, pool, arguments.text, arguments.documents, arguments.comparison
+        )
+        done = asdict(making)
+        if is_sampled:
+            done |= {"model_sha256": info.sha256, "computed_by": computed_by(model.gpus)}
+        facts = made.write(arguments.output, model, pool, making, content, done)
+    files.write_json(arguments.facts, facts)
+
+
+if __name__ == "__main__":
+    p = command.parser(__doc__)
+    p.add_argument("--model", type=Path, required=True, help="GGUF file")
+    p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
+    p.add_argument("--tokens", type=Path, required=True, help="HDF5 of the pool, from tokens.py")
+    p.add_argument("--text", type=Path, help="the pool's text, for orders of documents, and words")
+    p.add_argument("--documents", type=Path, help="CSV from corpus.py, for orders of documents")
+    p.add_argument(
+        "--comparison", type=Path, help="CSV from compare.py, for the highest and lowest"
+    )
+    command.add_options(p, Making)
+    command.add_compute(p)
+    p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
+    p.add_argument("--facts", type=Path, required=True, help="JSON to write")
+    command.run(main, p.parse_args())

@@ -30,7 +30,8 @@ ORDERS = ("structured", "shuffled", "random-windows")
 SEPARATOR = "\n\n"
 LISTED = 20  # near-duplicates and quotations that are described
 MOST_SOURCES = 256  # a token's source is one byte
-COLUMNS = ("part", "source", "language", "offset", "bytes", "sha256")
+# A document's place is its number in the order of the sources.
+COLUMNS = ("part", "source", "language", "offset", "bytes", "sha256", "place")
 _EVALUATION, _POOL = range(2)
 
 
@@ -218,7 +219,8 @@ def _write(spool, entries, chosen, sources, directory, settings) -> Written:
         table.writerow(COLUMNS)
         for number, name in enumerate(PARTS):
             with _Part(texts[number]) as file:
-                for entry in map(entries.__getitem__, chosen[number]):
+                for place in chosen[number].tolist():
+                    entry = entries[place]
                     text, source = spool.read(entry), sources[entry["source"]]
                     bar.update(len(text))
                     match = overlap.match(text) if number == _POOL else None
@@ -228,7 +230,8 @@ def _write(spool, entries, chosen, sources, directory, settings) -> Written:
                         if remove:
                             continue
                     offset, digest = file.add(text), hashlib.sha256(text).hexdigest()
-                    table.writerow((name, source.label, source.language, offset, len(text), digest))
+                    row = (name, source.label, source.language, offset, len(text), digest, place)
+                    table.writerow(row)
                     written.count(name, int(entry["source"]), int(entry["characters"]))
             written.parts[name] = file.facts
     written.overlap = overlap.share

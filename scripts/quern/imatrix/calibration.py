@@ -2,21 +2,9 @@
 some of its windows, or text at random. Pure, since the rules read it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from ..command import option
-
-# All are orders of the same tokens.
-ORDERS = (
-    "documents",
-    "shuffled-documents",
-    "random-windows",
-    "shuffled-sentences",
-    "shuffled-tokens",
-)
-OF_DOCUMENTS = ("documents", "shuffled-documents")
-RANDOM = ("tokens", "words", "bytes", "samples")
-WHICH = ("highest", "lowest", "random")
+from ..tokens.making import Making
 
 
 @dataclass(frozen=True)
@@ -42,24 +30,20 @@ class Calibration:
 
     Attributes:
         corpus: whose pool it is.
+        n_ctx: tokens per window.
+        windows: the first ones of the pool, or of text at random; None for all of the pool.
+        order: another order of them, one of `making.ORDERS`.
+        random: text at random in place of the pool's, one of `making.RANDOM`.
+        seed: decides what is at random.
         select: only some windows.
     """
 
     corpus: str
-    n_ctx: int = option("tokens per window", 512)
-    windows: int | None = option("windows of the pool, or of text at random", None, type=int)
-    order: str | None = option(
-        "another order of the pool's first windows; documents is that of their sources",
-        None,
-        choices=ORDERS,
-    )
-    random: str | None = option(
-        "text at random in place of the pool's: tokens, words of the pool, printable bytes, or the "
-        "model's own samples",
-        None,
-        choices=RANDOM,
-    )
-    seed: int = option("decides what is at random", 0)
+    n_ctx: int = 512
+    windows: int | None = None
+    order: str | None = None
+    random: str | None = None
+    seed: int = 0
     select: Selection | None = None
 
     @property
@@ -67,10 +51,17 @@ class Calibration:
         """Whether tokens of its own are made; else they are the pool's as it is."""
         return bool(self.order or self.random or self.select)
 
-    @property
-    def options(self) -> dict:
-        """What decides its tokens besides their source, by the command's options."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.metadata}
+    def making(self, among: int | None = None) -> Making:
+        """How its tokens are made.
+
+        Args:
+            among: windows of the evaluation that it selects from; None for all of the pool.
+        """
+        shared = {"n_ctx": self.n_ctx, "seed": self.seed}
+        if not self.select:
+            return Making(windows=self.windows, order=self.order, random=self.random, **shared)
+        among = among if self.select.which == "random" else None
+        return Making(windows=self.select.windows, which=self.select.which, among=among, **shared)
 
     @property
     def objection(self) -> str:

@@ -25,6 +25,7 @@ from .quantizer import (
     quantize,
     quantize_rows,
 )
+from .sampling import samples
 from .taps import OUTPUT_WEIGHTS, Product
 from .weights import Weight
 
@@ -52,6 +53,7 @@ __all__ = [
     "quantize",
     "quantize_rows",
     "reserved",
+    "samples",
     "target_types",
     "tensor_types",
 ]

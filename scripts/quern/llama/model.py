@@ -127,6 +127,16 @@ class Model:
         lengths = (size(i, buffer, len(buffer), 0, True) for i in range(self.n_vocab))
         return np.fromiter((abs(n) for n in lengths), np.int32, self.n_vocab)
 
+    def text_tokens(self) -> np.ndarray:
+        """The tokens that stand for text, int32 [n]: none of control, unknown or unused ones."""
+        others = (
+            llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+            | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+            | llama_cpp.LLAMA_TOKEN_ATTR_UNUSED
+        )
+        kinds = (llama_cpp.llama_vocab_get_attr(self._vocab, i) for i in range(self.n_vocab))
+        return np.flatnonzero(np.fromiter(kinds, np.int32) & others == 0).astype(np.int32)
+
     def pieces(self, tokens: np.ndarray) -> list[bytes]:
         """The text of each token, special ones written out; its pieces joined are UTF-8."""
         buffer = ctypes.create_string_buffer(1024)

@@ -223,7 +223,7 @@ def read_documents(table: Path | None, text: Path) -> "pd.DataFrame | None":
         return None
     import pandas as pd  # here, since few stages need it and it takes a third of a second
 
-    wanted = ("part", "source", "offset", "bytes")
+    wanted = ("part", "source", "offset", "bytes", "place")
     types = {"part": "category", "source": "category"}
     try:
         chunks = pd.read_csv(

@@ -1,0 +1,121 @@
+"""Token files that are made from a pool's: in another order, of some windows, or at random."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from .. import QuernError
+from ..llama import VERSION, Model, samples
+from . import chosen, pseudo_random, reorder
+from .making import Making
+from .windows import Tokens, TokenWriter, read_tokens
+
+
+def contents(
+    making: Making,
+    model: Model,
+    pool: Tokens,
+    text: Path | None = None,
+    documents: Path | None = None,
+    comparison: Path | None = None,
+) -> np.ndarray:
+    """What the windows hold besides BOS, int32 [windows, n_ctx - 1]; one more without BOS.
+
+    Args:
+        text: the pool's, for orders of documents and for words.
+        documents: the table of its documents, for their orders.
+        comparison: CSV from compare.py, for the highest and the lowest.
+
+    Raises:
+        QuernError: what it needs is missing, or the pool has too few windows.
+    """
+    if making.random:
+        return _random(making, model, text)
+    if making.which:
+        return reorder.contents(pool, making.n_ctx, _chosen(making, pool, comparison))
+    rng, order = np.random.default_rng(making.seed), making.order
+    windows = pool.n_windows(making.n_ctx)
+    if (making.windows or 0) > windows:
+        raise QuernError(f"{pool.path} has {windows} windows, fewer than {making.windows}.")
+    windows = making.windows or windows
+    content = reorder.contents(pool, making.n_ctx, range(windows))
+    if order == "random-windows":
+        return reorder.random_windows(content, rng)
+    if order == "shuffled-tokens":
+        return reorder.shuffled_tokens(content, rng)
+    if order == "shuffled-sentences":
+        return reorder.shuffled_sentences(content, reorder.sentence_ends(model), rng)
+    _require(order, text=text, documents=documents)
+    document, place = reorder.documents_of(model, pool, making.n_ctx, windows, text, documents)
+    rank = place if order == "documents" else rng.permutation(len(place))
+    return reorder.by_rank(content, document, rank)
+
+
+def _random(making: Making, model: Model, text: Path | None) -> np.ndarray:
+    if making.windows is None:
+        raise QuernError("text at random has no end of its own; give --windows.")
+    shape = making.windows, making.n_ctx - model.add_bos
+    if making.random == "samples":
+        return np.stack(list(samples(model, *shape, making.seed)))
+    rng, count = np.random.default_rng(making.seed), shape[0] * shape[1]
+    if making.random == "tokens":
+        found = pseudo_random.random_tokens(model, count, rng)
+    elif making.random == "bytes":
+        found = pseudo_random.random_bytes(model, count, rng)
+    else:
+        _require("words", text=text)
+        found = pseudo_random.random_words(model, count, rng, text)
+    return found.reshape(shape)
+
+
+def _chosen(making: Making, pool: Tokens, comparison: Path | None) -> np.ndarray:
+    if making.windows is None:
+        raise QuernError(f"give --windows, how many {making.which} ones are chosen.")
+    if making.which != "random":
+        _require(making.which, comparison=comparison)
+        is_highest = making.which == "highest"
+        return chosen.by_divergence(comparison, making.windows, highest=is_highest)
+    available = pool.n_windows(making.n_ctx, making.among)
+    return chosen.at_random(available, making.windows, making.seed, str(pool.path))
+
+
+def _require(what: str, **files: Path | None) -> None:
+    for name, path in files.items():
+        if path is None:
+            raise QuernError(f"{what} needs --{name}.")
+
+
+def write(
+    output: Path, model: Model, pool: Tokens, making: Making, content: np.ndarray, done: dict
+) -> dict:
+    """Write a token file (HDF5) that may be cut into these windows alone.
+
+    Args:
+        content: as `contents` gives it.
+        done: what was done, for the record.
+
+    Returns:
+        Facts of the tokens. Their `text_sha256` is a hash of the pool's, of what was done, and of
+        what came of it.
+    """
+    digest = hashlib.sha256(content.tobytes()).hexdigest()
+    from_what = json.dumps([pool.text_sha256, done, digest], sort_keys=True)
+    made_from = hashlib.sha256(from_what.encode()).hexdigest()
+    bos = np.full((len(content), int(model.add_bos)), model.bos, np.int32)
+    tokens = np.hstack([bos, content]).astype(np.int32)
+    with TokenWriter(output, model, pool.tokenizer_sha256, made_from, None, False) as writer:
+        writer.attributes["n_ctx"] = making.n_ctx
+        writer.append(tokens.ravel(), None)
+    found = read_tokens(output)
+    return {
+        "tokens": found.count,
+        "bos": found.bos,
+        "text_sha256": made_from,
+        "tokenizer_sha256": found.tokenizer_sha256,
+        "llama_cpp_python": VERSION,
+        "mixed_windows": making.n_ctx,
+        "pool_sha256": pool.text_sha256,
+        "made": done,
+    }
