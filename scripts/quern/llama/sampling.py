@@ -8,6 +8,7 @@ import numpy as np
 from .. import QuernError
 from .library import complaint, recent
 from .model import Model, context_params, fill, make_context
+from .streams import END
 
 AT_ONCE = 8  # texts that share a graph, since a token alone takes as long as eight
 _CELLS = 256  # llama.cpp's K/V cache of a sequence is a multiple of this
@@ -27,45 +28,68 @@ def samples(model: Model, count: int, length: int, seed: int) -> Iterator[np.nda
     """
     if model.bos < 0:
         raise QuernError(f"{model.path} has no BOS, with which its samples would begin.")
-    params = context_params(model, AT_ONCE * _CELLS * -(-length // _CELLS), AT_ONCE, model.threads)
-    params.n_seq_max = AT_ONCE
-    context = make_context(model, params)
-    batch = llama_cpp.llama_batch_init(AT_ONCE, 0, 1)
-    try:
-        for first in range(0, count, AT_ONCE):
-            rngs = [np.random.default_rng([seed, first + i]) for i in range(AT_ONCE)]
-            # Texts that are not asked for are drawn all the same, so that all graphs are alike.
-            yield from _drawn(model, context, batch, length, rngs)[: count - first]
-    finally:
-        llama_cpp.llama_batch_free(batch)
-        llama_cpp.llama_free(context)
+    groups = range(0, count, AT_ONCE)
+
+    def stream(own, threads):
+        with _Texts(model, length, threads) as texts:
+            for group in own:
+                # Texts that are not asked for are drawn too, so that all graphs are alike.
+                rngs = [np.random.default_rng([seed, group + i]) for i in range(AT_ONCE)]
+                yield from texts.draw(rngs)[: count - group]
+                yield END
+
+    return model._in_turns(stream, groups, length, True)
 
 
-def _drawn(model, context, batch, length, rngs) -> np.ndarray:
-    """A text for each source of random numbers, int32 [texts, length]."""
-    if memory := llama_cpp.llama_get_memory(context):
-        llama_cpp.llama_memory_clear(memory, True)
-    n = batch.n_tokens = len(rngs)
-    fill(batch.n_seq_id, np.ones(n, np.int32))
-    fill(batch.logits, np.ones(n, np.int8))
-    for i in range(n):
-        batch.seq_id[i][0] = i
-    found = np.empty((n, length), np.int32)
-    tokens = np.full(n, model.bos, np.int32)
-    for position in range(length):
-        fill(batch.token, tokens)
-        fill(batch.pos, np.full(n, position, np.int32))
+class _Texts:
+    """A context in which `AT_ONCE` texts of `length` tokens are drawn at a time."""
+
+    def __init__(self, model: Model, length: int, threads: int):
+        self._model, self._length = model, length
+        params = context_params(model, AT_ONCE * _CELLS * -(-length // _CELLS), AT_ONCE, threads)
+        params.n_seq_max = AT_ONCE
+        self._ctx = make_context(model, params)
+        self._memory = llama_cpp.llama_get_memory(self._ctx)
+        self._batch = llama_cpp.llama_batch_init(AT_ONCE, 0, 1)
+        self._batch.n_tokens = AT_ONCE
+        fill(self._batch.n_seq_id, np.ones(AT_ONCE, np.int32))
+        fill(self._batch.logits, np.ones(AT_ONCE, np.int8))
+        for i in range(AT_ONCE):
+            self._batch.seq_id[i][0] = i
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        llama_cpp.llama_batch_free(self._batch)
+        llama_cpp.llama_free(self._ctx)
+
+    def draw(self, rngs: list[np.random.Generator]) -> np.ndarray:
+        """A text for each source of random numbers, int32 [texts, length]."""
+        if self._memory:
+            llama_cpp.llama_memory_clear(self._memory, True)
+        found = np.empty((AT_ONCE, self._length), np.int32)
+        tokens = np.full(AT_ONCE, self._model.bos, np.int32)
+        for position in range(self._length):
+            found[:, position] = tokens = self._next(tokens, position, rngs)
+        return found
+
+    def _next(self, tokens, position, rngs):
+        """The token that follows in each text, int32 [texts]."""
+        fill(self._batch.token, tokens)
+        fill(self._batch.pos, np.full(AT_ONCE, position, np.int32))
         recent.clear()
-        if status := llama_cpp.llama_decode(context, batch):
+        if status := llama_cpp.llama_decode(self._ctx, self._batch):
             raise QuernError(
-                f"llama.cpp failed to decode with {model.path} (status {status}): {complaint()}"
+                f"llama.cpp failed to decode with {self._model.path} (status {status}): "
+                f"{complaint()}"
             )
-        logits = np.ctypeslib.as_array(
-            llama_cpp.llama_get_logits(context), (n, model.n_vocab)
-        ).astype(np.float64)
+        shape = AT_ONCE, self._model.n_vocab
+        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._ctx), shape)
+        logits = logits.astype(np.float64)
         below = np.exp(logits - logits.max(axis=1, keepdims=True)).cumsum(axis=1)
-        for i, rng in enumerate(rngs):
-            drawn = np.searchsorted(below[i], rng.random() * below[i, -1], side="right")
-            tokens[i] = min(drawn, model.n_vocab - 1)
-        found[:, position] = tokens
-    return found
+        drawn = [
+            np.searchsorted(row, rng.random() * row[-1], side="right")
+            for row, rng in zip(below, rngs, strict=True)
+        ]
+        return np.minimum(drawn, self._model.n_vocab - 1).astype(np.int32)

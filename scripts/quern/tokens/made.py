@@ -36,10 +36,9 @@ def contents(
     if making.which:
         return reorder.contents(pool, making.n_ctx, _chosen(making, pool, comparison))
     rng, order = np.random.default_rng(making.seed), making.order
-    windows = pool.n_windows(making.n_ctx)
-    if (making.windows or 0) > windows:
-        raise QuernError(f"{pool.path} has {windows} windows, fewer than {making.windows}.")
-    windows = making.windows or windows
+    if order is None:
+        raise QuernError("say what to make, by --order, --random or --which.")
+    windows = pool.n_windows(making.n_ctx, making.windows)
     content = reorder.contents(pool, making.n_ctx, range(windows))
     if order == "random-windows":
         return reorder.random_windows(content, rng)

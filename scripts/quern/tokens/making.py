@@ -23,7 +23,9 @@ class Making:
     """One of `order`, `random` and `which`, and how much."""
 
     n_ctx: int = option("tokens per window", 512)
-    windows: int | None = option("how many; all of the pool where it is an order", None, type=int)
+    windows: int | None = option(
+        "how many; where it is an order at most, or all of the pool if not given", None, type=int
+    )
     order: str | None = option(
         "another order of the pool's first windows; documents is that of their sources",
         None,

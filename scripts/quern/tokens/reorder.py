@@ -1,7 +1,7 @@
 """Other orders of the same tokens.
 
-What is put in order is what windows hold besides BOS. So a model sees the same tokens in each order,
-and each as often.
+What is put in order is what windows hold besides BOS. So in each order a model sees
+the same tokens, each as often.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ _BLOCK = 1 << 22  # tokens that are read at once
 
 
 def contents(tokens: Tokens, n_ctx: int, numbers) -> np.ndarray:
-    """What windows of these numbers hold besides BOS, int32 [n, n_ctx - 1]; one more without BOS."""
+    """What these windows hold besides BOS, int32 [n, n_ctx - 1]; one more without BOS."""
     return tokens.windows(n_ctx, numbers)[:][:, int(tokens.bos >= 0) :]
 
 
