@@ -7,7 +7,7 @@ import pandas as pd
 from . import page
 from .cells import Study, on_common_tokens
 from .page import Page
-from .paired import Difference, held_against, relative
+from .paired import Difference, relative, stands
 
 FIGURES = {"kld_median": "median", "kld_p95": "KLD95", "kld_p90": "KLD90"}
 # What changes, and the sizes (calibration, evaluation) of a cell by the size that changes.
@@ -23,7 +23,7 @@ CLAIMED = (-0.14, -0.05)
 def table(study: Study) -> Page:
     """Median, KLD95 and KLD90 by context, and how far each is from the best."""
     contexts, types = study.settings["contexts"], study.settings["types"]
-    base = study.settings["base"]
+    base, trained = study.settings["base"], _trained(study)
     pairs = len(contexts) * (len(contexts) - 1) // 2
     comparisons = max(1, len(types) * len(FIGURES) * pairs)
     rows, found, claims = [], {}, {}
@@ -42,11 +42,11 @@ def table(study: Study) -> Page:
                         page.row(labels, figure, measured[n])
                         | page.against("more_than_best", difference)
                     )
-            if (native := study.info.context_length) in contexts:
+            if trained in contexts:
                 claims[way, kind] = {
-                    n: relative(measured[native], measured[n], "kld_median", comparisons)
+                    n: relative(measured[trained], measured[n], "kld_median", comparisons)
                     for n in contexts
-                    if n != native
+                    if n != trained
                 }
     frame = pd.DataFrame(rows)
     text = "\n\n".join(f"## {title}\n\n{_grid(frame, way)}" for way, (title, _) in WAYS.items())
@@ -63,6 +63,11 @@ def table(study: Study) -> Page:
         [title for title, _ in WAYS.values()],
         lambda axes: _draw(axes, study, found),
     )
+
+
+def _trained(study):
+    """Tokens of context that the model was trained on; 0 where nothing says so."""
+    return study.settings["trained"] or study.info.context_length
 
 
 def _cell(study, kind, sizes):
@@ -111,24 +116,23 @@ def _finding(study, found):
 
 
 def _held(study, claims):
-    trained = study.info.context_length
-    said = (
-        f"\n\nThe model's metadata say that it was trained on {trained or 'an unknown number of'} "
-    )
-    said += "tokens of context. "
-    original = (
-        "The original's finding was that the median is 5 to 14 % lower at the size of the training "
+    trained = _trained(study)
+    source = "The configuration says" if study.settings["trained"] else "The model's metadata say"
+    said = f"\n\n{source} that it was trained on {trained:,} tokens of context."
+    said = said if trained else "\n\nNothing says which context the model was trained on."
+    said += (
+        " The original's finding was that the median is 5 to 14 % lower at the size of the training "
         "than at others"
     )
     if not claims:
-        return f"{said}{original}; that size is not among these, so it is not tested here.\n"
+        return f"{said}; that size is not among these, so it is not tested here.\n"
     lines = [
         f"- {WAYS[way][0]}, {kind}, {trained:,} against {n:,}: {difference}: "
-        f"it {held_against(difference, CLAIMED).replace('cannot tell', 'cannot be told')}."
+        f"{stands(difference, CLAIMED)}."
         for (way, kind), own in claims.items()
         for n, difference in own.items()
     ]
-    return f"{said}{original}. Held against it:\n\n" + "\n".join(lines) + "\n"
+    return f"{said}. Held against it:\n\n" + "\n".join(lines) + "\n"
 
 
 def _draw(axes, study, found):

@@ -109,13 +109,13 @@ def _half_width(parts: list[tuple[float, int]], confidence: float) -> float:
     return float(special.stdtrit(freedom, (1 + confidence) / 2) * math.sqrt(total))
 
 
-def held_against(difference: Difference, claimed: tuple[float, float]) -> str:
-    """What an interval says of a claimed range of relative differences, all of one sign.
+def stands(difference: Difference, claimed: tuple[float, float]) -> str:
+    """Whether a claimed range of relative differences, all of one sign, stands beside an interval.
 
-    `stands` where it excludes 0 and meets the range, `does not stand` where it excludes the range,
-    `cannot tell` otherwise.
+    It stands where the interval excludes 0 and meets the range, and does not where it excludes the
+    range.
     """
     low, high = claimed
     if difference.high < low or difference.low > high:
-        return "does not stand"
-    return "cannot tell" if difference.low <= 0 <= difference.high else "stands"
+        return "it does not stand"
+    return "it cannot be told" if difference.low <= 0 <= difference.high else "it stands"

@@ -5,7 +5,7 @@ import pandas as pd
 from . import page
 from .cells import Study, on_common_tokens
 from .page import FIGURE, Page
-from .paired import held_against, mean, relative
+from .paired import mean, relative, stands
 from .subsampling import FULL, NONE, WHICH
 
 # The finding that started this: the hardest part of a pool did better than all of it by so much.
@@ -92,8 +92,7 @@ def _grid(frame, of_all, of_chance):
 
 def _held(types, ladder, of_all):
     lines = [
-        f"- {kind}, highest {k}: {d}: it "
-        f"{held_against(d, CLAIMED).replace('cannot tell', 'cannot be told')}."
+        f"- {kind}, highest {k}: {d}: {stands(d, CLAIMED)}."
         for kind in types
         for k in ladder
         for d in [of_all[kind, "highest", k]]

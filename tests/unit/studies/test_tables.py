@@ -156,7 +156,13 @@ def test_contexts_against_the_best_of_each_table(studied):
         )
         for i, ((c, e), scale) in enumerate(scales.items())
     ]
-    settings = {"kind": "context", "types": ["Q4_K"], "contexts": contexts, "base": base}
+    settings = {
+        "kind": "context",
+        "types": ["Q4_K"],
+        "contexts": contexts,
+        "base": base,
+        "trained": None,
+    }
     page = TABLES["context"](studied(settings, cells))
     frame = page.frame.set_index(["way", "figure", "context"]).sort_index()
     figures = {key: stream(i, scale)["kld"] for i, (key, scale) in enumerate(scales.items())}
@@ -181,6 +187,11 @@ def test_contexts_against_the_best_of_each_table(studied):
     assert "lowest at 128; worse: 64 (+" in page.finding
     assert "1 - 0.05 / 3" in page.tables
     assert "so it is not tested here" in page.finding  # the model was trained on another size
+    page = TABLES["context"](studied(settings | {"trained": 128}, cells))
+    median = frame.value.unstack()[contexts].xs("kld_median", level="figure")
+    less = median[128] / median[64] - 1
+    for way in ways:
+        assert f"128 against 64: {less[way]:+.2%} (" in page.finding
 
 
 def test_rank_correlation_and_its_exact_p():
