@@ -121,8 +121,8 @@ def _held(study, claims):
     said = f"\n\n{source} that it was trained on {trained:,} tokens of context."
     said = said if trained else "\n\nNothing says which context the model was trained on."
     said += (
-        " The original's finding was that the median is 5 to 14 % lower at the size of the training "
-        "than at others"
+        " The original's finding was that the median is 5 to 14 % lower at the size of its "
+        "training than at others"
     )
     if not claims:
         return f"{said}; that size is not among these, so it is not tested here.\n"
