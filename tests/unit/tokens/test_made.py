@@ -1,6 +1,6 @@
 """Token files that are made of a pool's, as the command makes them."""
 
-import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -8,11 +8,12 @@ import pytest
 
 from conftest import DEMO, command, fails_with
 from models import write_model
-from quern import files, gguf_files
+from quern import QuernError, files, gguf_files
 from quern.corpus import build
 from quern.corpus.sources import Source
 from quern.llama import Model, samples
-from quern.tokens.making import ORDERS
+from quern.tokens import made, windows
+from quern.tokens.making import ORDERS, Making
 from quern.tokens.windows import read_tokens
 
 N_CTX, WINDOWS = 32, 12
@@ -24,59 +25,49 @@ def folder(tmp_path_factory, texts):
     """A shuffled corpus, a model with a token a byte, the pool's tokens, a comparison."""
     folder = tmp_path_factory.mktemp("made-tokens")
     (folder / "text.txt").write_text("\n%%\n".join(text[:150] for text in texts[:40]))
-    source = Source("topics", "text", str(folder / "text.txt"), separator="\n%%\n")
+    source = Source("topics", str(folder / "text.txt"), separator="\n%%\n")
     build.build([source], folder / "corpus", build.Settings(evaluation_characters=500))
     model = write_model(folder / "m.gguf")
     files.write_json(folder / "m.json", gguf_files.model_info(model).as_dict())
     (folder / "c.csv").write_text(DIVERGENCE)
-    result = command(
-        "tokens",
-        *("--model", model, "--info", folder / "m.json", "--text", folder / "corpus/pool.txt"),
-        *("--output", folder / "pool.h5", "--facts", folder / "pool.json"),
-    )
-    assert result.returncode == 0, result.stderr
+    with Model(model, vocab_only=True) as loaded:
+        sha256 = gguf_files.model_info(model).tokenizer_sha256
+        windows.tokenize_text(loaded, sha256, folder / "corpus/pool.txt", folder / "pool.h5")
     return folder
 
 
-def make(folder, output, *options, n_ctx=N_CTX, model="m"):
-    """The command's result."""
-    return command(
-        "calibration",
-        *("--model", folder / f"{model}.gguf", "--info", folder / f"{model}.json"),
-        *("--tokens", folder / "pool.h5", "--text", folder / "corpus/pool.txt"),
-        *("--documents", folder / "corpus/documents.csv", "--n-ctx", n_ctx, "--threads", 1),
-        *("--output", output, "--facts", output.with_suffix(".json"), *options),
-    )
-
-
-def windows_of(path, n_ctx=N_CTX):
-    """All windows of a token file, and its facts."""
+def windows_of(path):
+    """All windows of a token file, BOS in place."""
     tokens = read_tokens(path)
-    assert tokens.n_ctx == n_ctx and tokens.count % n_ctx == 0
-    facts = json.loads(path.with_suffix(".json").read_text())
-    assert facts["text_sha256"] == tokens.text_sha256
-    return tokens.windows(n_ctx, range(tokens.count // n_ctx))[:], facts
+    assert tokens.n_ctx == N_CTX and tokens.count % N_CTX == 0
+    return tokens.windows(N_CTX, range(tokens.count // N_CTX))[:]
 
 
-def made(folder, output, *options):
-    result = make(folder, output, *options)
-    assert result.returncode == 0, result.stderr
-    return windows_of(output)
-
-
-def pool(folder, windows=WINDOWS):
-    return read_tokens(folder / "pool.h5").windows(N_CTX, range(windows))[:]
-
-
-def text_of(folder, windows):
+def make(folder, output, **options):
+    """The windows of a token file that is made from the pool, and its facts."""
+    making, tokens = Making(N_CTX, **options), read_tokens(folder / "pool.h5")
+    files_of = folder / "corpus/pool.txt", folder / "corpus/documents.csv", folder / "c.csv"
     with Model(folder / "m.gguf", vocab_only=True) as model:
-        return b"".join(model.pieces(windows[:, 1:].ravel())).decode()
+        content = made.contents(making, model, tokens, *files_of)
+        facts = made.write(output, model, tokens, making, content, asdict(making))
+    assert facts["text_sha256"] == read_tokens(output).text_sha256
+    return windows_of(output), facts
+
+
+def pool(folder, count=WINDOWS):
+    return read_tokens(folder / "pool.h5").windows(N_CTX, range(count))[:]
+
+
+def text_of(folder, found):
+    """What windows hold besides BOS, in bytes."""
+    with Model(folder / "m.gguf", vocab_only=True) as model:
+        return b"".join(model.pieces(found[:, 1:].ravel()))
 
 
 def test_a_model_sees_the_same_tokens_in_each_order(folder, tmp_path):
     expected, hashes = np.sort(pool(folder), axis=None), set()
     for order in ORDERS:
-        found, facts = made(folder, tmp_path / "t.h5", "--order", order, "--windows", WINDOWS)
+        found, facts = make(folder, tmp_path / "t.h5", order=order, windows=WINDOWS)
         assert found.shape == (WINDOWS, N_CTX)
         assert (np.sort(found, axis=None) == expected).all(), order
         assert (found != pool(folder)).any(), order
@@ -86,7 +77,7 @@ def test_a_model_sees_the_same_tokens_in_each_order(folder, tmp_path):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(folder, tmp_path):
     def sha256(name, seed):
-        made(folder, tmp_path / name, "--order", "shuffled-documents", "--seed", seed)
+        make(folder, tmp_path / name, order="shuffled-documents", seed=seed)
         return files.sha256(tmp_path / name)
 
     assert sha256("a.h5", 1) == sha256("b.h5", 1) != sha256("c.h5", 2)
@@ -95,7 +86,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(folder, tmp_pat
 def test_documents_come_in_the_order_of_their_sources(folder, tmp_path):
     """One token is a byte, and each window's first one is lost to BOS, so documents lose bytes."""
     every = read_tokens(folder / "pool.h5").count // N_CTX
-    found, _ = made(folder, tmp_path / "t.h5", "--order", "documents")
+    found, _ = make(folder, tmp_path / "t.h5", order="documents")
     assert len(found) == every
     text, ordered = text_of(folder, pool(folder, every)), text_of(folder, found)
     documents = pd.read_csv(folder / "corpus/documents.csv").query("part == 'pool'")
@@ -104,21 +95,19 @@ def test_documents_come_in_the_order_of_their_sources(folder, tmp_path):
     kept = np.arange(every * N_CTX).reshape(every, N_CTX)[:, 1:].ravel() - 1  # bytes of the text
     number = np.searchsorted(documents.offset, kept, side="right") - 1
     pieces = {
-        place: "".join(np.array(list(text))[number == i]) for i, place in enumerate(documents.place)
+        place: bytes(np.frombuffer(text, np.uint8)[number == i])
+        for i, place in enumerate(documents.place)
     }
-    assert ordered == "".join(pieces[place] for place in sorted(pieces))
+    assert ordered == b"".join(pieces[place] for place in sorted(pieces))
 
 
 def test_windows_are_chosen_as_they_are(folder, tmp_path):
     figures = {w: (7 * w) % 13 for w in range(20)}
-    options = "--windows", 4, "--comparison", folder / "c.csv"
     for which, sign in (("highest", -1), ("lowest", 1)):
-        found, _ = made(folder, tmp_path / "t.h5", "--which", which, *options)
+        found, _ = make(folder, tmp_path / "t.h5", which=which, windows=4)
         numbers = sorted(sorted(figures, key=lambda w: (sign * figures[w], w))[:4])
         assert (found == pool(folder, 20)[numbers]).all()
-    found, _ = made(
-        folder, tmp_path / "t.h5", "--which", "random", "--windows", 4, "--among", 5, "--seed", 2
-    )
+    found, _ = make(folder, tmp_path / "t.h5", which="random", windows=4, among=5, seed=2)
     rows = [row.tolist() for row in pool(folder, 5)]
     assert all(row.tolist() in rows for row in found)
 
@@ -126,17 +115,23 @@ def test_windows_are_chosen_as_they_are(folder, tmp_path):
 def test_text_at_random(folder, tmp_path):
     words = set((folder / "corpus/pool.txt").read_text().split())
     for kind in ("tokens", "words", "bytes"):
-        options = "--random", kind, "--windows", WINDOWS
-        found, _ = made(folder, tmp_path / "t.h5", *options)
-        again, _ = made(folder, tmp_path / "u.h5", *options)
-        other, _ = made(folder, tmp_path / "v.h5", *options, "--seed", 1)
+        options = {"random": kind, "windows": WINDOWS}
+        found, _ = make(folder, tmp_path / "t.h5", **options)
+        again, _ = make(folder, tmp_path / "t.h5", **options)
+        other, _ = make(folder, tmp_path / "t.h5", **options, seed=1)
         assert found.shape == (WINDOWS, N_CTX) and (found[:, 0] == 256).all()
         assert (found == again).all() and (found != other).any()
         assert not (found[:, 1:] == 256).any(), kind  # BOS is of control
-        if kind == "words":
-            assert set(text_of(folder, found).split()[:-1]) <= words
+        text = text_of(folder, found)
         if kind == "bytes":
-            assert text_of(folder, found).isprintable() and text_of(folder, found).isascii()
+            assert text.decode().isprintable() and text.isascii()
+    stream = made.pseudo_random.random_words
+    with Model(folder / "m.gguf", vocab_only=True) as model:
+        rng, count = np.random.default_rng(0), 9000
+        tokens = stream(model, count, rng, folder / "corpus/pool.txt")
+        found = b"".join(model.pieces(tokens)).decode(errors="ignore").split()[:-1]
+    assert len(tokens) == count and set(found) <= words
+    assert len(set(found)) > 0.8 * len(words)
 
 
 def test_a_model_s_own_samples(folder, tmp_path):
@@ -148,17 +143,17 @@ def test_a_model_s_own_samples(folder, tmp_path):
     assert len(more) == 9
     assert all((a == b).all() for a, b in zip(few, more[:2], strict=True))
     assert (more[0] != more[1]).any() and (more[0] != more[8]).any()
-    own = "--model", DEMO, "--info", tmp_path / "demo.json"
-    command(
-        "tokens",
-        *(*own, "--text", folder / "corpus/pool.txt"),
-        *("--output", tmp_path / "pool.h5", "--facts", tmp_path / "pool.json"),
+    with Model(DEMO, vocab_only=True) as model:
+        text = folder / "corpus/pool.txt"
+        windows.tokenize_text(model, info.tokenizer_sha256, text, tmp_path / "pool.h5")
+    result = command(
+        "calibration",
+        *("--model", DEMO, "--info", tmp_path / "demo.json", "--tokens", tmp_path / "pool.h5"),
+        *("--random", "samples", "--windows", 2, "--seed", 3, "--n-ctx", N_CTX, "--threads", 1),
+        *("--output", output, "--facts", tmp_path / "t.json"),
     )
-    options = "--random", "samples", "--windows", 2, "--seed", 3, "--n-ctx", N_CTX, "--threads", 1
-    files_of = "--tokens", tmp_path / "pool.h5", "--output", output, "--facts", tmp_path / "t.json"
-    result = command("calibration", *own, *files_of, *options)
     assert result.returncode == 0, result.stderr
-    found, facts = windows_of(output)
+    found, facts = windows_of(output), files.read_json(tmp_path / "t.json")
     assert (found[:, 0] == bos).all() and (found[:, 1:] == np.stack(few)).all()
     assert facts["made"]["model_sha256"] == info.sha256 and facts["made"]["computed_by"]
 
@@ -177,21 +172,35 @@ def test_samples_follow_the_model_s_probabilities(folder):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "said"),
     [
-        ((), ("say what to make",)),
-        (("--random", "words"), ("--windows",)),
-        (("--which", "highest", "--windows", 3), ("highest needs --comparison",)),
-        (("--which", "random", "--windows", 100_000), ("fewer than 100000",)),
+        ({}, "say what to make"),
+        ({"random": "words"}, "--windows"),
+        ({"which": "highest"}, "--windows"),
+        ({"which": "random", "windows": 100_000}, "fewer than 100000"),
     ],
 )
-def test_what_is_missing_is_a_sentence(folder, tmp_path, options, words):
-    fails_with(make(folder, tmp_path / "t.h5", *options), *words)
+def test_what_is_missing_is_a_sentence(folder, tmp_path, options, said):
+    with pytest.raises(QuernError, match=said):
+        make(folder, tmp_path / "t.h5", **options)
     assert not (tmp_path / "t.h5").exists()
+
+
+def test_a_command_says_what_it_needs(folder, tmp_path):
+    result = command(
+        "calibration",
+        *("--model", folder / "m.gguf", "--info", folder / "m.json"),
+        *("--tokens", folder / "pool.h5", "--which", "highest", "--windows", 3),
+        *("--output", tmp_path / "t.h5", "--facts", tmp_path / "t.json"),
+    )
+    fails_with(result, "highest needs --comparison")
 
 
 def test_a_table_of_an_earlier_version_is_a_sentence(folder, tmp_path):
     documents = pd.read_csv(folder / "corpus/documents.csv")
     documents.drop(columns="place").to_csv(tmp_path / "d.csv", index=False)
-    options = "--order", "documents", "--documents", tmp_path / "d.csv"
-    fails_with(make(folder, tmp_path / "t.h5", *options), "d.csv", "earlier version")
+    making, tokens = Making(N_CTX, order="documents"), read_tokens(folder / "pool.h5")
+    text = folder / "corpus/pool.txt"
+    said = pytest.raises(QuernError, match=r"d\.csv .* earlier version")
+    with Model(folder / "m.gguf", vocab_only=True) as model, said:
+        made.contents(making, model, tokens, text, tmp_path / "d.csv")
