@@ -5,15 +5,21 @@ Each has a name and a path of its own. A corpus stands for itself in both.
 
 from quern.imatrix.calibration import calibrations_of
 from quern.measure.evaluation import evaluations_of
+from quern.studies.kinds import plans
 from quern.tokens.making import OF_DOCUMENTS
 
-# What studies add to evaluations, calibrations and recipes, each a dictionary by name.
-PLANS = {}
 EVALUATIONS = evaluations_of(config)
 CALIBRATIONS = calibrations_of(config)
-for plan in PLANS.values():
-    EVALUATIONS |= plan.evaluations
-    CALIBRATIONS |= plan.calibrations
+with sentences():
+    # What studies add to evaluations, calibrations and recipes, each a dictionary by name.
+    PLANS = plans(config)
+    for name, plan in PLANS.items():
+        both = {**plan.evaluations, **plan.calibrations}.keys()
+        taken = both & {*EVALUATIONS, *CALIBRATIONS, *config["imatrix"]["files"]}
+        said = f"it makes {', '.join(sorted(taken))}, and another has this name; rename the study"
+        require(not taken, ["studies", name], said)
+        EVALUATIONS |= plan.evaluations
+        CALIBRATIONS |= plan.calibrations
 # What has a summary of its own.
 EVALUATED = [*config["evaluation"]["corpora"], *config["evaluations"]]
 
@@ -54,6 +60,19 @@ def require_selection(
     )
 
 
+def with_keys(
+    section,
+    known,
+):
+    """Evaluations or calibrations, and the keys that answer for them: their own, or a study's."""
+    own = [([section, name], known[name]) for name in config[section]]
+    return own + [
+        (["studies", name], added)
+        for name, plan in PLANS.items()
+        for added in getattr(plan, section).values()
+    ]
+
+
 with sentences():
     for section in ("evaluations", "calibrations"):
         for name in config[section]:
@@ -65,11 +84,9 @@ with sentences():
                 "an imatrix file has this name; choose another",
             )
             require_corpus([*keys, "corpus"], config[section][name]["corpus"])
-    for name in config["evaluations"]:
-        evaluation = EVALUATIONS[name]
-        require_context(["evaluations", name], evaluation.corpus, evaluation.part, evaluation.n_ctx)
-    for name in config["calibrations"]:
-        keys, calibration = ["calibrations", name], CALIBRATIONS[name]
+    for keys, evaluation in with_keys("evaluations", EVALUATIONS):
+        require_context(keys, evaluation.corpus, evaluation.part, evaluation.n_ctx)
+    for keys, calibration in with_keys("calibrations", CALIBRATIONS):
         require(not calibration.objection, keys, calibration.objection)
         if not calibration.random:
             require_context(keys, calibration.corpus, "pool", calibration.n_ctx)

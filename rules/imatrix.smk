@@ -32,26 +32,26 @@ wildcard_constraints:
 
 
 def calibrated_stem(
-    wildcards,
+    model,
+    name,
 ):
     """The tokens of a calibration without their ending: its own, or its corpus's pool."""
-    name = wildcards.calibration
     own = f"{name}.calibration" if CALIBRATIONS[name].made else f"{CALIBRATIONS[name].corpus}.pool"
-    return f"results/{wildcards.model}/tokens/{own}"
+    return f"results/{model}/tokens/{own}"
 
 
 def calibrated_tokens(
     wildcards,
 ):
     """The tokens of a calibration."""
-    return f"{calibrated_stem(wildcards)}.h5"
+    return f"{calibrated_stem(wildcards.model, wildcards.calibration)}.h5"
 
 
 def calibrated_facts(
     wildcards,
 ):
     """What is known of them."""
-    return f"{calibrated_stem(wildcards)}.json"
+    return f"{calibrated_stem(wildcards.model, wildcards.calibration)}.json"
 
 
 def shard_reading(

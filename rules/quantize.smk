@@ -19,8 +19,11 @@ with sentences():
                 require_file(["quantize", i, "like"], shard)
 # Those of the configuration, which tables list, and those of studies.
 KNOWN = dict(RECIPES)
-for plan in PLANS.values():
-    KNOWN |= plan.recipes
+with sentences():
+    for study, plan in PLANS.items():
+        for name, recipe in plan.recipes.items():
+            said = f"another recipe {name} has other options; give its entry another variant"
+            require(KNOWN.setdefault(name, recipe) == recipe, ["studies", study], said)
 PLAIN = carried_out_by_llama(KNOWN)
 ROUNDED = {name: recipe for name, recipe in KNOWN.items() if recipe.is_rounded}
 

@@ -37,7 +37,8 @@ def keys_of(section):
     schema = SCHEMA["properties"][section]
     for inner in ("additionalProperties", "items"):
         schema = schema[inner] if isinstance(schema.get(inner), dict) else schema
-    for key, sub in schema["properties"].items():
+    of_kinds = [branch["then"]["properties"] for branch in schema.get("allOf", ())]
+    for key, sub in (item for of in [schema["properties"], *of_kinds] for item in of.items()):
         sub = SCHEMA["$defs"][sub["$ref"].split("/")[-1]] | sub if "$ref" in sub else sub
         if "default" in sub:
             yield key, sub["default"]
@@ -71,7 +72,7 @@ def test_commands_have_the_schemas_defaults(section, monkeypatch):
         assert empty or found[key] == expected, key
 
 
-@pytest.mark.parametrize("section", COMMANDS)
+@pytest.mark.parametrize("section", [*COMMANDS, "studies"])
 def test_the_guide_has_the_schemas_defaults(section):
     guide = (HOUSE / "config/README.md").read_text()
     text = re.search(rf"^## `{section}`$(.*?)(?=^## |\Z)", guide, re.M | re.S)[1]
@@ -88,7 +89,8 @@ def test_the_guide_has_the_schemas_defaults(section):
 
 
 def test_every_section_of_the_schema_is_looked_at():
-    assert set(COMMANDS) == set(SCHEMA["properties"]) - {"models", "candidates", "evaluations"}
+    without = {"models", "candidates", "evaluations", "studies"}
+    assert set(COMMANDS) == set(SCHEMA["properties"]) - without
 
 
 def test_the_schema_has_the_types_figures_and_roundings_that_there_are():

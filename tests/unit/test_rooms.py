@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "speed": {"llama"},
     "growth": {"measure"},
     "report": {"measure"},
+    "studies": {"quantize", "imatrix", "measure", "tokens", "report"},
     "release": {"measure", "quantize"},
     "checks": {"corpus", "tokens", "measure", "imatrix", "growth"},
 }
