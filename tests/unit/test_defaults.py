@@ -23,12 +23,13 @@ COMMANDS = {
     "moments": ["moments"],
     "quantize": ["quantize"],
     "speed": ["speed"],
+    "perplexity": ["perplexity"],
     "report": ["memory", "answer"],
     "release": ["release"],
 }
 # Options that share a key's name alone: grow.py is told the types compared without an imatrix, and
-# options that take several values begin with none.
-OTHERS = {("growth", "types"), ("speed", "depths"), ("report", "kv")}
+# options that take several values begin with none. Perplexity is cut as the evaluation if not told.
+OTHERS = {("growth", "types"), ("speed", "depths"), ("report", "kv"), ("perplexity", "n_ctx")}
 
 
 def keys_of(section):
