@@ -67,6 +67,7 @@ rule baseline:
         " {params.options}"
         " --threads {threads}"
         " --gpus {resources.gpu}"
+        " --tuning results/{wildcards.model}/tuning"
         " --output {output.store:q}"
         " --facts {output.facts:q}"
         " --log {log:q}"

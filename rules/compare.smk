@@ -50,6 +50,7 @@ rule compare:
         " {params.options}"
         " --threads {threads}"
         " --gpus {resources.gpu}"
+        " --tuning results/{wildcards.model}/tuning"
         " --output {output.positions:q}"
         " --windows {output.windows:q}"
         " --summary {output.summary:q}"

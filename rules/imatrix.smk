@@ -112,6 +112,7 @@ rule imatrix_shard:
         " {params.options}"
         " --threads {threads}"
         " --gpus {resources.gpu}"
+        " --tuning results/{wildcards.model}/tuning"
         " --output {output.shard:q}"
         " --log {log:q}"
 

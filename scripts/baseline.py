@@ -10,13 +10,21 @@ from quern.gguf_files import ModelInfo, require_unquantized
 from quern.llama import Model
 from quern.measure import baseline
 from quern.tokens.windows import read_tokens
+from quern.tuning.taken import taken_up
 
 
 def main(arguments):
     info = ModelInfo.read(arguments.info)
     require_unquantized(info, arguments.model)
     tokens = read_tokens(arguments.tokens)
-    with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
+    way = taken_up(
+        arguments.tuning,
+        model_sha256=info.sha256,
+        n_ctx=arguments.n_ctx,
+        threads=arguments.threads,
+        gpus=arguments.gpus,
+    )
+    with Model(arguments.model, gpus=arguments.gpus, **way) as model:
         facts = baseline.write_baseline(
             model,
             info,
@@ -66,6 +74,7 @@ if __name__ == "__main__":
     p.add_argument("--windows", type=int, help="use at most this many windows of the text")
     command.add_window_range(p)
     command.add_compute(p)
+    command.add_tuning(p)
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")
     command.run(main, p.parse_args())

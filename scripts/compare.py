@@ -14,6 +14,7 @@ from quern import QuernError, command, files
 from quern.gguf_files import ModelInfo
 from quern.measure import comparison, printout, statistics
 from quern.measure.baseline import Baseline
+from quern.tuning.taken import taken_up
 
 OUTPUTS = ("output", "windows", "summary", "text")
 
@@ -40,8 +41,14 @@ def compare(arguments, jobs):
     """Compare candidates; each has its CSV, JSON and text to write."""
     candidates = [candidate for candidate, *_ in jobs]
     info = ModelInfo.read(arguments.baseline_info) if arguments.baseline_info else None
-    compute = {"threads": arguments.threads, "gpus": arguments.gpus}
     with Baseline(arguments.baseline, arguments.baseline_model, info) as baseline:
+        compute = {"gpus": arguments.gpus} | taken_up(
+            arguments.tuning,
+            model_sha256=baseline.attributes["model_sha256"],
+            n_ctx=int(baseline.attributes["n_ctx"]),
+            threads=arguments.threads,
+            gpus=arguments.gpus,
+        )
         comparison.compare(
             candidates,
             baseline,
@@ -113,6 +120,7 @@ if __name__ == "__main__":
     )
     command.add_window_range(p)
     command.add_compute(p)
+    command.add_tuning(p)
     p.add_argument("--output", type=Path, nargs="+", required=True, help="HDF5 to write")
     p.add_argument("--windows", type=Path, nargs="+", required=True, help="CSV to write")
     p.add_argument("--summary", type=Path, nargs="+", required=True, help="JSON to write")

@@ -7,15 +7,24 @@ from quern.gguf_files import ModelInfo
 from quern.imatrix.shards import collect
 from quern.llama import Model
 from quern.tokens.windows import read_tokens
+from quern.tuning.taken import taken_up
 
 
 def main(arguments):
     if arguments.part and (getattr(arguments, "from"), arguments.to) != (None, None):
         raise QuernError("--part stands in place of --from and --to; give one or the other.")
-    with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
+    info = ModelInfo.read(arguments.info)
+    way = taken_up(
+        arguments.tuning,
+        model_sha256=info.sha256,
+        n_ctx=arguments.n_ctx,
+        threads=arguments.threads,
+        gpus=arguments.gpus,
+    )
+    with Model(arguments.model, gpus=arguments.gpus, **way) as model:
         collect(
             model,
-            ModelInfo.read(arguments.info),
+            info,
             read_tokens(arguments.tokens),
             arguments.output,
             n_ctx=arguments.n_ctx,
@@ -45,5 +54,6 @@ if __name__ == "__main__":
         help="instead: the K-th of N equal parts of the text's windows",
     )
     command.add_compute(p)
+    command.add_tuning(p)
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     command.run(main, p.parse_args())

@@ -113,6 +113,17 @@ def add_compute(p: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tuning(p: argparse.ArgumentParser) -> None:
+    """Add where results of tuning lie."""
+    p.add_argument(
+        "--tuning",
+        type=Path,
+        metavar="FOLDER",
+        help="where tune.py's results lie, one a size of windows; taken up where they are of this "
+        "model and machine, and no digit depends on it",
+    )
+
+
 def part_of(text: str) -> tuple[int, int]:
     """`3/16` as (3, 16)."""
     number, _, parts = text.partition("/")

@@ -24,12 +24,17 @@ COMMANDS = {
     "moments": ["moments"],
     "quantize": ["quantize"],
     "speed": ["speed"],
+    "perplexity": ["perplexity"],
+    "tuning": ["tune"],
     "report": ["memory", "answer"],
     "release": ["release"],
 }
 # Options that share a key's name alone: grow.py is told the types compared without an imatrix, and
-# options that take several values begin with none.
-OTHERS = {("growth", "types"), ("speed", "depths"), ("report", "kv")}
+# options that take several values begin with none. Windows are cut as elsewhere if not told.
+OTHERS = {
+    *(("growth", "types"), ("speed", "depths"), ("report", "kv")),
+    *(("perplexity", "n_ctx"), ("tuning", "n_ctx")),
+}
 
 
 def keys_of(section):

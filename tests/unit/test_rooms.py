@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "mix": {"quantize", "imatrix", "moments", "llama", "rounding", "measure", "tokens"},
     "memory": {"llama"},
     "speed": {"llama"},
+    "tuning": {"llama", "speed"},
     "growth": {"measure"},
     "report": {"measure"},
     "studies": {"quantize", "imatrix", "measure", "tokens", "report"},

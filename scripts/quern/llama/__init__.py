@@ -4,7 +4,7 @@ Nobody else imports llama_cpp or ctypes. llama.cpp's log goes to the `quern.llam
 """
 
 from .bench import Bench
-from .contexts import LOGGED_BYTES, Reserved, reserved
+from .contexts import LOGGED_BYTES, Reserved, reserved, reserved_for_windows
 from .library import (
     FOLDER,
     VERSION,
@@ -16,7 +16,7 @@ from .library import (
     target_types,
     tensor_types,
 )
-from .model import KV_TYPE, TOKENS_PER_UBATCH, Model
+from .model import KV_TYPE, TOKENS_PER_BATCH, TOKENS_PER_UBATCH, Model
 from .quantizer import (
     QuantizationParameters,
     dequantize_rows,
@@ -34,6 +34,7 @@ __all__ = [
     "KV_TYPE",
     "LOGGED_BYTES",
     "OUTPUT_WEIGHTS",
+    "TOKENS_PER_BATCH",
     "TOKENS_PER_UBATCH",
     "VERSION",
     "Bench",
@@ -53,6 +54,7 @@ __all__ = [
     "quantize",
     "quantize_rows",
     "reserved",
+    "reserved_for_windows",
     "samples",
     "target_types",
     "tensor_types",

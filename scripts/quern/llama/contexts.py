@@ -43,6 +43,20 @@ def reserved(model: Model, n_ctx: int) -> Reserved:
     """
     params = context_params(model, n_ctx, TOKENS_PER_BATCH, model.threads)
     params.swa_full, params.n_outputs_max = False, 1
+    return _heard(model, params)
+
+
+def reserved_for_windows(model: Model, n_ctx: int) -> Reserved:
+    """What llama.cpp reserves for each context in which `model` decodes windows of `n_ctx` tokens.
+
+    Raises:
+        QuernError: llama.cpp cannot make the context.
+    """
+    width = min(n_ctx, model.tokens_per_batch)
+    return _heard(model, context_params(model, n_ctx, width, model.threads))
+
+
+def _heard(model: Model, params) -> Reserved:
     with listening() as heard:
         llama_cpp.llama_free(make_context(model, params))
     said = "".join(heard)

@@ -33,6 +33,9 @@ class Model:
         gpus: 0 keeps the model on the CPU; more puts all its layers on GPUs.
         vocab_only: load the tokenizer alone.
         tokens_per_graph: llama.cpp's micro-batch; results depend on it in their last digits.
+        tokens_per_batch: tokens of one decode call, a multiple of those of a graph.
+        contexts: how many decode windows side by side, where their logits fit; None leaves it to
+            `usual_contexts`.
         editable: load it so that `weights` can be exchanged.
         hollow: load the metadata alone, to ask what contexts would take.
         kv_type: ggml's type of the K and the V cache.
@@ -52,6 +55,8 @@ class Model:
         gpus: int = 0,
         vocab_only: bool = False,
         tokens_per_graph: int | None = None,
+        tokens_per_batch: int | None = None,
+        contexts: int | None = None,
         editable: bool = False,
         hollow: bool = False,
         kv_type: str = KV_TYPE,
@@ -60,8 +65,8 @@ class Model:
         start()
         self.kv_type, self.flash = kv_type, flash
         block_size(kv_type.upper())  # ggml must know it
-        self.path, self.threads, self.gpus = Path(path), threads, gpus
-        self.tokens_per_graph = tokens_per_graph or TOKENS_PER_UBATCH
+        self.path, self.gpus = Path(path), gpus
+        self.decode_by(threads, contexts, tokens_per_batch, tokens_per_graph)
         self._running = set()
         if not self.path.is_file():
             raise QuernError(f"model {path} does not exist.")
@@ -98,6 +103,32 @@ class Model:
             running.close()
         llama_cpp.llama_model_free(self._model)
         self._model = None
+
+    def decode_by(
+        self,
+        threads: int,
+        contexts: int | None = None,
+        tokens_per_batch: int | None = None,
+        tokens_per_graph: int | None = None,
+    ) -> None:
+        """From now on decode so; the arguments are those of `Model`."""
+        self.threads, self.contexts = threads, contexts
+        self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH
+        self.tokens_per_graph = tokens_per_graph or TOKENS_PER_UBATCH
+
+    def usual_contexts(self, n_ctx: int) -> int:
+        """How many contexts decode windows side by side, unless told otherwise.
+
+        Two with half of the threads each wait less for each other's threads than one with all. It
+        is not done where windows are long, for want of memory, nor for larger models, whose weights
+        would be read twice as often.
+        """
+        small = llama_cpp.llama_model_size(self._model) <= SMALL_MODEL and not self.gpus
+        return 2 if small and n_ctx <= TOKENS_PER_BATCH and self.threads % 2 == 0 else 1
+
+    def logits_fit(self, n_scored: int) -> bool:
+        """Whether one decode call may keep the logits of so many positions."""
+        return n_scored * self.n_vocab * 4 <= LOGITS_BYTES
 
     def weights(self) -> dict[str, Weight]:
         """The weights that the model's graph reads, by name; it must be `editable`.
@@ -172,7 +203,6 @@ class Model:
             QuernError: llama.cpp fails to decode.
         """
         n_ctx = windows.shape[1]
-        whole = (last - first) * self.n_vocab * 4 <= LOGITS_BYTES
 
         def stream(numbers, threads):
             with _Context(self, n_ctx, threads=threads) as context:
@@ -181,7 +211,8 @@ class Model:
                         yield i, position, rows
                     yield END
 
-        return self._in_turns(stream, range(len(windows)), n_ctx, whole)
+        fits = self.logits_fit(last - first)
+        return self._in_turns(stream, range(len(windows)), n_ctx, fits)
 
     def hidden_states(
         self, windows: np.ndarray, first: int, last: int, *, with_logits: bool = False
@@ -261,15 +292,9 @@ class Model:
         return self._in_turns(stream, range(len(windows)), n_ctx, True)
 
     def _in_turns(self, stream, groups: range, n_ctx: int, fits: bool) -> Iterator:
-        """The items of `stream(groups, threads)`, from two contexts at once where that is faster.
-
-        Two with half of the threads each wait less for each other's threads than one with all. It
-        is not done where logits do not fit (`fits`) or windows are long, for want of memory, nor
-        for larger models, whose weights would be read twice as often.
-        """
-        small = llama_cpp.llama_model_size(self._model) <= SMALL_MODEL and not self.gpus
-        two = small and fits and n_ctx <= TOKENS_PER_BATCH and len(groups) > 1
-        count = 2 if two and self.threads % 2 == 0 else 1
+        """The items of `stream(groups, threads)`, from several contexts where logits `fit`."""
+        wanted = self.contexts or self.usual_contexts(n_ctx)
+        count = wanted if fits and len(groups) > 1 else 1
         streams = [stream(groups[k::count], self.threads // count) for k in range(count)]
         running = InTurns(streams, len(groups))
         self._running.add(running)
@@ -323,11 +348,11 @@ class _Context:
         model: Model,
         n_ctx: int,
         tap: Tap | None = None,
-        width: int = TOKENS_PER_BATCH,
+        width: int | None = None,
         threads: int = 1,
     ):
         self.model, self.n_ctx, self._tap = model, n_ctx, tap
-        self._width = min(n_ctx, width)
+        self._width = min(n_ctx, width or model.tokens_per_batch)
         params = context_params(model, n_ctx, self._width, threads)
         if tap:
             params.cb_eval, params.abort_callback = tap.callback, tap.abort

@@ -58,6 +58,8 @@ def compare(
     *,
     threads: int = 1,
     gpus: int = 0,
+    contexts: int | None = None,
+    tokens_per_batch: int | None = None,
     tokens_per_graph: int | None = None,
     first: int | None = None,
     last: int | None = None,
@@ -70,6 +72,7 @@ def compare(
     are left alone.
 
     Args:
+        contexts, tokens_per_batch: of `Model`; they change no digit.
         tokens_per_graph: llama.cpp's micro-batch; another than usual shows the noise.
         first, last, windows: which windows, from one to another or by number; all where not given.
 
@@ -100,6 +103,8 @@ def compare(
                     c.model,
                     threads=threads,
                     gpus=gpus,
+                    contexts=contexts,
+                    tokens_per_batch=tokens_per_batch,
                     tokens_per_graph=tokens_per_graph,
                     kv_type=c.kv_type,
                     flash=c.flash,
@@ -162,9 +167,7 @@ def read_figures(store: WindowStore) -> dict[str, np.ndarray]:
     return {name: store.rows(name) for name in FIGURES}
 
 
-def noise(
-    candidate: Candidate, baseline: Baseline, *, threads: int = 1, gpus: int = 0, windows: int = 8
-) -> dict:
+def noise(candidate: Candidate, baseline: Baseline, *, windows: int = 8, **compute) -> dict:
     """How far a finished comparison's figures would move if the same model computed otherwise.
 
     Some of its windows are decoded again in graphs of another size, which changes the last digits
@@ -172,6 +175,10 @@ def noise(
     rounded to 8 bits before each product. To first order they move KL(p ‖ q) by Σ (q − p) · δ, so a
     recipe's noise grows with its own divergence; that of the baseline against itself says nothing
     of it.
+
+    Args:
+        windows: how many are decoded again.
+        compute: `threads`, `gpus` and others of `compare` that say how to decode.
 
     Returns:
         For each figure of `statistics.FIGURES` the 95 % bound of its difference over all windows of
@@ -193,8 +200,7 @@ def noise(
     try:
         compare(
             *([again], baseline),
-            threads=threads,
-            gpus=gpus,
+            **compute,
             tokens_per_graph=size,
             windows=numbers[places].tolist(),
         )

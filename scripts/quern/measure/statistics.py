@@ -153,12 +153,8 @@ class Sample:
     @functools.cached_property
     def replicates(self) -> "Replicates":
         """Bootstrap and jackknife replicates of all figures."""
-        n = self.n_windows
-        rng = np.random.default_rng(SEED)
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
-        groups = np.arange(n) * min(n, _GROUPS) // n
-        left_out = (groups != np.unique(groups)[:, None]).astype(np.float64)
-        return Replicates(self.values(), self._in_blocks(drawn), self._in_blocks(left_out), n)
+        drawn, left_out = (self._in_blocks(weights) for weights in resampled(self.n_windows))
+        return Replicates(self.values(), drawn, left_out, self.n_windows)
 
     def half_width(self, figure: str, confidence: float) -> float:
         """Half the width of Student's interval of a figure."""
@@ -205,6 +201,14 @@ def _correlation(mean):
     variances = (mean["nll2"] - mean["nll"] ** 2) * (mean["base2"] - mean["base"] ** 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(variances > 0, covariance / np.sqrt(np.maximum(variances, 0)), 1.0)
+
+
+def resampled(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of `n` windows: those of the bootstrap [RESAMPLES, n] and of the jackknife [?, n]."""
+    rng = np.random.default_rng(SEED)
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+    groups = np.arange(n) * min(n, _GROUPS) // n
+    return drawn, (groups != np.unique(groups)[:, None]).astype(np.float64)
 
 
 @dataclass(frozen=True)

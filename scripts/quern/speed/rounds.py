@@ -86,9 +86,8 @@ def speeds(
         },
     }
     found["settings"]["depths"] = list(settings.depths)
-    rounds = _kept(kept, found)
-    if (load := os.getloadavg()[0]) > 0.5 * threads:
-        log.warning("other programs run on this machine (load %.1f) and take time from it", load)
+    rounds = done_rounds(kept, found)
+    warn_of_load(threads)
     together = not gpus and sum(t.bytes for t in timed) < available_bytes() / 2
     with contextlib.ExitStack() as stack:
         bar = tqdm(total=settings.repeats * len(timed), unit="model", desc="speed", disable=None)
@@ -115,8 +114,14 @@ def forget(kept: Path) -> None:
     kept.unlink(missing_ok=True)
 
 
-def _kept(path: Path, found: dict) -> list[dict]:
-    """The rounds that another run finished, where it was to do the same."""
+def warn_of_load(threads: int) -> None:
+    """Say it where other programs keep the machine busy."""
+    if (load := os.getloadavg()[0]) > 0.5 * threads:
+        log.warning("other programs run on this machine (load %.1f) and take time from it", load)
+
+
+def done_rounds(path: Path, found: dict) -> list[dict]:
+    """The `rounds` that another run kept in `path`, where it `found` the same else."""
     if not path.exists():
         return []
     before = files.read_json(path)

@@ -73,9 +73,33 @@ class Tokens:
             )
         return min(count, limit or count)
 
-    def windows(self, n_ctx: int, numbers: Sequence[int]) -> "Windows":
-        """The windows of these numbers, read when they are sliced."""
-        return Windows(self, n_ctx, numbers)
+    def n_overlapping(self, n_ctx: int, stride: int, limit: int | None = None) -> int:
+        """How many windows there are where each begins `stride` tokens after the one before.
+
+        As many as llama-perplexity has with --ppl-stride, at most `limit`.
+
+        Raises:
+            QuernError: the text is too short for two windows, or was cut into windows already.
+        """
+        if self.n_ctx:
+            raise QuernError(
+                f"{self.path} is mixed from windows of {self.n_ctx} tokens that do not follow each "
+                "other, so none can overlap; leave the stride out."
+            )
+        count = -(-(self.count - n_ctx) // stride)
+        if count < 2:
+            raise QuernError(
+                f"{self.path} has {self.count} tokens, too few for two windows of {n_ctx} with a "
+                f"stride of {stride}; give the corpus more text or use a smaller n_ctx."
+            )
+        return min(count, limit or count)
+
+    def windows(self, n_ctx: int, numbers: Sequence[int], stride: int | None = None) -> "Windows":
+        """The windows of these numbers, read when they are sliced.
+
+        With a `stride` they overlap, and tokens stay as they are, without BOS.
+        """
+        return Windows(self, n_ctx, numbers, stride)
 
     def by_source(self) -> dict[str, int]:
         """Number of tokens of each source; empty where they are not known."""
@@ -90,8 +114,11 @@ class Tokens:
 class Windows:
     """Windows as a sequence: `len`, `shape`, and slices as int32 [n, n_ctx], BOS in place."""
 
-    def __init__(self, tokens: Tokens, n_ctx: int, numbers: Sequence[int]):
+    def __init__(
+        self, tokens: Tokens, n_ctx: int, numbers: Sequence[int], stride: int | None = None
+    ):
         self._tokens, self._numbers = tokens, numbers
+        self._step, self._bos = stride or n_ctx, -1 if stride else tokens.bos
         self.shape = len(numbers), n_ctx
 
     def __len__(self) -> int:
@@ -99,8 +126,8 @@ class Windows:
 
     def __getitem__(self, which: slice) -> np.ndarray:
         windows = self._rows("tokens", which, np.int32)
-        if self._tokens.bos >= 0:
-            windows[:, 0] = self._tokens.bos
+        if self._bos >= 0:
+            windows[:, 0] = self._bos
         return windows
 
     @property
@@ -117,7 +144,7 @@ class Windows:
         rows = np.empty((len(numbers), n_ctx), dtype)
         with h5py.File(self._tokens.path, locking=False) as h5:
             for row, number in zip(rows, numbers, strict=True):
-                row[:] = h5[name][number * n_ctx : (number + 1) * n_ctx]
+                row[:] = h5[name][number * self._step : number * self._step + n_ctx]
         return rows
 
 

@@ -1,0 +1,75 @@
+"""The fastest way to decode windows on this machine, found once; stages take it up where it lies.
+
+It is no input of theirs: no digit of a result depends on it, so it makes nothing stale.
+"""
+
+TUNING = {key: config["tuning"][key] for key in ("windows", "repeats")}
+STAGE_THREADS = 8  # of the jobs that decode windows
+TUNED = config["tuning"]["n_ctx"] or sorted(
+    {config["evaluation"]["n_ctx"], config["imatrix"]["n_ctx"]}
+)
+
+
+wildcard_constraints:
+    n_ctx=r"\d+",
+
+
+def tuned_tokens(
+    ending,
+):
+    """The text whose windows are decoded."""
+    corpus = config["evaluation"]["corpora"][0]
+    return f"results/{{model}}/tokens/{corpus}.evaluation.{ending}"
+
+
+def tuned_threads(
+    wildcards,
+):
+    """As many as the stages' jobs get, though nothing else runs beside."""
+    return min(STAGE_THREADS, all_cores(wildcards))
+
+
+rule tune:
+    """Time ways to decode windows in turns. An interrupted run goes on."""
+    input:
+        script=ancient(script_path("tune.py")),
+        model=ancient(model_path),
+        info="results/{model}/model.json",
+        tokens=ancient(tuned_tokens("h5")),
+        facts=tuned_tokens("json"),
+    output:
+        result="results/{model}/tuning/{n_ctx}.json",
+        trials="results/{model}/tuning/{n_ctx}.csv",
+    log:
+        "results/logs/{model}/tuning/{n_ctx}.log",
+    benchmark:
+        "results/benchmarks/{model}/tuning/{n_ctx}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: all_cores
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=0,
+    params:
+        settings={"code": code("tune.py")} | TUNING,
+        options=flags(TUNING),
+        threads=tuned_threads,
+    shell:
+        "python {input.script:q}"
+        " --model {input.model:q}"
+        " --info {input.info:q}"
+        " --tokens {input.tokens:q}"
+        " --n-ctx {wildcards.n_ctx}"
+        " {params.options}"
+        " --threads {params.threads}"
+        " --gpus {resources.gpu}"
+        " --output {output.result:q}"
+        " --trials {output.trials:q}"
+        " --log {log:q}"
+
+
+rule tuning:
+    """Only the tuning, which is made by this name alone."""
+    input:
+        expand("results/{model}/tuning/{n_ctx}.json", model=config["models"], n_ctx=TUNED),

@@ -1,0 +1,53 @@
+"""Measure perplexity alone. In: GGUF, tokens. Out: what each token cost (HDF5), figures (JSON).
+
+No baseline is needed. Run again after an interruption, it goes on at the next window.
+"""
+
+from pathlib import Path
+
+from quern import command, files, vocabulary
+from quern.gguf_files import ModelInfo
+from quern.llama import Model
+from quern.measure import perplexity
+from quern.tokens.windows import read_tokens
+
+
+def main(arguments):
+    if reason := files.failure(arguments.info):  # there is nothing to measure
+        files.write_failure(arguments.summary, reason, arguments.output)
+        return
+    settings = perplexity.Settings(**command.options_of(arguments, perplexity.Settings))
+    info, tokens = ModelInfo.read(arguments.info), read_tokens(arguments.tokens)
+    shared = None
+    if arguments.tokenized_for and tokens.tokenizer_sha256 != info.tokenizer_sha256:
+        shared = vocabulary.common(arguments.tokenized_for, arguments.model)
+    with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
+        perplexity.measure(model, info, tokens, arguments.output, settings, shared)
+    found = perplexity.summarize(arguments.output)
+    files.write_json(arguments.summary, found)
+    if "log" not in arguments:  # by hand
+        print(
+            "PPL = {value:.4f} ± {plus_minus:.5f}  [{low:.4f}, {high:.4f}]".format(
+                **found["figures"]["ppl"]
+            )
+        )
+
+
+if __name__ == "__main__":
+    p = command.parser(__doc__)
+    p.add_argument("--model", type=Path, required=True, help="GGUF file, quantized or not")
+    p.add_argument(
+        "--info", type=Path, required=True, help="its JSON, from model.py or quantize.py"
+    )
+    p.add_argument("--tokens", type=Path, required=True, help="HDF5 from tokens.py")
+    p.add_argument(
+        "--tokenized-for",
+        type=Path,
+        metavar="MODEL",
+        help="the GGUF whose tokens they are, where its vocabulary may differ by padding",
+    )
+    command.add_options(p, perplexity.Settings)
+    command.add_compute(p)
+    p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
+    p.add_argument("--summary", type=Path, required=True, help="JSON to write")
+    command.run(main, p.parse_args())

@@ -1,0 +1,208 @@
+"""Perplexity alone: what a model makes of a text, without a baseline.
+
+Windows and scored positions are those of llama.cpp's tools/perplexity/perplexity.cpp. Usually
+windows follow each other, begin with BOS, and their second half is scored (`perplexity` there).
+With a stride they overlap: each begins `stride` tokens after the one before, and the last `stride`
+tokens of each are scored, so every token is scored once and has a long context (`perplexity_v2`).
+Their first token is then the text's own, since the tool puts BOS there only after it has decoded.
+"""
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from .. import QuernError
+from ..command import option
+from ..gguf_files import ModelInfo, beyond_training, require_positions
+from ..llama import Model, computed_by
+from ..tokens.windows import Tokens
+from ..vocabulary import Common
+from .baseline import scored_positions
+from .divergence import likelihoods
+from .statistics import Replicates, resampled
+from .window_store import WindowStore
+
+log = logging.getLogger("quern.perplexity")
+
+PROTOCOL = ("text_sha256", "n_ctx", "stride", "common_tokens")  # alike where figures are compared
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a text is cut.
+
+    Attributes:
+        n_ctx: tokens per window.
+        windows: how many at most; all of the text where it is None.
+        stride: tokens from the beginning of a window to that of the next; n_ctx where it is None.
+    """
+
+    n_ctx: int = option("tokens per window", 512)
+    windows: int | None = option("use at most this many windows of the text", None, type=int)
+    stride: int | None = option(
+        "let windows overlap: each begins so many tokens after the one before, and so many are "
+        "scored, as llama-perplexity --ppl-stride does",
+        None,
+        type=int,
+    )
+
+    @property
+    def scored(self) -> tuple[int, int]:
+        """First and last + 1 scored position of a window; each predicts the token after it."""
+        if self.stride:
+            return self.n_ctx - self.stride - 1, self.n_ctx - 1
+        return scored_positions(self.n_ctx, "half")
+
+
+def measure(
+    model: Model,
+    info: ModelInfo,
+    tokens: Tokens,
+    output: Path,
+    settings: Settings,
+    shared: Common | None = None,
+) -> None:
+    """Write the negative log-likelihood of each scored token (HDF5).
+
+    The store holds `nll`, float64 [windows, scored], in nats. Windows that are done are left alone.
+
+    Args:
+        shared: the tokens that the model has in common with the one that the text was tokenized
+            for, over which probabilities then add up to 1; None where it is the same tokenizer.
+
+    Raises:
+        QuernError: the text is too short or another tokenizer's, the stride does not fit, a logit
+            is not finite.
+    """
+    n_ctx, stride = settings.n_ctx, settings.stride
+    if stride is not None and not 0 < stride < n_ctx:
+        raise QuernError(
+            f"a stride of {stride} does not fit windows of {n_ctx}; give 1 to n_ctx - 1."
+        )
+    if shared is None:
+        tokens.require_tokenizer(info.tokenizer_sha256)
+        shared = Common(model.n_vocab, "")
+    if shared.said:
+        log.warning("%s: %s", model.path, shared.said)
+    require_positions(info, n_ctx, model.path)
+    if said := beyond_training(info, n_ctx):
+        log.warning("%s", said)
+    if stride:
+        n = tokens.n_overlapping(n_ctx, stride, settings.windows)
+    else:
+        n = tokens.n_windows(n_ctx, settings.windows)
+    first, last = settings.scored
+    attributes = {
+        "kind": "perplexity",
+        "model_sha256": info.sha256,
+        "text_sha256": tokens.text_sha256,
+        "n_ctx": n_ctx,
+        "stride": stride or 0,
+        "common_tokens": shared.count,
+        "vocabulary": shared.said,
+        "beyond_training": said,
+        "computed_by": computed_by(model.gpus),
+        "hdf5": h5py.version.hdf5_version,
+    }
+    datasets = {"nll": ((last - first,), np.float64)}
+    with (
+        WindowStore.resume_or_create(output, n, datasets, attributes) as store,
+        ThreadPoolExecutor(model.threads) as pool,
+    ):
+        missing = np.flatnonzero(~store.done).tolist()
+        windows = tokens.windows(n_ctx, missing, stride)
+        with tqdm(total=len(missing), unit="window", desc="perplexity", disable=None) as bar:
+            for i, position, logits in model.logits(windows, first, last) if missing else ():
+                targets = windows[i : i + 1][0][position + 1 : position + 1 + len(logits)]
+                if targets.max() >= shared.count:
+                    raise QuernError(
+                        f"window {missing[i]} of {tokens.path} has the token {targets.max()}; "
+                        f"{model.path} has only the first {shared.count} in common with it."
+                    )
+                nll = likelihoods(logits[:, : shared.count], targets, pool)
+                if not np.isfinite(nll).all():
+                    raise QuernError(
+                        f"{model.path} computes logits that are not finite in window {missing[i]}, "
+                        f"near position {position}."
+                    )
+                store.write(missing[i], position - first, nll=nll)
+                if position + len(logits) == last:
+                    store.commit(missing[i])
+                    bar.update()
+        store.finish(output)
+
+
+def read(path: Path) -> tuple[np.ndarray, dict]:
+    """The `nll` of all windows, float64 [windows, scored], and what they belong to.
+
+    Raises:
+        QuernError: the store is damaged.
+    """
+    with WindowStore.open(path) as store:
+        for window in np.flatnonzero(store.done):
+            store.check(window)
+        return store.rows("nll"), store.attributes
+
+
+def replicates(nll: np.ndarray, attributes: dict) -> Replicates:
+    """`ppl` and its logarithm `nll` (nats), with replicates over blocks of windows.
+
+    Overlapping windows stand in one block as far as they share tokens, so a block is n_ctx tokens
+    of the text at least.
+    """
+    together = -(-attributes["n_ctx"] // (attributes["stride"] or attributes["n_ctx"]))
+    starts = np.arange(0, len(nll), together)
+    sums = np.add.reduceat(nll.sum(1), starts)
+    counts = np.diff([*starts, len(nll)]) * float(nll.shape[1])
+
+    def figures(weights):
+        mean = weights @ sums / (weights @ counts)
+        return {"nll": mean, "ppl": np.exp(mean)}
+
+    own = {name: float(value[0]) for name, value in figures(np.ones((1, len(sums)))).items()}
+    with np.errstate(invalid="ignore"):  # one block, left out, leaves nothing
+        drawn, left_out = map(figures, resampled(len(sums)))
+    return Replicates(own, drawn, left_out, len(sums))
+
+
+def summarize(path: Path) -> dict:
+    """Perplexity and mean negative log-likelihood with 95 % intervals, and llama-perplexity's ±.
+
+    `plus_minus` is as if positions were independent; the interval, over windows (BCa), is what to
+    believe.
+    """
+    nll, attributes = read(path)
+    found = replicates(nll, attributes)
+    error = float(np.sqrt(max((nll**2).mean() - nll.mean() ** 2, 0) / (nll.size - 1)))
+    figures = {}
+    for name, scale in (("ppl", found.values["ppl"]), ("nll", 1.0)):
+        low, high = found.interval(name)
+        figures[name] = {"value": found.values[name], "low": low, "high": high}
+        figures[name]["plus_minus"] = error * scale
+    return {
+        "windows": len(nll),
+        "blocks": found.n_windows,
+        "positions": nll.size,
+        "figures": figures,
+        "provenance": attributes,
+    }
+
+
+def require_alike(one: dict, other: dict, path: Path) -> None:
+    """Refuse to compare figures of other tokens.
+
+    Raises:
+        QuernError: the sentence names what differs.
+    """
+    for key in PROTOCOL:
+        if one[key] != other[key]:
+            raise QuernError(
+                f"{path} was measured with {key} = {json.dumps(other[key])}, the first with "
+                f"{json.dumps(one[key])}; measure both alike."
+            )

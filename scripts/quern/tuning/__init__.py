@@ -1,0 +1,1 @@
+"""How to run a model fastest on a machine: what to try, trials in turns, what they show."""
