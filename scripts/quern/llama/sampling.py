@@ -29,7 +29,7 @@ def samples(model: Model, count: int, length: int, seed: int) -> Iterator[np.nda
     if model.bos < 0:
         raise QuernError(f"{model.path} has no BOS, with which its samples would begin.")
     groups = range(0, count, AT_ONCE)
-    # Graphs of a few tokens are over in no time: with other processes on the cores, two threads that
+    # A graph of a few tokens is soon over: with other processes on the cores, two threads that
     # wait for each other took 40 times as long as one.
     is_small = llama_cpp.llama_model_size(model._model) <= SMALL_MODEL and not model.gpus
 
