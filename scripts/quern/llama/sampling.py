@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import QuernError
 from .library import complaint, recent
-from .model import Model, context_params, fill, make_context
+from .model import SMALL_MODEL, Model, context_params, fill, make_context
 from .streams import END
 
 AT_ONCE = 8  # texts that share a graph, since a token alone takes as long as eight
@@ -29,8 +29,12 @@ def samples(model: Model, count: int, length: int, seed: int) -> Iterator[np.nda
     if model.bos < 0:
         raise QuernError(f"{model.path} has no BOS, with which its samples would begin.")
     groups = range(0, count, AT_ONCE)
+    # A graph of a few tokens is soon over: with other processes on the cores, two threads that
+    # wait for each other took 40 times as long as one.
+    is_small = llama_cpp.llama_model_size(model._model) <= SMALL_MODEL and not model.gpus
 
     def stream(own, threads):
+        threads = 1 if is_small else threads
         with _Texts(model, length, threads) as texts:
             for group in own:
                 # Texts that are not asked for are drawn too, so that all graphs are alike.
