@@ -28,6 +28,14 @@ def study_positions(
     return [path.removesuffix("json") + "h5" for path in study_comparisons(wildcards)]
 
 
+def study_imatrices(
+    wildcards,
+):
+    """What is known of its imatrices."""
+    folder = f"results/{wildcards.model}/imatrix"
+    return [f"{folder}/{name}.json" for name in PLANS[wildcards.study].calibrations]
+
+
 def study_tokens(
     wildcards,
 ):
@@ -85,6 +93,7 @@ rule study:
         info="results/{model}/model.json",
         compare=study_comparisons,
         positions=ancient(study_positions),
+        imatrices=study_imatrices,
         tokens=ancient(study_tokens),
         facts=study_facts,
     output:
@@ -113,6 +122,7 @@ rule study:
     shell:
         "python {input.script:q}"
         " --study {params.study:q}"
+        " --imatrices {input.imatrices:q}"
         " --info {input.info:q}"
         " --title '{wildcards.model}: {wildcards.study}'"
         " --markdown {output.markdown:q}"

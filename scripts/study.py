@@ -10,7 +10,7 @@ from quern.studies.cells import Study
 
 
 def main(arguments):
-    study = Study.read(arguments.study, arguments.info, arguments.title)
+    study = Study.read(arguments.study, arguments.imatrices, arguments.info, arguments.title)
     tables.write(study, markdown=arguments.markdown, csv=arguments.csv, picture=arguments.picture)
 
 
@@ -23,6 +23,13 @@ if __name__ == "__main__":
         metavar="JSON",
         help="settings, cells (recipe, labels, compare, positions), and texts of calibrations by "
         "label (tokens, n_ctx, windows)",
+    )
+    p.add_argument(
+        "--imatrices",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="JSON of the imatrices, from imatrix.py",
     )
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     p.add_argument("--title", required=True, help="title of page and picture")

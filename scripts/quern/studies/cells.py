@@ -66,6 +66,7 @@ class Study:
     Attributes:
         settings: its section of the configuration, and what its plan added.
         texts: of calibrations, by what tables call them, where tables describe them.
+        imatrices: what is known of the imatrices, by the calibrations' names.
         info: the model's.
     """
 
@@ -73,15 +74,17 @@ class Study:
     settings: dict
     cells: list[Compared]
     texts: dict[str, Calibrated]
+    imatrices: dict[str, dict]
     info: ModelInfo
 
     @classmethod
-    def read(cls, plan: dict, info: Path, title: str) -> "Study":
+    def read(cls, plan: dict, imatrices: list[Path], info: Path, title: str) -> "Study":
         """A study as the workflow describes it.
 
         Args:
             plan: `settings`; `cells`, each with `recipe`, `labels` and the paths `compare` and
                 `positions`; `texts`, by label, each with the path `tokens`, `n_ctx` and `windows`.
+            imatrices, info: JSON of the imatrices and of the model.
 
         Raises:
             QuernError: it lacks one of them, a file is missing, or a recipe could not be made.
@@ -106,7 +109,8 @@ class Study:
             settings = plan["settings"]
         except (KeyError, TypeError) as error:
             raise QuernError(f"--study is not the description of a study ({error!r}).") from None
-        return cls(title, settings, cells, texts, ModelInfo.read(info))
+        reports = {path.stem: files.read_json(path) for path in imatrices}
+        return cls(title, settings, cells, texts, reports, ModelInfo.read(info))
 
     def where(self, **labels) -> list[Compared]:
         """The cells with these labels."""

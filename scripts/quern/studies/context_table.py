@@ -7,7 +7,7 @@ import pandas as pd
 from . import page
 from .cells import Study, on_common_tokens
 from .page import Page
-from .paired import Difference, relative, stands
+from .paired import relative, stands
 
 FIGURES = {"kld_median": "median", "kld_p95": "KLD95", "kld_p90": "KLD90"}
 # What changes, and the sizes (calibration, evaluation) of a cell by the size that changes.
@@ -49,7 +49,9 @@ def table(study: Study) -> Page:
                     if n != trained
                 }
     frame = pd.DataFrame(rows)
-    text = "\n\n".join(f"## {title}\n\n{_grid(frame, way)}" for way, (title, _) in WAYS.items())
+    text = "\n\n".join(
+        f"## {title}\n\n{_grid(frame, way, found)}" for way, (title, _) in WAYS.items()
+    )
     text += (
         f"\n\nKLD in nats. Where one context changes, the other stays at {base:,} tokens. Windows "
         "of several sizes are compared over the tokens that all sizes score, and resampled in "
@@ -76,7 +78,7 @@ def _cell(study, kind, sizes):
     return cell
 
 
-def _grid(frame, way):
+def _grid(frame, way, found):
     own = frame[frame.way == way]
     rows = []
     for (kind, n), some in own.groupby(["type", "context"], sort=False):
@@ -84,21 +86,10 @@ def _grid(frame, way):
         for r in some.itertuples():
             name = FIGURES[r.figure]
             line[name] = page.nats(r.value)
-            line[f"{name}, more than best"] = _said(r)
+            line[f"{name}, more than best"] = str(found[way, kind, r.figure, n] or "best")
         rows.append(line)
     blocks = f"\n\nOver {own.units.min():,} blocks of windows."
     return page.markdown(rows, ["type"]) + blocks
-
-
-def _said(r):
-    if pd.isna(r.more_than_best):
-        return "best"
-    return str(
-        Difference(
-            *(r.more_than_best, r.more_than_best_low, r.more_than_best_high),
-            *(r.more_than_best_noise, r.more_than_best_verdict),
-        )
-    )
 
 
 def _finding(study, found):

@@ -165,7 +165,7 @@ def _entropy(types, corpora, entropies, perplexities, of_pair):
     few = " With fewer than five, no order of them could decide it." if len(corpora) < 5 else ""
     return (
         f"The original explained differences by lower entropy. Across the {len(corpora)} corpora "
-        f"given, by permutation, each at 0.05 / {len(tests)}:{few}\n\n" + "\n".join(lines) + "\n"
+        f"given, by permutation, each at 0.05 / {len(tests)}.{few}\n\n" + "\n".join(lines) + "\n"
     )
 
 
@@ -179,8 +179,9 @@ def _draw(axes, types, corpora, labels, of_own):
         for (i, j), value in np.ndenumerate(grid):
             more = of_own.get((kind, corpora[j], labels[i]))
             sure = "" if not more else "*" if more.verdict in ("better", "worse") else "?"
-            ax.text(j, i, f"{value:+.1f}{sure}", ha="center", va="center", size=8)
+            color = "w" if abs(value) > 0.6 * reach else "k"
+            ax.text(j, i, f"{value:+.1f}{sure}", ha="center", va="center", size=8, color=color)
         ax.set_xticks(range(len(corpora)), corpora, rotation=30, ha="right")
         ax.set_yticks(range(len(labels)), labels)
         ax.set(xlabel="evaluated on", ylabel="calibrated on")
-        ax.figure.colorbar(image, label="more than the own imatrix (%)")
+        ax.figure.colorbar(image, label="more than the own imatrix (%); * credible, ? not told")

@@ -88,9 +88,15 @@ def correction(comparisons: int, units: str = "windows") -> str:
 
 
 def notes(study: Study) -> str:
-    """What should be known of all cells: builds, windows beyond the model's training."""
-    beyond = dict.fromkeys(c.result["provenance"].get("beyond_training") for c in study.cells)
-    return summary.builds(study.cells) + "".join(f"\n**{note}**\n" for note in beyond if note)
+    """What should be known of all cells: sizes of calibrations, builds, windows too long."""
+    sizes: dict[int, list[str]] = {}
+    for name, report in study.imatrices.items():
+        sizes.setdefault(report["tokens"], []).append(name)
+    said = [f"{tokens:,} tokens ({', '.join(names)})" for tokens, names in sizes.items()]
+    said = f"\nCalibrated on {'; '.join(said)}.\n" if said else ""
+    of = [cell.result["provenance"] for cell in study.cells] + list(study.imatrices.values())
+    beyond = dict.fromkeys(facts.get("beyond_training") for facts in of)
+    return said + summary.builds(study.cells) + "".join(f"\n**{b}**\n" for b in beyond if b)
 
 
 def draw(page: Page, title: str, path) -> None:

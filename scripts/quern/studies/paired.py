@@ -113,9 +113,10 @@ def stands(difference: Difference, claimed: tuple[float, float]) -> str:
     """Whether a claimed range of relative differences, all of one sign, stands beside an interval.
 
     It stands where the interval excludes 0 and meets the range, and does not where it excludes the
-    range.
+    range; noise widens the interval.
     """
     low, high = claimed
-    if difference.high < low or difference.low > high:
+    noise = difference.noise
+    if difference.high + noise < low or difference.low - noise > high:
         return "it does not stand"
-    return "it cannot be told" if difference.low <= 0 <= difference.high else "it stands"
+    return "it stands" if difference.verdict in ("better", "worse") else "it cannot be told"

@@ -95,6 +95,6 @@ def test_a_recipe_that_could_not_be_made_is_the_study_s_failure(tmp_path, info):
     entry = write_cell(tmp_path, "one", {}, stream(1))
     files.write_json(tmp_path / "one.json", {"failed": "llama.cpp refused it"})
     with pytest.raises(QuernError, match=r"one could not be made: llama\.cpp refused it"):
-        Study.read({"settings": {}, "cells": [entry], "texts": {}}, info, "T")
+        Study.read({"settings": {}, "cells": [entry], "texts": {}}, [], info, "T")
     with pytest.raises(QuernError, match="not the description of a study"):
-        Study.read({"settings": {}, "texts": {}}, info, "T")
+        Study.read({"settings": {}, "texts": {}}, [], info, "T")

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from conftest import command, fails_with
+from quern import files
 from quern.measure.statistics import RESAMPLES, SEED
 from quern.studies.cells import Study
 from quern.studies.datasets_table import spearman
@@ -54,7 +55,8 @@ def studied(tmp_path, info):
             for i, (labels, figures, own) in enumerate(cells)
         ]
         plan = {"settings": settings, "cells": entries, "texts": texts or {}}
-        return Study.read(plan, info, "A study")
+        files.write_json(tmp_path / "one.json", {"tokens": 512, "beyond_training": "Too long."})
+        return Study.read(plan, [tmp_path / "one.json"], info, "A study")
 
     return make
 
@@ -228,6 +230,7 @@ def test_the_same_study_is_the_same_bytes_and_a_bad_one_a_sentence(studied, tmp_
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
     assert written[0][0].startswith(b"# A study\n")
+    assert b"Calibrated on 512 tokens (one).\n\n**Too long.**\n" in written[0][0]
     assert len(pd.read_csv(tmp_path / "one/t.csv")) == 5
     options = ["--info", info, "--title", "T", "--markdown", tmp_path / "x.md"]
     options += ["--csv", tmp_path / "x.csv", "--picture", tmp_path / "x.png"]
