@@ -89,7 +89,7 @@ def _said(usual: dict, fastest: dict, taken: dict) -> str:
         return f"No way is credibly faster than the usual one ({Way(**_way(usual))})."
     said = f"{_gain(fastest)}."
     if taken is not fastest:
-        said += " It computes other last digits, so stages do not take it up"
+        said += " Its graphs are others, whose last digits may differ, so stages do not take it up"
         said += f"; they take {_gain(taken)}." if taken is not usual else "."
     return said
 

@@ -133,6 +133,14 @@ def test_each_way_has_a_trial_a_round(found):
     assert two == 2 * one > 0
 
 
+def test_other_last_digits_are_seen(made, text):
+    usual, odd = Way(N_CTX, N_CTX, 2, 2), Way(93, 93, 2, 2)  # leaves a row where kernels take four
+    with Model(made / "dense.gguf", threads=2) as model:
+        known, failed = rounds._described(model, [usual, odd], text, SETTINGS)
+    assert [known[way]["same_bits"] for way in (usual, odd)] == [True, False]
+    assert not failed
+
+
 def test_rounds_that_are_done_are_kept(made, text, found, tmp_path):
     result, kept = found
     partial = files.read_json(kept)
