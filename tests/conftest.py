@@ -1,8 +1,12 @@
 """Fixtures: small models, real text, and commands run as a user runs them."""
 
+import atexit
+import functools
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -19,12 +23,26 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 DEMO = HOUSE / "resources/demo/demo-f16.gguf"
 
 
+@functools.cache
+def _warm() -> subprocess.Popen:
+    """A process that has imported what scripts import, see `warm`."""
+    program = [sys.executable, HOUSE / "tests/warm.py"]
+    process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(process.stdin.close)
+    return process
+
+
 def command(name: str, *arguments) -> subprocess.CompletedProcess:
     """Run a script of the house; arguments as on the command line."""
-    script = HOUSE / "scripts" / f"{name}.py"
-    return subprocess.run(
-        [sys.executable, script, *map(str, arguments)], capture_output=True, text=True
-    )
+    script = str(HOUSE / "scripts" / f"{name}.py")
+    warm, words = _warm(), [str(argument) for argument in arguments]
+    with tempfile.TemporaryDirectory() as streams:
+        request = {"script": script, "arguments": words, "folder": os.getcwd()}
+        request |= {"environment": dict(os.environ), "streams": streams}
+        print(json.dumps(request), file=warm.stdin, flush=True)
+        code = int(warm.stdout.readline())
+        out, err = (Path(streams, name).read_text() for name in ("out", "err"))
+    return subprocess.CompletedProcess([script, *words], code, out, err)
 
 
 def fails_with(result: subprocess.CompletedProcess, *words: str) -> None:
