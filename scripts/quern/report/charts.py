@@ -17,6 +17,7 @@ CONFIG = {
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
+        "titlePadding": 12,
     },
     "legend": {
         "labelColor": "currentColor",
@@ -26,6 +27,7 @@ CONFIG = {
         "titleFontWeight": "normal",
         "symbolStrokeColor": "currentColor",
         "columns": 3,
+        "columnPadding": 24,
     },
 }
 # What can be filtered by, and what it is called.

@@ -48,7 +48,8 @@ def sweep(compared, made, tmp_path_factory):
         {"recipe": r.name, "test": "tg128", "depth": 0, "median": 9.0, "low": 8.0, "high": 10.0}
         for r in recipes
     ]
-    files.write_json(folder / "speed.json", {"machine": {"cpu": "some"}, "results": results})
+    machine = {"cpu": "some", "cores": 2, "memory_bytes": 8 << 30, "gpus": ["a GPU"]}
+    files.write_json(folder / "speed.json", {"machine": machine, "results": results})
     files.write_json(folder / "grown.json", GROWN)
     budgets = [1, *(r.info.tensor_bytes + 2000 for r in recipes)]
     tables = ["--table", folder / "t.csv", "--memory", *memory, "--speed", folder / "speed.json"]
