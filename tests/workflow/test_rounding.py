@@ -51,7 +51,7 @@ def test_the_table_of_roundings(house):
 def test_errors_are_made_up_by_moments(house):
     options = {f"{QUANTIZE}__types": ["Q4_0"], f"{QUANTIZE}__rounding": ["compensated"]}
     options[f"{QUANTIZE}__imatrix"] = ["topics"]
-    house.configure(changed(**options) | {"moments": {"windows": 40, "memory": "16MB"}})
+    house.configure(changed(**options) | {"moments": {"windows": 40, "memory": "8MB"}})
     made = house.run()
     assert made["moments"] == 2 and made["reround"] == 1 and made["quantize"] == 1
     name, folder = "Q4_0~compensated+topics", house.folder / "results/tiny"
@@ -63,5 +63,5 @@ def test_errors_are_made_up_by_moments(house):
     reader = gguf_files.open_gguf(folder / f"quantize/{name}.gguf")
     assert gguf_files.field(reader, KEY) == "compensated"
     assert house.would_run() == {}
-    house.configure(changed(**options) | {"moments": {"windows": 30, "memory": "16MB"}})
+    house.configure(changed(**options) | {"moments": {"windows": 30, "memory": "8MB"}})
     assert house.would_run() == {"moments": 2, "reround": 1, "compare": 1, "summary": 1}
