@@ -36,6 +36,9 @@ TARGETS = (
     "quantized:",
     "roundings:",
     "memories:",
+    "perplexities:",
+    "studies:",
+    "tuning:",
     "release:",
 )
 IMATRIX = {"imatrix_shard": 1, "imatrix": 1, "imatrix_of_corpus": 1, "imatrix_statistics": 1}
