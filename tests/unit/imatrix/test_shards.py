@@ -119,6 +119,7 @@ def test_a_shard_takes_what_the_pool_still_has(made, collect, tmp_path):
     assert not merge(shards[:1], "text/pool", asked=count - 2).exhausted
 
 
+@pytest.mark.slow
 def test_parts_of_the_pool_are_all_of_it(made, collect, tmp_path):
     count = windows.read_tokens(made / "dense.h5").n_windows(2048)
     assert 3 < count < 30

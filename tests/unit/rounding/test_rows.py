@@ -39,7 +39,11 @@ def least(kind, values, importances):
     return least_errors(values.astype(np.float64).reshape(-1, size), w, levels_of(kind))
 
 
-@pytest.mark.parametrize("draw", ["normal", "laplace", "t4"])
+# Distributions of weights; with the rarer ones these tests take most of the room's time.
+DRAWS = ["normal", *(pytest.param(draw, marks=pytest.mark.slow) for draw in ("laplace", "t4"))]
+
+
+@pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("kind", SINGLE)
 def test_exact_is_the_optimum_of_20000_blocks(kind, draw):
     count = 7_000 if kind == "Q8_0" else 20_000  # of each distribution; its reference is slow
@@ -89,7 +93,7 @@ def test_the_reference_is_brute_force_over_all_codes(x, w):
     assert found == pytest.approx((w * x * x).sum() - f.max(), abs=1e-12)
 
 
-@pytest.mark.parametrize("draw", ["normal", "laplace", "t4"])
+@pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("kind, limit", [("Q3_K", 0.0025), ("IQ4_XS", 0.007), ("Q6_K", 0.018)])
 def test_joint_search_comes_near_the_joint_optimum(kind, limit, draw):
     layout = LAYOUTS[kind]
@@ -105,7 +109,7 @@ def test_joint_search_comes_near_the_joint_optimum(kind, limit, draw):
     assert errors_of(kind, values, importances, raw).sum() <= best.sum() * (1 + limit)
 
 
-@pytest.mark.parametrize("draw", ["normal", "laplace", "t4"])
+@pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("kind", LINES)
 def test_types_with_minima_are_rounded_better_than_by_ggml(kind, draw):
     over_ggml, over_free = LINES[kind]
