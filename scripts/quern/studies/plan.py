@@ -43,11 +43,6 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def kind(self) -> str:
-        """Which of the kinds it is."""
-        return self.settings["kind"]
-
     def evaluation(self, label: str, evaluation: Evaluation) -> str:
         """Add an evaluation; its name."""
         return self._added(self.evaluations, label, evaluation)
