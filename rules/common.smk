@@ -93,6 +93,14 @@ def require_name(keys, path):
     require(not str(path).startswith("-"), keys, f"{path} looks like an option; write ./{path}")
 
 
+def said_of(keys, function, *arguments):
+    """Call a function of the library; what it refuses is what stands at these keys."""
+    try:
+        return function(*arguments)
+    except QuernError as error:
+        require(False, keys, str(error).rstrip("."))
+
+
 with sentences():
     for name in config["corpora"]:
         others = [other for other in config["corpora"] if name.startswith(f"{other}.")]
@@ -102,9 +110,6 @@ with sentences():
             f"this name and {', '.join(others)} can be confused in names of files; give one of them "
             "a dash in place of the dot",
         )
-    for name, path in config["models"].items():
-        for shard in shards(Path(path)):
-            require_file(["models", name], shard)
 
 
 def one_of(names):
@@ -138,8 +143,8 @@ def templates(room):
 
 
 def model_path(wildcards):
-    """The model's file, as the user named it."""
-    return local(config["models"][wildcards.model])
+    """The model's file: as the user named it, or as it will be once it is fetched or converted."""
+    return MODEL_FILES[wildcards.model]
 
 
 def size_of(path):
