@@ -19,8 +19,8 @@ if __name__ == "__main__":
         "--address",
         type=command.parsed(hub.address),
         required=True,
-        help="hf://owner/name/file.gguf (of a model in several files the first) or, for a repository "
-        "of safetensors, hf://owner/name; @revision after the name is a branch, a tag or a commit",
+        help="hf://owner/name/file.gguf (of a model in several files the first) or hf://owner/name "
+        "(safetensors); @revision after the name is a branch, a tag or a commit",
     )
     p.add_argument(
         "--place",

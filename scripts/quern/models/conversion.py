@@ -47,8 +47,8 @@ def _run(arguments: list[str], folder: Path) -> None:
     """Run the converter as if by hand; it has no network and no token."""
     if not CONVERTER.is_file():
         raise QuernError(
-            f"{sys.prefix} has no converter; make an environment that has, envs/converter.sh FOLDER, "
-            "and run this with FOLDER/bin/python."
+            f"{sys.prefix} has no converter; make one with envs/converter.sh FOLDER, and run "
+            "this with FOLDER/bin/python."
         )
     os.environ.update(HF_HUB_OFFLINE="1")
     os.environ.pop("HF_TOKEN", None)

@@ -20,7 +20,7 @@ log = logging.getLogger("quern.models")
 _ADDRESS = re.compile(
     r"hf://(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[\w./+ -]+\.gguf))?"
 )
-_PIECE = 64 << 20  # bytes that are asked for at once
+PIECE = 64 << 20  # bytes that are asked for at once
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def fetch(wanted: Address, place: Path) -> dict:
     entries = [listed[name] for name in wanted.wanted(list(listed))]
     total = sum(entry.size for entry in entries)
     folder.mkdir(parents=True, exist_ok=True)
-    _require_room(folder, total)
+    require_room(folder, total)
     log.info("%s is commit %s: %d files, %d bytes", wanted, found.sha, len(entries), total)
     facts = {}
     with tqdm(total=total, unit="B", unit_scale=True, desc="fetch", disable=None) as bar:
@@ -153,10 +153,10 @@ def _fetch_file(repository: str, commit: str, entry, target: Path, bar: tqdm) ->
     with open(arrived, "a+b") as file:
         file.seek(0)
         while file.tell() < entry.size:
-            piece = file.read(_PIECE)
+            piece = file.read(PIECE)
             if not piece:
                 start = file.tell()
-                piece = _piece(url, start, min(start + _PIECE, entry.size))
+                piece = _piece(url, start, min(start + PIECE, entry.size))
                 file.write(piece)
             sha256.update(piece)
             check.update(piece) if check is not sha256 else None
@@ -209,7 +209,7 @@ def _has_bytes(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _require_room(folder: Path, total: int) -> None:
+def require_room(folder: Path, total: int) -> None:
     """Refuse to begin what cannot end."""
     there = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     free = shutil.disk_usage(folder).free
