@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_secretOfTheTests"
@@ -37,8 +38,11 @@ class Hub:
 
 
 @contextlib.contextmanager
-def serving():
-    """A hub and its store of large files, each at an address of its own."""
+def serving(monkeypatch, home: Path):
+    """A hub and its store of large files, each at an address of its own.
+
+    Commands that are started meanwhile take it for Hugging Face's, and have no token.
+    """
     hub = Hub()
     handler = type("Handler", (_Handler,), {"hub": hub})
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
@@ -47,6 +51,10 @@ def serving():
     for server in servers:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_HOME", str(home))
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     try:
         yield hub
     finally:

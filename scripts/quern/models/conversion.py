@@ -54,7 +54,7 @@ def _run(arguments: list[str], folder: Path) -> None:
     os.environ.pop("HF_TOKEN", None)
     if not sys.stderr.isatty():
         os.environ.update(TQDM_DISABLE="1")
-    said = _listen()
+    said, own = _listen(), sys.argv
     sys.argv, sys.path[0] = [str(CONVERTER), *arguments], str(CONVERTER.parent)
     try:
         runpy.run_path(str(CONVERTER), run_name="__main__")
@@ -67,6 +67,8 @@ def _run(arguments: list[str], folder: Path) -> None:
         raise _refused(folder, error) from None
     except Exception as error:  # the converter raises many kinds
         raise _refused(folder, error) from None
+    finally:
+        sys.argv = own
 
 
 def _listen() -> "_Errors":

@@ -10,9 +10,9 @@ import threading
 
 import numpy as np
 import pytest
-from hub import TOKEN, serving
 
 from conftest import HOUSE, command, fails_with
+from hub import TOKEN, serving
 from quern import QuernError, files
 from quern.models.hub import address, require_room
 
@@ -31,12 +31,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """A hub that this machine's commands take for Hugging Face's."""
-    with serving() as found:
-        monkeypatch.setenv("HF_ENDPOINT", found.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
-            monkeypatch.delenv(name, raising=False)
+    with serving(monkeypatch, tmp_path / "home") as found:
         yield found
 
 
