@@ -48,7 +48,7 @@ def test_a_model_in_shards_from_a_hub_to_its_comparison(house, hub, monkeypatch)
     assert house.would_run() == {}
     near, far = figures(house, "tiny"), figures(house, "far")
     assert far.kld_mean == near.kld_mean > 0
-    assert far.bits_per_weight == near.bits_per_weight
+    assert far.bytes == near.bytes and far.windows == near.windows
     placed = folder / f"results/far/{first.name}"
     assert placed.resolve() == folder / f"results/hub/own/er/main/sub/{first.name}"
     for path in folder.rglob("*"):
