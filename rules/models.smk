@@ -146,9 +146,8 @@ rule converter:
         runtime=120,
     params:
         settings=converter_content,
-        folder=CONVERTER,
     shell:
-        "bash {input.script:q} {params.folder:q} >{log:q} 2>&1 && touch {output:q}"
+        'bash {input.script:q} "$(dirname {output:q})" >{log:q} 2>&1 && touch {output:q}'
 
 
 def folder_facts(
