@@ -61,6 +61,14 @@ def candidate_content(
     }
 
 
+def candidate_cost(
+    wildcards,
+    gpu=0,
+):
+    """Hashing takes as long as reading."""
+    return stages.hashing(measured_bytes(wildcards.model, wildcards.candidate))
+
+
 rule candidate:
     """Describe a candidate, and check that it is a quantization of its model."""
     input:
@@ -78,8 +86,10 @@ rule candidate:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory(candidate_cost),
+        runtime=minutes(candidate_cost),
+        seconds=seconds(candidate_cost),
+        disk_mb=disk(candidate_cost),
     params:
         settings=candidate_content,
     shell:

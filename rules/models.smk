@@ -11,6 +11,14 @@ def model_content(
     }
 
 
+def model_cost(
+    wildcards,
+    gpu=0,
+):
+    """Hashing takes as long as reading."""
+    return stages.hashing(model_size(wildcards))
+
+
 rule model:
     """Describe a model: architecture, tensors, hashes. All else depends on this small file."""
     input:
@@ -26,8 +34,10 @@ rule model:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory(model_cost),
+        runtime=minutes(model_cost),
+        seconds=seconds(model_cost),
+        disk_mb=disk(model_cost),
     params:
         settings=model_content,
     shell:

@@ -131,6 +131,16 @@ def recipe_options(
     return f"{options_of(PLAIN[wildcards.plain], input)} {own}"
 
 
+def quantize_cost(
+    wildcards,
+    gpu=0,
+):
+    """All weights, by the search of their type."""
+    recipe = PLAIN[wildcards.plain]
+    size = recipe_bytes(wildcards.model, recipe)
+    return stages.quantize(shape_of(wildcards.model), recipe.type, size)
+
+
 rule quantize:
     """Quantize a model by a recipe: type, imatrix, options."""
     input:
@@ -151,8 +161,10 @@ rule quantize:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(quantize_cost),
+        runtime=minutes(quantize_cost),
+        seconds=seconds(quantize_cost),
+        disk_mb=disk(quantize_cost),
     params:
         settings=recipe_settings,
         options=recipe_options,
@@ -215,6 +227,16 @@ def rounding_options(
     return flags(options)
 
 
+def reround_cost(
+    wildcards,
+    gpu=0,
+):
+    """All weights, by a recipe's rounding."""
+    recipe = ROUNDED[wildcards.rounded]
+    size = recipe_bytes(wildcards.model, recipe)
+    return stages.reround(shape_of(wildcards.model), recipe.type, recipe.rounding, size)
+
+
 rule reround:
     """Round the weights of what llama.cpp quantized again, from the unquantized ones."""
     input:
@@ -236,8 +258,10 @@ rule reround:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(reround_cost),
+        runtime=minutes(reround_cost),
+        seconds=seconds(reround_cost),
+        disk_mb=disk(reround_cost),
     params:
         settings=rounding_settings,
         options=rounding_options,

@@ -104,6 +104,15 @@ RELEASE_INPUTS = {
 }
 
 
+def release_cost(
+    wildcards,
+    gpu=0,
+):
+    """All files hashed; those that are cut are written again."""
+    model = wildcards.model
+    return stages.release([measured_bytes(model, name) for name in RELEASABLE])
+
+
 rule release_model:
     """Lay out a model's release; whole, or not at all. Nothing is uploaded."""
     input:
@@ -119,8 +128,10 @@ rule release_model:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=memory(release_cost),
+        runtime=minutes(release_cost),
+        seconds=seconds(release_cost),
+        disk_mb=disk(release_cost),
     params:
         settings=release_settings,
         sweep=release_sweep,
