@@ -40,6 +40,7 @@ include: "rules/studies.smk"
 include: "rules/answer.smk"
 include: "rules/release.smk"
 include: "rules/readable.smk"
+include: "rules/plan.smk"
 
 
 rule all:

@@ -66,7 +66,8 @@ def candidate_cost(
     gpu=0,
 ):
     """Hashing takes as long as reading."""
-    return stages.hashing(measured_bytes(wildcards.model, wildcards.candidate))
+    size = measured_bytes(wildcards.model, wildcards.candidate)
+    return stages.hashing(shape_of(wildcards.model), size)
 
 
 rule candidate:

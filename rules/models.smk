@@ -16,7 +16,7 @@ def model_cost(
     gpu=0,
 ):
     """Hashing takes as long as reading."""
-    return stages.hashing(model_size(wildcards))
+    return stages.hashing(shape_of(wildcards.model), model_size(wildcards))
 
 
 rule model:

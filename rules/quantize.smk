@@ -1,6 +1,12 @@
 """Quantized models, one a recipe."""
 
-from quern.quantize.recipes import BY_LLAMA, BY_ROUNDING, carried_out_by_llama, recipes_of
+from quern.quantize.recipes import (
+    BY_LLAMA,
+    BY_ROUNDING,
+    Recipe,
+    carried_out_by_llama,
+    recipes_of,
+)
 
 with sentences():
     RECIPES = recipes_of(config)
@@ -26,6 +32,17 @@ with sentences():
             require(KNOWN.setdefault(name, recipe) == recipe, ["studies", study], said)
 PLAIN = carried_out_by_llama(KNOWN)
 ROUNDED = {name: recipe for name, recipe in KNOWN.items() if recipe.is_rounded}
+# Models that are removed once they were measured: those of entries that say so, and what only they
+# are rounded from. No result depends on it.
+KEPT = {
+    recipe.name
+    for sweep in config["quantize"]
+    if sweep["keep"]
+    for recipe in Recipe.of_sweep(sweep)
+}
+KEPT |= KNOWN.keys() - RECIPES.keys()
+KEPT |= {KNOWN[name].unrounded.name for name in KEPT} - RECIPES.keys()
+BRIEF = {**KNOWN, **PLAIN}.keys() - KEPT
 
 
 wildcard_constraints:
@@ -143,6 +160,8 @@ def quantize_cost(
 
 rule quantize:
     """Quantize a model by a recipe: type, imatrix, options."""
+    wildcard_constraints:
+        plain=one_of(PLAIN.keys() - BRIEF),
     input:
         script=ancient(script_path("quantize.py")),
         model=ancient(model_path),
@@ -177,6 +196,14 @@ rule quantize:
         " --output {output.model:q}"
         " --output-info {output.info:q}"
         " --log {log:q}"
+
+
+use rule quantize as quantize_briefly with:
+    wildcard_constraints:
+        plain=one_of(PLAIN.keys() & BRIEF),
+    output:
+        model=temp("results/{model}/quantize/{plain}.gguf"),
+        info="results/{model}/quantize/{plain}.json",
 
 
 def rounding_model(
@@ -239,6 +266,8 @@ def reround_cost(
 
 rule reround:
     """Round the weights of what llama.cpp quantized again, from the unquantized ones."""
+    wildcard_constraints:
+        rounded=one_of(ROUNDED.keys() - BRIEF),
     input:
         script=ancient(script_path("reround.py")),
         baseline=ancient(model_path),
@@ -277,11 +306,19 @@ rule reround:
         " --log {log:q}"
 
 
+use rule reround as reround_briefly with:
+    wildcard_constraints:
+        rounded=one_of(ROUNDED.keys() & BRIEF),
+    output:
+        model=temp("results/{model}/quantize/{rounded}.gguf"),
+        info="results/{model}/quantize/{rounded}.json",
+
+
 rule quantized:
-    """Only the quantized models."""
+    """Only the quantized models that are kept."""
     input:
         expand(
             "results/{model}/quantize/{recipe}.gguf",
             model=config["models"],
-            recipe=RECIPES,
+            recipe=[name for name in RECIPES if name not in BRIEF],
         ),

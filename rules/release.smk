@@ -23,6 +23,21 @@ with sentences():
 NAMED = isinstance(RELEASE["recipes"], list)
 # What it may take: which recipes answer for the budgets is known once they are measured.
 RELEASABLE = RELEASE["recipes"] if NAMED else list(RECIPES)
+def release_models(
+    wildcards,
+):
+    """The files of all recipes that it may take."""
+    removed = sorted(BRIEF & set(RELEASABLE))
+    with sentences():
+        require(
+            not removed,
+            ["release", "recipes"],
+            f"a release may take {', '.join(removed)}, removed because of keep: false; name other "
+            "recipes, or keep these",
+        )
+    return [f"results/{wildcards.model}/quantize/{name}.gguf" for name in RELEASABLE]
+
+
 RELEASED_IMATRICES = {RECIPES[name].imatrix for name in RELEASABLE} - {None}
 
 
@@ -73,7 +88,7 @@ def foreign_imatrices(
 
 
 RELEASE_INPUTS = {
-    "models": ancient(expand("results/{{model}}/quantize/{recipe}.gguf", recipe=RELEASABLE)),
+    "models": ancient(release_models),
     "info": expand("results/{{model}}/quantize/{recipe}.json", recipe=RELEASABLE),
     "compare": expand(
         "results/{{model}}/compare/{recipe}/{corpus}.json",

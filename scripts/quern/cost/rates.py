@@ -5,9 +5,12 @@ docs/measurements/costs.csv. GPU: on paper, what llama.cpp is known to reach of 
 faster or slower by its own factor, which is why jobs ask for more than what is expected, see `Cost`.
 """
 
-START = 3.0  # s of a core for a command: Python, imports, compiled loops that are loaded
-LIGHT = 6.0  # s of a core for tables and pictures, which pandas, matplotlib and intervals take
+START = 1.8  # s of a core for a command: Python, imports, compiled loops that are loaded
+LIGHT = 4.0  # s of a core for tables and pictures, which pandas, matplotlib and intervals take
 BASE = 250e6  # bytes of Python, its libraries and what they hold
+PYTHON = 70e6  # bytes of Python alone
+ENTRY = 1e-4  # s for an entry of a vocabulary that the gguf package reads, with its merges
+ENTRY_BYTES = 3e3  # that it holds of it
 READ = 500e6  # bytes/s from a disk; a network's file system may be slower
 HASH = 1.0e9  # bytes/s of SHA-256, a core
 CORPUS = 15e6  # bytes/s of text that is split, a core
@@ -15,7 +18,7 @@ TOKENIZE = 2e6  # bytes/s of text, a core
 BYTES_PER_TOKEN = 4.0  # of text, where nothing is tokenized yet
 SAMPLE = 3e3  # bytes of text of a sample, where none is fetched yet
 
-FLOPS = 60e9  # FLOP/s of llama.cpp's products, a core
+FLOPS = 65e9  # FLOP/s of llama.cpp's products, a core
 PRODUCT = 70e9  # FLOP/s of float32 BLAS, a core
 PAIR = 1.8e-9  # s of a core for the divergence of one pair of logits
 BANDWIDTH = 8e9  # bytes/s of weights that a generated token reads, all cores
@@ -24,22 +27,22 @@ WRITE = 300e6  # bytes/s of a model or a store that is written
 GPU_FLOPS = 50e12  # FLOP/s of llama.cpp's products on a GPU
 GPU_BANDWIDTH = 1e12  # bytes/s of its memory
 PCI = 5e9  # bytes/s from the host to it
-TAP = 2e9  # bytes/s of inputs that are squared and summed, a core
+TAP = 4e9  # bytes/s of inputs that are squared and summed, a core
 
 # s of a core for a weight: llama.cpp's quantization, and each rounding after it, by what types begin with.
 _NS = 1e-9
 QUANTIZE = {
     "Q8_0": 4 * _NS,
-    "Q4": 30 * _NS,
-    "Q5": 30 * _NS,
-    "Q6_K": 35 * _NS,
-    "Q4_K": 110 * _NS,
-    "Q5_K": 115 * _NS,
-    "Q3_K": 45 * _NS,
-    "Q2_K": 120 * _NS,
-    "IQ4": 200 * _NS,
-    "IQ3": 700 * _NS,
-    "IQ2": 700 * _NS,
+    "Q4": 35 * _NS,
+    "Q5": 35 * _NS,
+    "Q6_K": 50 * _NS,
+    "Q4_K": 130 * _NS,
+    "Q5_K": 150 * _NS,
+    "Q3_K": 100 * _NS,
+    "Q2_K": 180 * _NS,
+    "IQ4": 300 * _NS,
+    "IQ3": 500 * _NS,
+    "IQ2": 1000 * _NS,
     "IQ1": 2000 * _NS,
     "F": 1 * _NS,
     "BF": 1 * _NS,

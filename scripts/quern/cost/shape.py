@@ -101,17 +101,30 @@ def of_tensors(tensors: Mapping[str, tuple[int, ...]], size: int, used: int = 0)
     )
 
 
-def dense(layers: int, width: int, inner: int, kv: int, vocab: int) -> Shape:
-    """The shape of a dense model in F16 of the usual architecture (Llama, Qwen, Mistral).
+def dense(
+    layers: int,
+    width: int,
+    inner: int,
+    kv: int,
+    vocab: int,
+    heads: int | None = None,
+    is_tied: bool = False,
+) -> Shape:
+    """The shape of a dense model in F16 of the usual architecture (Llama, Qwen, Mistral, Gemma).
 
     Args:
         inner: width inside a feed-forward network.
         kv: rows of the matrix of keys.
+        heads: width of all heads, where it is not that of the model.
+        is_tied: the output matrix is the embeddings.
     """
+    heads = heads or width
     tensors = {"token_embd.weight": (width, vocab), "output.weight": (width, vocab)}
+    if is_tied:
+        del tensors["output.weight"]
     for i in range(layers):
-        own = {"attn_q": (width, width), "attn_k": (width, kv), "attn_v": (width, kv)}
-        own |= {"attn_output": (width, width), "ffn_down": (inner, width)}
+        own = {"attn_q": (width, heads), "attn_k": (width, kv), "attn_v": (width, kv)}
+        own |= {"attn_output": (heads, width), "ffn_down": (inner, width)}
         own |= {"ffn_gate": (width, inner), "ffn_up": (width, inner)}
         tensors |= {f"blk.{i}.{name}.weight": shape for name, shape in own.items()}
     return of_tensors(tensors, 2 * sum(math.prod(shape) for shape in tensors.values()))

@@ -106,9 +106,13 @@ def light(size: float = 0.0) -> Cost:
     return Cost(serial=rates.LIGHT, memory=2 * rates.BASE, disk=size)
 
 
-def hashing(size: float) -> Cost:
-    """A file read once, and its header: bytes over the rate of SHA-256."""
-    return Cost(serial=rates.START + size / rates.READ + size / rates.HASH, passing=size)
+def hashing(shape: Shape, size: float) -> Cost:
+    """A file read once, by the rate of SHA-256; a vocabulary read entry by entry."""
+    return Cost(
+        rates.START / 4 + size / rates.READ + size / rates.HASH + shape.vocab * rates.ENTRY,
+        memory=rates.PYTHON + rates.ENTRY_BYTES * shape.vocab,
+        passing=size,
+    )
 
 
 def corpus(size: float) -> Cost:
