@@ -60,7 +60,9 @@ def windows(folder: Path, stage: str, known: dict) -> int | None:
         end = min(int(known["to"]), tokens["tokens"] // N_CTX)
         return end - int(known["from"])
     if stage in ("baseline", "compare"):
-        return json.loads((folder / f"baseline/{known['evaluation']}.json").read_text())["n_windows"]
+        return json.loads((folder / f"baseline/{known['evaluation']}.json").read_text())[
+            "n_windows"
+        ]
     return None
 
 

@@ -61,12 +61,12 @@ def plan_notes(
 
 
 rule plan:
-    """Say what is still to be done and what it costs; nothing is computed."""
-    localrule: True
     input:
         script=ancient(script_path("plan.py")),
     log:
         "results/logs/plan.log",
+    """Say what is still to be done and what it costs; nothing is computed."""
+    localrule: True
     threads: 1
     resources:
         mem_mb=1000,

@@ -159,9 +159,6 @@ def quantize_cost(
 
 
 rule quantize:
-    """Quantize a model by a recipe: type, imatrix, options."""
-    wildcard_constraints:
-        plain=one_of(PLAIN.keys() - BRIEF),
     input:
         script=ancient(script_path("quantize.py")),
         model=ancient(model_path),
@@ -176,6 +173,9 @@ rule quantize:
         "results/logs/{model}/quantize/{plain}.log",
     benchmark:
         "results/benchmarks/{model}/quantize/{plain}.tsv"
+    """Quantize a model by a recipe: type, imatrix, options."""
+    wildcard_constraints:
+        plain=one_of(PLAIN.keys() - BRIEF),
     conda:
         "../envs/quern.yaml"
     threads: 8
@@ -199,11 +199,11 @@ rule quantize:
 
 
 use rule quantize as quantize_briefly with:
-    wildcard_constraints:
-        plain=one_of(PLAIN.keys() & BRIEF),
     output:
         model=temp("results/{model}/quantize/{plain}.gguf"),
         info="results/{model}/quantize/{plain}.json",
+    wildcard_constraints:
+        plain=one_of(PLAIN.keys() & BRIEF),
 
 
 def rounding_model(
@@ -265,9 +265,6 @@ def reround_cost(
 
 
 rule reround:
-    """Round the weights of what llama.cpp quantized again, from the unquantized ones."""
-    wildcard_constraints:
-        rounded=one_of(ROUNDED.keys() - BRIEF),
     input:
         script=ancient(script_path("reround.py")),
         baseline=ancient(model_path),
@@ -283,6 +280,9 @@ rule reround:
         "results/logs/{model}/quantize/{rounded}.log",
     benchmark:
         "results/benchmarks/{model}/quantize/{rounded}.tsv"
+    """Round the weights of what llama.cpp quantized again, from the unquantized ones."""
+    wildcard_constraints:
+        rounded=one_of(ROUNDED.keys() - BRIEF),
     conda:
         "../envs/quern.yaml"
     threads: 8
@@ -307,11 +307,11 @@ rule reround:
 
 
 use rule reround as reround_briefly with:
-    wildcard_constraints:
-        rounded=one_of(ROUNDED.keys() & BRIEF),
     output:
         model=temp("results/{model}/quantize/{rounded}.gguf"),
         info="results/{model}/quantize/{rounded}.json",
+    wildcard_constraints:
+        rounded=one_of(ROUNDED.keys() & BRIEF),
 
 
 rule quantized:

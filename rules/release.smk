@@ -23,6 +23,8 @@ with sentences():
 NAMED = isinstance(RELEASE["recipes"], list)
 # What it may take: which recipes answer for the budgets is known once they are measured.
 RELEASABLE = RELEASE["recipes"] if NAMED else list(RECIPES)
+
+
 def release_models(
     wildcards,
 ):

@@ -1,7 +1,8 @@
 """Jobs as JSON lines on standard output: `PYTHONPATH=plugins snakemake -n --logger jobs`.
 
-Each has its rule, its wildcards, its threads, its resources, its input and its output. Snakemake has no
-option for that; what it prints of jobs is for people. Warnings and failures go to standard error.
+Each has its rule, its wildcards, its threads, its resources, its input and its output. Snakemake
+has no option for that; what it prints of jobs is for people. Warnings and failures go to standard
+error.
 """
 
 import json

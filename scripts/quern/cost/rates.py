@@ -1,8 +1,9 @@
 """How fast a machine is and how large a type, the constants of all formulas in one place.
 
 Cores: 2 virtual ones of an Intel Xeon with AVX-512, of which a rate is one core's, from the runs in
-docs/measurements/costs.csv. GPU: on paper, what llama.cpp is known to reach of an A100. Another machine is
-faster or slower by its own factor, which is why jobs ask for more than what is expected, see `Cost`.
+docs/measurements/costs.csv. GPU: on paper, what llama.cpp is known to reach of an A100. Another
+machine is faster or slower by its own factor, which is why jobs ask for more than what is expected,
+see `Cost`.
 """
 
 START = 1.8  # s of a core for a command: Python, imports, compiled loops that are loaded
@@ -29,7 +30,8 @@ GPU_BANDWIDTH = 1e12  # bytes/s of its memory
 PCI = 5e9  # bytes/s from the host to it
 TAP = 4e9  # bytes/s of inputs that are squared and summed, a core
 
-# s of a core for a weight: llama.cpp's quantization, and each rounding after it, by what types begin with.
+# s of a core for a weight: llama.cpp's quantization, and each rounding after it, by what types
+# begin with.
 _NS = 1e-9
 QUANTIZE = {
     "Q8_0": 4 * _NS,
@@ -58,8 +60,8 @@ ROUND = {
 ROUND_GRIDS = 3000 * _NS  # types whose weights are looked up together
 COPIED = 3 * _NS  # s of a core for a weight that is read, widened and written
 
-# Bits per weight of a whole file, as llama.cpp's quantize.cpp gives them for Llama 3 8B; a small model,
-# which is mostly embeddings, has more.
+# Bits per weight of a whole file, as llama.cpp's quantize.cpp gives them for Llama 3 8B; a small
+# model, which is mostly embeddings, has more.
 BITS = {
     "F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.57, "Q5_1": 6.0, "Q5_0": 5.6,
     "Q5_K": 5.7, "Q5_K_M": 5.7, "Q5_K_S": 5.57, "Q4_1": 5.1, "Q4_0": 4.66, "Q4_K": 4.89,

@@ -1,7 +1,7 @@
 """How large a model is where it matters, read from the header of its file in a moment.
 
-The rules read it, so it does without the gguf package (0.25 s to import) and believes what it reads;
-whoever opens the model for more checks it, see `gguf_header`. Source: ggml/include/gguf.h.
+The rules read it, so it does without the gguf package (0.25 s to import) and believes what it
+reads; whoever opens the model for more checks it, see `gguf_header`. Source: ggml/include/gguf.h.
 """
 
 import contextlib
@@ -200,7 +200,7 @@ def of_file(path: Path) -> Shape:
             found, experts = _read(p)
             tensors, used = tensors | found, used or experts
         return of_tensors(tensors, size, used)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, OverflowError, struct.error):
         return guessed(size)
 
 

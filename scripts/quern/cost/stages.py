@@ -1,12 +1,12 @@
 """The formulas: what each stage costs, from a model's shape, tokens, and the machine's rates.
 
-A product of a matrix of w weights with the vectors of t tokens is 2 w t FLOP. So a decode is twice the
-weights of the blocks for each token, twice those of the output matrix for each position whose logits are
-wanted, and 4 c FLOP for each number c of the heads and each earlier token of the window.
+A product of a matrix of w weights with the vectors of t tokens is 2 w t FLOP. So a decode is twice
+the weights of the blocks for each token, twice those of the output matrix for each position whose
+logits are wanted, and 4 c FLOP for each number c of the heads and each earlier token of the window.
 
-Memory: llama.cpp maps a model's file. A page of it that is dropped is read again, so a job runs within
-less, but one that goes through the model once a window would read all of it each time. So weights
-count where they are used again (`memory`) and not where they pass once (`passing`).
+Memory: llama.cpp maps a model's file. A page of it that is dropped is read again, so a job runs
+within less, but one that goes through the model once a window would read all of it each time. So
+weights count where they are used again (`memory`) and not where they pass once (`passing`).
 """
 
 import math
@@ -102,7 +102,8 @@ class Windows:
 
 
 def light(size: float = 0.0) -> Cost:
-    """A table, a picture, a page: interpreter and libraries, no model. `size`: bytes left behind."""
+    """A table, a picture, a page: interpreter and libraries, no model. `size`: bytes left
+    behind."""
     return Cost(serial=rates.LIGHT, memory=2 * rates.BASE, disk=size)
 
 
@@ -163,8 +164,8 @@ def decode(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cost:
 
 
 def baseline(shape: Shape, windows: Windows, store: str = "auto", gpu: int = 0) -> Cost:
-    """The model itself: its blocks alone where hidden states are stored (2 bytes a number), else also
-    the output matrix, and logits of 4 bytes."""
+    """The model itself: its blocks alone where hidden states are stored (2 bytes a number), else
+    also the output matrix, and logits of 4 bytes."""
     hidden = store != "logits"
     size = windows.positions * (2 * shape.width if hidden else 4 * shape.vocab)
     last = replace(windows, scored=0) if hidden else windows
@@ -175,8 +176,8 @@ def baseline(shape: Shape, windows: Windows, store: str = "auto", gpu: int = 0) 
 
 def compare(shape: Shape, size: float, windows: Windows, store: str = "auto", gpu: int = 0) -> Cost:
     """A quantized model decoded, some windows twice (noise); from hidden states also the
-    baseline's product 2 · vocabulary · width FLOP a position, on the CPU; then the divergence of each pair
-    of logits. Intervals take seconds more."""
+    baseline's product 2 · vocabulary · width FLOP a position, on the CPU; then the divergence of
+    each pair of logits. Intervals take seconds more."""
     again = min(NOISE_WINDOWS, windows.count)
     found = decode(shape, size, replace(windows, count=windows.count + again), gpu)
     positions = windows.positions + again * windows.scored
@@ -197,7 +198,8 @@ def perplexity(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cos
 
 
 def imatrix_shard(shape: Shape, windows: Windows, gpu: int = 0) -> Cost:
-    """The blocks decoded, and each input of a product squared and summed; 8 bytes a column, two halves."""
+    """The blocks decoded, and each input of a product squared and summed; 8 bytes a column, two
+    halves."""
     found = decode(shape, shape.bytes, windows, gpu)
     inputs = 4 * windows.tokens * shape.columns / shape.experts
     size = 2 * 8 * shape.columns
@@ -217,8 +219,8 @@ def imatrix(shape: Shape, shards: int) -> Cost:
 def moments(
     shape: Shape, windows: Windows, parts: int = 1, limit: float = math.inf, gpu: int = 0
 ) -> Cost:
-    """Of a part of the layers: the blocks before and in it decoded, and tokens · columns² FLOP for each
-    distinct input (half of a product, by symmetry); float32, two halves.
+    """Of a part of the layers: the blocks before and in it decoded, and tokens · columns² FLOP for
+    each distinct input (half of a product, by symmetry); float32, two halves.
 
     Args:
         limit: bytes of moments that a job holds.
@@ -278,8 +280,8 @@ def quantized_bytes(shape: Shape, kind: str) -> float:
 
 
 def quantize(shape: Shape, kind: str, size: float) -> Cost:
-    """Each weight rounded once, by llama.cpp's search for its type. The model passes once; the largest
-    tensor is held in float32 and in its type.
+    """Each weight rounded once, by llama.cpp's search for its type. The model passes once; the
+    largest tensor is held in float32 and in its type.
 
     Args:
         size: bytes of the file that is made.
@@ -295,8 +297,8 @@ def quantize(shape: Shape, kind: str, size: float) -> Cost:
 
 
 def reround(shape: Shape, kind: str, rounding: str, size: float) -> Cost:
-    """Each weight rounded again; `compensated` also factorises H and multiplies with it, columns³ and
-    columns² operations that its nanoseconds a weight stand for at 1,000 columns."""
+    """Each weight rounded again; `compensated` also factorises H and multiplies with it, columns³
+    and columns² operations that its nanoseconds a weight stand for at 1,000 columns."""
     per_weight = rates.COPIED + rates.ROUND[rounding]
     memory = rates.BASE + 12 * shape.largest
     if rounding == "compensated":
@@ -323,8 +325,8 @@ def speed(
     repeats: int,
     gpu: int = 0,
 ) -> Cost:
-    """A prompt decoded and tokens generated, each twice (warm-up) in each round of each model; a generated
-    token reads all weights."""  # fmt: skip
+    """A prompt decoded and tokens generated, each twice (warm-up) in each round of each model; a
+    generated token reads all weights."""  # fmt: skip
     total = Cost()
     bandwidth = gpu * rates.GPU_BANDWIDTH if gpu else rates.BANDWIDTH
     for size in sizes:
@@ -336,7 +338,8 @@ def speed(
 
 
 def tune(shape: Shape, n_ctx: int, windows: int, repeats: int, gpu: int = 0) -> Cost:
-    """All pairs of powers of two from 128 to the window, with all threads and half, one context and two."""
+    """All pairs of powers of two from 128 to the window, with all threads and half, one context and
+    two."""
     powers = max(1, math.floor(math.log2(n_ctx / 128)) + 1) if n_ctx >= 128 else 1
     ways = 4 * powers * (powers + 1) / 2
     count = 1.5 * ways * repeats * (windows + 2)  # half of the threads take longer
