@@ -35,8 +35,8 @@ def memory(
 ):
     """MB that a job asks for, as a resource; more where it is tried again."""
 
-    def asked(wildcards, attempt):
-        return cost(wildcards).megabytes_asked(attempt)
+    def asked(wildcards, attempt, rulename):
+        return cost(wildcards, gpus_of(rulename)).megabytes_asked(attempt)
 
     return asked
 

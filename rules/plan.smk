@@ -61,11 +61,13 @@ def plan_notes(
 
 
 rule plan:
+    """Say what is still to be done and what it costs; nothing is computed."""
     input:
         script=ancient(script_path("plan.py")),
     log:
         "results/logs/plan.log",
-    """Say what is still to be done and what it costs; nothing is computed."""
+    conda:
+        "../envs/quern.yaml"
     localrule: True
     threads: 1
     resources:

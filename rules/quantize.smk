@@ -159,6 +159,7 @@ def quantize_cost(
 
 
 rule quantize:
+    """Quantize a model by a recipe: type, imatrix, options."""
     input:
         script=ancient(script_path("quantize.py")),
         model=ancient(model_path),
@@ -173,7 +174,6 @@ rule quantize:
         "results/logs/{model}/quantize/{plain}.log",
     benchmark:
         "results/benchmarks/{model}/quantize/{plain}.tsv"
-    """Quantize a model by a recipe: type, imatrix, options."""
     wildcard_constraints:
         plain=one_of(PLAIN.keys() - BRIEF),
     conda:
@@ -265,6 +265,7 @@ def reround_cost(
 
 
 rule reround:
+    """Round the weights of what llama.cpp quantized again, from the unquantized ones."""
     input:
         script=ancient(script_path("reround.py")),
         baseline=ancient(model_path),
@@ -280,7 +281,6 @@ rule reround:
         "results/logs/{model}/quantize/{rounded}.log",
     benchmark:
         "results/benchmarks/{model}/quantize/{rounded}.tsv"
-    """Round the weights of what llama.cpp quantized again, from the unquantized ones."""
     wildcard_constraints:
         rounded=one_of(ROUNDED.keys() - BRIEF),
     conda:

@@ -55,7 +55,7 @@ ROUND = {
     "importance": 60 * _NS,
     "gradient": 150 * _NS,
     "cumulative": 1000 * _NS,
-    "compensated": 1300 * _NS,
+    "compensated": 1000 * _NS,
 }
 ROUND_GRIDS = 3000 * _NS  # types whose weights are looked up together
 COPIED = 3 * _NS  # s of a core for a weight that is read, widened and written

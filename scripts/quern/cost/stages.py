@@ -102,8 +102,7 @@ class Windows:
 
 
 def light(size: float = 0.0) -> Cost:
-    """A table, a picture, a page: interpreter and libraries, no model. `size`: bytes left
-    behind."""
+    """A table, a picture, a page: interpreter and libraries, no model; `size` bytes are left."""
     return Cost(serial=rates.LIGHT, memory=2 * rates.BASE, disk=size)
 
 
@@ -150,22 +149,17 @@ def decode(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cost:
 
     Args:
         size: bytes of the model's file, which is another than the shape's where it is quantized.
-        gpu: whether it runs on one; then its weights are copied there.
+        gpu: how many GPUs it runs on; its weights pass through the host's memory then.
     """
-    work, device = flop(shape, windows) / rates.FLOPS, 0.0
+    start, memory = rates.START + size / rates.READ, rates.BASE + context(shape, windows)
     if gpu:
-        work, device = 0.0, size / rates.PCI + flop(shape, windows) / (gpu * rates.GPU_FLOPS)
-    return Cost(
-        rates.START + size / rates.READ,
-        work,
-        device,
-        memory=rates.BASE + size + context(shape, windows),
-    )
+        device = size / rates.PCI + flop(shape, windows) / (gpu * rates.GPU_FLOPS)
+        return Cost(start, device=device, memory=memory, passing=size)
+    return Cost(start, flop(shape, windows) / rates.FLOPS, memory=memory + size)
 
 
 def baseline(shape: Shape, windows: Windows, store: str = "auto", gpu: int = 0) -> Cost:
-    """The model itself: its blocks alone where hidden states are stored (2 bytes a number), else
-    also the output matrix, and logits of 4 bytes."""
+    """The blocks, and 2 bytes for each number of a hidden state; or all, and 4 for each logit."""
     hidden = store != "logits"
     size = windows.positions * (2 * shape.width if hidden else 4 * shape.vocab)
     last = replace(windows, scored=0) if hidden else windows
@@ -175,9 +169,11 @@ def baseline(shape: Shape, windows: Windows, store: str = "auto", gpu: int = 0) 
 
 
 def compare(shape: Shape, size: float, windows: Windows, store: str = "auto", gpu: int = 0) -> Cost:
-    """A quantized model decoded, some windows twice (noise); from hidden states also the
-    baseline's product 2 · vocabulary · width FLOP a position, on the CPU; then the divergence of
-    each pair of logits. Intervals take seconds more."""
+    """A quantized model decoded, some windows twice (noise), and the divergence of its logits.
+
+    From hidden states, the baseline's logits are a product of 2 · vocabulary · width FLOP a
+    position, on the CPU. Intervals take a second more.
+    """
     again = min(NOISE_WINDOWS, windows.count)
     found = decode(shape, size, replace(windows, count=windows.count + again), gpu)
     positions = windows.positions + again * windows.scored
@@ -198,8 +194,7 @@ def perplexity(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cos
 
 
 def imatrix_shard(shape: Shape, windows: Windows, gpu: int = 0) -> Cost:
-    """The blocks decoded, and each input of a product squared and summed; 8 bytes a column, two
-    halves."""
+    """The blocks decoded, each input squared and summed; two sums of 8 bytes a column."""
     found = decode(shape, shape.bytes, windows, gpu)
     inputs = 4 * windows.tokens * shape.columns / shape.experts
     size = 2 * 8 * shape.columns
@@ -219,8 +214,9 @@ def imatrix(shape: Shape, shards: int) -> Cost:
 def moments(
     shape: Shape, windows: Windows, parts: int = 1, limit: float = math.inf, gpu: int = 0
 ) -> Cost:
-    """Of a part of the layers: the blocks before and in it decoded, and tokens · columns² FLOP for
-    each distinct input (half of a product, by symmetry); float32, two halves.
+    """The blocks decoded, and tokens · columns² FLOP for each distinct input of a part of them.
+
+    That is half of a product, by symmetry. Two sums in float32 are left.
 
     Args:
         limit: bytes of moments that a job holds.
@@ -280,8 +276,9 @@ def quantized_bytes(shape: Shape, kind: str) -> float:
 
 
 def quantize(shape: Shape, kind: str, size: float) -> Cost:
-    """Each weight rounded once, by llama.cpp's search for its type. The model passes once; the
-    largest tensor is held in float32 and in its type.
+    """Each weight rounded once, by llama.cpp's search for its type.
+
+    The model passes once; the largest tensor is held in float32 and in its type.
 
     Args:
         size: bytes of the file that is made.
@@ -297,13 +294,16 @@ def quantize(shape: Shape, kind: str, size: float) -> Cost:
 
 
 def reround(shape: Shape, kind: str, rounding: str, size: float) -> Cost:
-    """Each weight rounded again; `compensated` also factorises H and multiplies with it, columns³
-    and columns² operations that its nanoseconds a weight stand for at 1,000 columns."""
+    """Each weight rounded again; the model and llama.cpp's file pass once.
+
+    `compensated` multiplies some 12 times with H (columns² a row, see
+    docs/measurements/compensated.md), and holds some matrices of the widest input.
+    """
     per_weight = rates.COPIED + rates.ROUND[rounding]
     memory = rates.BASE + 12 * shape.largest
     if rounding == "compensated":
-        wide = shape.squares / max(1, shape.columns)  # mean number of columns
-        per_weight *= max(1.0, wide / 1000)
+        wide = shape.squares / max(1, shape.columns)  # columns of the inputs, on average
+        per_weight += 12 * wide / rates.PRODUCT
         memory += 6 * 4 * (4 * wide) ** 2
     elif kind.startswith(("IQ1", "IQ2", "IQ3")):
         per_weight = rates.ROUND_GRIDS
@@ -325,8 +325,7 @@ def speed(
     repeats: int,
     gpu: int = 0,
 ) -> Cost:
-    """A prompt decoded and tokens generated, each twice (warm-up) in each round of each model; a
-    generated token reads all weights."""  # fmt: skip
+    """A prompt, with a warm-up, and generated tokens, which read all weights, in each round."""
     total = Cost()
     bandwidth = gpu * rates.GPU_BANDWIDTH if gpu else rates.BANDWIDTH
     for size in sizes:
@@ -338,8 +337,7 @@ def speed(
 
 
 def tune(shape: Shape, n_ctx: int, windows: int, repeats: int, gpu: int = 0) -> Cost:
-    """All pairs of powers of two from 128 to the window, with all threads and half, one context and
-    two."""
+    """Pairs of powers of two from 128 to the window, times two numbers of threads, of contexts."""
     powers = max(1, math.floor(math.log2(n_ctx / 128)) + 1) if n_ctx >= 128 else 1
     ways = 4 * powers * (powers + 1) / 2
     count = 1.5 * ways * repeats * (windows + 2)  # half of the threads take longer
