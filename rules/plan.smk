@@ -66,9 +66,9 @@ rule plan:
         script=ancient(script_path("plan.py")),
     log:
         "results/logs/plan.log",
+    localrule: True
     conda:
         "../envs/quern.yaml"
-    localrule: True
     threads: 1
     resources:
         mem_mb=1000,
