@@ -149,11 +149,12 @@ def decode(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cost:
 
     Args:
         size: bytes of the model's file, which is another than the shape's where it is quantized.
-        gpu: how many GPUs it runs on; its weights pass through the host's memory then.
+        gpu: how many GPUs it runs on; its weights pass through the host's memory then. Several
+            share the layers and take turns, so they are no faster than one.
     """
     start, memory = rates.START + size / rates.READ, rates.BASE + context(shape, windows)
     if gpu:
-        device = size / rates.PCI + flop(shape, windows) / (gpu * rates.GPU_FLOPS)
+        device = size / rates.PCI + flop(shape, windows) / rates.GPU_FLOPS
         return Cost(start, device=device, memory=memory, passing=size)
     return Cost(start, flop(shape, windows) / rates.FLOPS, memory=memory + size)
 
@@ -327,7 +328,7 @@ def speed(
 ) -> Cost:
     """A prompt, with a warm-up, and generated tokens, which read all weights, in each round."""
     total = Cost()
-    bandwidth = gpu * rates.GPU_BANDWIDTH if gpu else rates.BANDWIDTH
+    bandwidth = rates.GPU_BANDWIDTH if gpu else rates.BANDWIDTH
     for size in sizes:
         for depth in depths:
             window = Windows(2 * repeats, prompt + depth, 1)
