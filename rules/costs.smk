@@ -27,7 +27,7 @@ def gpus_of(
 ):
     """GPUs that a rule's jobs have, as the profile or `--set-resources` says."""
     found = workflow.get_rule(rulename).resources.get("gpu")
-    return found.value if found else 0
+    return found.value or 0 if found and not found.is_evaluable() else 0
 
 
 def memory(
