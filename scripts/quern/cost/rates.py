@@ -15,7 +15,7 @@ ENTRY_BYTES = 3e3  # that it holds of it
 READ = 500e6  # bytes/s from a disk; a network's file system may be slower
 HASH = 1.0e9  # bytes/s of SHA-256, a core
 CORPUS = 15e6  # bytes/s of text that is split, a core
-TOKENIZE = 2e6  # bytes/s of text, a core
+TOKENIZE = 1e6  # bytes/s of text, a core
 BYTES_PER_TOKEN = 4.0  # of text, where nothing is tokenized yet
 SAMPLE = 3e3  # bytes of text of a sample, where none is fetched yet
 
@@ -51,8 +51,8 @@ QUANTIZE = {
     "": 120 * _NS,
 }
 ROUND = {
-    "exact": 60 * _NS,
-    "importance": 60 * _NS,
+    "exact": 100 * _NS,
+    "importance": 100 * _NS,
     "gradient": 150 * _NS,
     "cumulative": 1000 * _NS,
     "compensated": 1000 * _NS,
