@@ -11,6 +11,7 @@ LIBRARY = HOUSE / "scripts/quern"
 ROOMS = sorted(path.parent.name for path in LIBRARY.glob("*/__init__.py"))
 MAY_IMPORT = {
     "": set(),
+    "cost": set(),
     "corpus": set(),
     "llama": set(),
     "models": set(),

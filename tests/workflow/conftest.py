@@ -67,7 +67,7 @@ class House:
 
 def build(folder: Path) -> House:
     folder.mkdir(exist_ok=True)
-    for name in ("Snakefile", "rules", "scripts", "config", "envs", "profiles"):
+    for name in ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "plugins"):
         source = HOUSE / name
         if source.is_dir():
             shutil.copytree(source, folder / name)  # with the kernels that are compiled already
