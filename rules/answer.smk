@@ -96,6 +96,14 @@ def growth_decisions(
     return [f"{folder}/{corpus}/{CHOICE}/decision.json" for corpus in GROWN]
 
 
+def page_cost(
+    wildcards,
+    gpu=0,
+):
+    """A page with the worst positions, whose logits are computed again."""
+    return stages.page(shape_of(wildcards.model))
+
+
 rule page:
     """The page of a model and a corpus: the answer, all recipes, how to repeat it."""
     input:
@@ -127,8 +135,10 @@ rule page:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=memory,
-        runtime=10,
+        mem_mb=memory(page_cost),
+        runtime=minutes(page_cost),
+        seconds=seconds(page_cost),
+        disk_mb=disk(page_cost),
     params:
         settings=page_settings,
         recipes=page_recipes,

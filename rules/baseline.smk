@@ -34,6 +34,16 @@ def baseline_options(
     return flags(EVALUATIONS[wildcards.evaluation].options)
 
 
+def baseline_cost(
+    wildcards,
+    gpu=0,
+):
+    """The model over the windows of an evaluation."""
+    windows = evaluated_windows(wildcards.model, wildcards.evaluation)
+    store = EVALUATIONS[wildcards.evaluation].store
+    return stages.baseline(shape_of(wildcards.model), windows, store, gpu)
+
+
 rule baseline:
     """Store what the unquantized model says. An interrupted run goes on where it stopped."""
     input:
@@ -53,8 +63,10 @@ rule baseline:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(baseline_cost),
+        runtime=minutes(baseline_cost),
+        seconds=seconds(baseline_cost),
+        disk_mb=disk(baseline_cost),
         gpu=0,
     params:
         settings=baseline_settings,

@@ -118,6 +118,17 @@ def making_threads(
     return 8 if MADE[wildcards.made].random == "samples" else 1
 
 
+def making_cost(
+    wildcards,
+    gpu=0,
+):
+    """Tokens are put in order; only the model's own text takes the model."""
+    tokens = calibrated_windows(wildcards.model, wildcards.made).tokens
+    if MADE[wildcards.made].random == "samples":
+        return stages.generated(shape_of(wildcards.model), tokens, gpu)
+    return stages.light(4 * tokens)
+
+
 rule calibration_tokens:
     """Put a pool's tokens in another order, choose some of its windows, or make text at random."""
     input:
@@ -140,8 +151,10 @@ rule calibration_tokens:
         "../envs/quern.yaml"
     threads: making_threads
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(making_cost),
+        runtime=minutes(making_cost),
+        seconds=seconds(making_cost),
+        disk_mb=disk(making_cost),
         gpu=0,
     params:
         settings=making_settings,

@@ -61,6 +61,15 @@ def candidate_content(
     }
 
 
+def candidate_cost(
+    wildcards,
+    gpu=0,
+):
+    """Hashing takes as long as reading."""
+    size = measured_bytes(wildcards.model, wildcards.candidate)
+    return stages.hashing(shape_of(wildcards.model), size)
+
+
 rule candidate:
     """Describe a candidate, and check that it is a quantization of its model."""
     input:
@@ -78,8 +87,10 @@ rule candidate:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory(candidate_cost),
+        runtime=minutes(candidate_cost),
+        seconds=seconds(candidate_cost),
+        disk_mb=disk(candidate_cost),
     params:
         settings=candidate_content,
     shell:

@@ -155,13 +155,3 @@ def size_of(path):
 def model_size(wildcards):
     """Bytes of the unquantized model on disk."""
     return size_of(model_path(wildcards))
-
-
-def memory(wildcards, attempt):
-    """MB for a job that holds the model: its size, a context and some room."""
-    return int(attempt * (model_size(wildcards) / 1e6 + 4000))
-
-
-def minutes(wildcards, attempt):
-    """Minutes for a job that runs the model over a few hundred windows on a CPU."""
-    return int(attempt * (30 + 30 * model_size(wildcards) / 1e9))

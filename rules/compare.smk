@@ -11,6 +11,26 @@ def compared_model(
     return CANDIDATES[wildcards.model].get(wildcards.recipe, made)
 
 
+def comparison_cost(
+    model,
+    size,
+    evaluation,
+    gpu,
+):
+    """A quantized model of so many bytes over the windows of an evaluation."""
+    windows, store = evaluated_windows(model, evaluation), EVALUATIONS[evaluation].store
+    return stages.compare(shape_of(model), size, windows, store, gpu)
+
+
+def compare_cost(
+    wildcards,
+    gpu=0,
+):
+    """A recipe or a candidate on an evaluation."""
+    size = measured_bytes(wildcards.model, wildcards.recipe)
+    return comparison_cost(wildcards.model, size, wildcards.evaluation, gpu)
+
+
 rule compare:
     """Measure how far a recipe strays from the baseline, per position, window and over all."""
     input:
@@ -34,8 +54,10 @@ rule compare:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(compare_cost),
+        runtime=minutes(compare_cost),
+        seconds=seconds(compare_cost),
+        disk_mb=disk(compare_cost),
         gpu=0,
     params:
         settings={"code": code("compare.py"), "until": UNTIL},

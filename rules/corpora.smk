@@ -163,6 +163,14 @@ def corpus_options(
     return flags(split_of(wildcards.corpus))
 
 
+def corpus_cost(
+    wildcards,
+    gpu=0,
+):
+    """All of the sources are read."""
+    return stages.corpus(source_bytes(wildcards.corpus))
+
+
 rule corpus:
     """Gather a corpus and split it, by whole documents, for evaluation and for calibration."""
     input:
@@ -183,8 +191,10 @@ rule corpus:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(corpus_cost),
+        runtime=minutes(corpus_cost),
+        seconds=seconds(corpus_cost),
+        disk_mb=disk(corpus_cost),
     params:
         settings=corpus_settings,
         sources=corpus_sources,
@@ -231,6 +241,15 @@ def token_settings(
     return {"code": code("tokens.py"), "options": token_options(wildcards)}
 
 
+def tokens_cost(
+    wildcards,
+    gpu=0,
+):
+    """A part's text, by a model's vocabulary."""
+    text = text_bytes(wildcards.corpus, wildcards.part)
+    return stages.tokens(shape_of(wildcards.model), text)
+
+
 rule tokens:
     """Tokenize one part of a corpus, once per model."""
     input:
@@ -252,8 +271,10 @@ rule tokens:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory(tokens_cost),
+        runtime=minutes(tokens_cost),
+        seconds=seconds(tokens_cost),
+        disk_mb=disk(tokens_cost),
     params:
         settings=token_settings,
         options=token_options,

@@ -83,6 +83,25 @@ def growth_options(
     return options_of(growth_recipe(wildcards), input)
 
 
+def growth_quantize_cost(
+    wildcards,
+    gpu=0,
+):
+    """All weights, by the search of the judging type."""
+    shape = shape_of(wildcards.model)
+    size = stages.quantized_bytes(shape, wildcards.type)
+    return stages.quantize(shape, wildcards.type, size)
+
+
+def growth_compare_cost(
+    wildcards,
+    gpu=0,
+):
+    """A judging type on the judging corpus."""
+    size = stages.quantized_bytes(shape_of(wildcards.model), wildcards.type)
+    return comparison_cost(wildcards.model, size, wildcards.judge, gpu)
+
+
 use rule quantize as growth_quantize with:
     input:
         script=ancient(script_path("quantize.py")),
@@ -96,6 +115,11 @@ use rule quantize as growth_quantize with:
         "results/logs/{model}/growth/{corpus}/{type}@{windows}.quantize.log",
     benchmark:
         "results/benchmarks/{model}/growth/{corpus}/{type}@{windows}.quantize.tsv"
+    resources:
+        mem_mb=memory(growth_quantize_cost),
+        runtime=minutes(growth_quantize_cost),
+        seconds=seconds(growth_quantize_cost),
+        disk_mb=disk(growth_quantize_cost),
     params:
         settings=growth_settings,
         options=growth_options,
@@ -119,6 +143,12 @@ use rule compare as growth_compare with:
         "results/logs/{model}/growth/{corpus}/{type}@{windows}.{judge}.compare.log",
     benchmark:
         "results/benchmarks/{model}/growth/{corpus}/{type}@{windows}.{judge}.compare.tsv"
+    resources:
+        mem_mb=memory(growth_compare_cost),
+        runtime=minutes(growth_compare_cost),
+        seconds=seconds(growth_compare_cost),
+        disk_mb=disk(growth_compare_cost),
+        gpu=0,
     params:
         settings={"code": code("compare.py")},
         options=flags({"noise_windows": 0}),

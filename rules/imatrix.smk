@@ -80,6 +80,21 @@ def shard_options(
     return flags(shard_reading(wildcards) | own)
 
 
+def shard_cost(
+    wildcards,
+    gpu=0,
+):
+    """The model over a shard's windows."""
+    n_ctx = CALIBRATIONS[wildcards.calibration].n_ctx
+    if "of" in wildcards.shard:
+        count = calibrated_windows(wildcards.model, wildcards.calibration).count
+        count /= int(wildcards.shard.partition("of")[2])
+    else:
+        first, last = map(int, wildcards.shard.split("-"))
+        count = last - first
+    return stages.imatrix_shard(shape_of(wildcards.model), Windows(count, n_ctx), gpu)
+
+
 rule imatrix_shard:
     """Collect sums of squared inputs from some windows of a calibration."""
     input:
@@ -98,8 +113,10 @@ rule imatrix_shard:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(shard_cost),
+        runtime=minutes(shard_cost),
+        seconds=seconds(shard_cost),
+        disk_mb=disk(shard_cost),
         gpu=0,
     params:
         settings=shard_settings,
@@ -154,6 +171,14 @@ def dataset(
     return wildcards.calibration if calibration.made else f"{calibration.corpus}/pool"
 
 
+def merge_cost(
+    wildcards,
+    gpu=0,
+):
+    """All shards added up."""
+    return stages.imatrix(shape_of(wildcards.model), len(shards_of(wildcards)))
+
+
 rule imatrix:
     """Merge shards: the first windows of a calibration, or all of it."""
     input:
@@ -171,8 +196,10 @@ rule imatrix:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=memory(merge_cost),
+        runtime=minutes(merge_cost),
+        seconds=seconds(merge_cost),
+        disk_mb=disk(merge_cost),
     params:
         settings={"code": code("imatrix.py")},
         windows=windows_asked,

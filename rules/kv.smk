@@ -34,6 +34,35 @@ wildcard_constraints:
     kv=one_of(KV_TYPES),
 
 
+def kv_windows(
+    model,
+    evaluation,
+):
+    """The windows of the long context."""
+    part = EVALUATIONS[evaluation].part
+    return windows_of(model, evaluation, part, KV_BASELINE["n_ctx"], KV_BASELINE["windows"])
+
+
+def kv_baseline_cost(
+    wildcards,
+    gpu=0,
+):
+    """The model over those windows."""
+    windows = kv_windows(wildcards.model, wildcards.evaluation)
+    return stages.baseline(shape_of(wildcards.model), windows, KV_BASELINE["store"], gpu)
+
+
+def kv_compare_cost(
+    wildcards,
+    gpu=0,
+):
+    """A recipe over them."""
+    model = wildcards.model
+    windows, store = kv_windows(model, wildcards.corpus), KV_BASELINE["store"]
+    size = measured_bytes(model, wildcards.recipe)
+    return stages.compare(shape_of(model), size, windows, store, gpu)
+
+
 use rule baseline as kv_baseline with:
     output:
         store="results/{model}/kv/baseline/{evaluation}.h5",
@@ -42,6 +71,12 @@ use rule baseline as kv_baseline with:
         "results/logs/{model}/kv/baseline/{evaluation}.log",
     benchmark:
         "results/benchmarks/{model}/kv/baseline/{evaluation}.tsv"
+    resources:
+        mem_mb=memory(kv_baseline_cost),
+        runtime=minutes(kv_baseline_cost),
+        seconds=seconds(kv_baseline_cost),
+        disk_mb=disk(kv_baseline_cost),
+        gpu=0,
     params:
         settings={"code": code("baseline.py")} | KV_BASELINE,
         options=flags(KV_BASELINE),
@@ -79,6 +114,12 @@ use rule compare as kv_compare with:
         "results/logs/{model}/kv/compare/{recipe}/{kv}/{corpus}.log",
     benchmark:
         "results/benchmarks/{model}/kv/compare/{recipe}/{kv}/{corpus}.tsv"
+    resources:
+        mem_mb=memory(kv_compare_cost),
+        runtime=minutes(kv_compare_cost),
+        seconds=seconds(kv_compare_cost),
+        disk_mb=disk(kv_compare_cost),
+        gpu=0,
     params:
         settings=kv_settings,
         options=kv_options,

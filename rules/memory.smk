@@ -3,6 +3,14 @@
 MEMORY = {key: config["report"][key] for key in ("contexts", "kv")}
 
 
+def memory_cost(
+    wildcards,
+    gpu=0,
+):
+    """A context made of a model's header."""
+    return stages.header(shape_of(wildcards.model))
+
+
 rule memory:
     """A recipe's tensors, K/V cache and llama.cpp's buffers, in bytes; nothing is computed."""
     input:
@@ -19,8 +27,10 @@ rule memory:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory(memory_cost),
+        runtime=minutes(memory_cost),
+        seconds=seconds(memory_cost),
+        disk_mb=disk(memory_cost),
         gpu=0,
     params:
         settings={"code": code("memory.py")} | MEMORY,

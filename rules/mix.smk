@@ -81,6 +81,17 @@ def damage_options(
     return f"{flags(own)} {importances_options(wildcards, input)}"
 
 
+def damage_cost(
+    wildcards,
+    gpu=0,
+):
+    """A window decoded for each tensor of a part."""
+    n_ctx = config["imatrix"]["n_ctx"]
+    parts = int(wildcards.share.partition("of")[2])
+    window = Windows(1, n_ctx, n_ctx // 2 - 1)
+    return stages.damage(shape_of(wildcards.model), window, parts, gpu)
+
+
 rule damage:
     """Measure what the error of each tensor costs end to end, on a window of the pool."""
     input:
@@ -100,8 +111,10 @@ rule damage:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(damage_cost),
+        runtime=minutes(damage_cost),
+        seconds=seconds(damage_cost),
+        disk_mb=disk(damage_cost),
         gpu=0,
     params:
         settings=damage_settings,
@@ -146,6 +159,15 @@ def errors_moments(
     return moments_files(wildcards.model, pool_of(IMPORTANCES[wildcards.importances]))
 
 
+def errors_cost(
+    wildcards,
+    gpu=0,
+):
+    """A sample of each tensor rounded to all types."""
+    how = WEIGHINGS[wildcards.weighing].mix.rounding
+    return stages.mix_errors(shape_of(wildcards.model), MIX_TYPES, how)
+
+
 rule mix_errors:
     """Compare the rounding errors of all types, tensor by tensor."""
     input:
@@ -164,8 +186,10 @@ rule mix_errors:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(errors_cost),
+        runtime=minutes(errors_cost),
+        seconds=seconds(errors_cost),
+        disk_mb=disk(errors_cost),
     params:
         settings=errors_settings,
         options=errors_options,
@@ -250,6 +274,18 @@ def mixed_options(
     return flags(own | (imatrix_options(recipe, input) if recipe.imatrix else {}))
 
 
+def mix_cost(
+    wildcards,
+    gpu=0,
+):
+    """The mix and stock mixes beside it, on windows of the pool."""
+    n_ctx = config["imatrix"]["n_ctx"]
+    count = config["mixes"]["windows"] + config["mixes"]["proof_windows"]
+    windows = Windows(count, n_ctx, n_ctx // 2 - 1)
+    how = MIXES[wildcards.mixed].mix.rounding
+    return stages.mix(shape_of(wildcards.model), windows, how, gpu)
+
+
 rule mix:
     """Choose the type of each tensor for a size, and prove the mix beside stock mixes."""
     input:
@@ -271,8 +307,10 @@ rule mix:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(mix_cost),
+        runtime=minutes(mix_cost),
+        seconds=seconds(mix_cost),
+        disk_mb=disk(mix_cost),
         gpu=0,
     params:
         settings=mixed_settings,

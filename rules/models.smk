@@ -250,6 +250,14 @@ def model_content(
     return {"code": code("model.py"), "sha256": hashes}
 
 
+def model_cost(
+    wildcards,
+    gpu=0,
+):
+    """Hashing takes as long as reading."""
+    return stages.hashing(shape_of(wildcards.model), model_size(wildcards))
+
+
 rule model:
     """Describe a model: architecture, tensors, hashes. All else depends on this small file."""
     input:
@@ -266,8 +274,10 @@ rule model:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=memory(model_cost),
+        runtime=minutes(model_cost),
+        seconds=seconds(model_cost),
+        disk_mb=disk(model_cost),
     params:
         settings=model_content,
     shell:

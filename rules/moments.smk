@@ -39,13 +39,20 @@ def moments_settings(
     return {"code": code("moments.py"), "options": moments_options(wildcards)}
 
 
-def moments_memory(
+def moments_cost(
     wildcards,
-    attempt,
+    gpu=0,
 ):
-    """MB for the model and the moments of a part."""
-    own = min(MOMENTS_BYTES, MOMENTS_RATIO * model_size(wildcards))
-    return memory(wildcards, attempt) + int(attempt * own / 1e6)
+    """The model over all windows that there may be, and the moments of a part of its layers."""
+    windows = windows_of(
+        wildcards.model,
+        wildcards.corpus,
+        "pool",
+        config["imatrix"]["n_ctx"],
+        config["moments"]["windows"],
+    )
+    parts = int(wildcards.share.partition("of")[2])
+    return stages.moments(shape_of(wildcards.model), windows, parts, MOMENTS_BYTES, gpu)
 
 
 rule moments:
@@ -66,8 +73,10 @@ rule moments:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=moments_memory,
-        runtime=minutes,
+        mem_mb=memory(moments_cost),
+        runtime=minutes(moments_cost),
+        seconds=seconds(moments_cost),
+        disk_mb=disk(moments_cost),
         gpu=0,
     params:
         settings=moments_settings,

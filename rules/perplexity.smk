@@ -64,6 +64,19 @@ def measured_info(
     return f"results/{wildcards.model}/quantize/{wildcards.measured}.json"
 
 
+def perplexity_cost(
+    wildcards,
+    gpu=0,
+):
+    """A model over windows, which may overlap."""
+    model, n_ctx = wildcards.model, CUT["n_ctx"]
+    step = CUT["stride"] or n_ctx
+    windows = windows_of(model, wildcards.corpus, "evaluation", step, CUT["windows"])
+    windows = Windows(windows.count, n_ctx, CUT["stride"] or n_ctx // 2 - 1)
+    size = measured_bytes(model, wildcards.measured)
+    return stages.perplexity(shape_of(model), size, windows, gpu)
+
+
 rule perplexity:
     """Measure the perplexity of a model alone. An interrupted run goes on where it stopped."""
     input:
@@ -84,8 +97,10 @@ rule perplexity:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(perplexity_cost),
+        runtime=minutes(perplexity_cost),
+        seconds=seconds(perplexity_cost),
+        disk_mb=disk(perplexity_cost),
         gpu=0,
     params:
         settings={"code": code("perplexity.py")} | CUT,

@@ -1,6 +1,12 @@
 """Quantized models, one a recipe."""
 
-from quern.quantize.recipes import BY_LLAMA, BY_ROUNDING, carried_out_by_llama, recipes_of
+from quern.quantize.recipes import (
+    BY_LLAMA,
+    BY_ROUNDING,
+    Recipe,
+    carried_out_by_llama,
+    recipes_of,
+)
 
 with sentences():
     RECIPES = recipes_of(config)
@@ -26,6 +32,17 @@ with sentences():
             require(KNOWN.setdefault(name, recipe) == recipe, ["studies", study], said)
 PLAIN = carried_out_by_llama(KNOWN)
 ROUNDED = {name: recipe for name, recipe in KNOWN.items() if recipe.is_rounded}
+# Models that are removed once they were measured: those of entries that say so, and what only they
+# are rounded from. No result depends on it.
+KEPT = {
+    recipe.name
+    for sweep in config["quantize"]
+    if sweep["keep"]
+    for recipe in Recipe.of_sweep(sweep)
+}
+KEPT |= KNOWN.keys() - RECIPES.keys()
+KEPT |= {KNOWN[name].unrounded.name for name in KEPT} - RECIPES.keys()
+BRIEF = {**KNOWN, **PLAIN}.keys() - KEPT
 
 
 wildcard_constraints:
@@ -131,6 +148,16 @@ def recipe_options(
     return f"{options_of(PLAIN[wildcards.plain], input)} {own}"
 
 
+def quantize_cost(
+    wildcards,
+    gpu=0,
+):
+    """All weights, by the search of their type."""
+    recipe = PLAIN[wildcards.plain]
+    size = recipe_bytes(wildcards.model, recipe)
+    return stages.quantize(shape_of(wildcards.model), recipe.type, size)
+
+
 rule quantize:
     """Quantize a model by a recipe: type, imatrix, options."""
     input:
@@ -147,12 +174,16 @@ rule quantize:
         "results/logs/{model}/quantize/{plain}.log",
     benchmark:
         "results/benchmarks/{model}/quantize/{plain}.tsv"
+    wildcard_constraints:
+        plain=one_of(PLAIN.keys() - BRIEF),
     conda:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(quantize_cost),
+        runtime=minutes(quantize_cost),
+        seconds=seconds(quantize_cost),
+        disk_mb=disk(quantize_cost),
     params:
         settings=recipe_settings,
         options=recipe_options,
@@ -165,6 +196,14 @@ rule quantize:
         " --output {output.model:q}"
         " --output-info {output.info:q}"
         " --log {log:q}"
+
+
+use rule quantize as quantize_briefly with:
+    output:
+        model=temp("results/{model}/quantize/{plain}.gguf"),
+        info="results/{model}/quantize/{plain}.json",
+    wildcard_constraints:
+        plain=one_of(PLAIN.keys() & BRIEF),
 
 
 def rounding_model(
@@ -215,6 +254,16 @@ def rounding_options(
     return flags(options)
 
 
+def reround_cost(
+    wildcards,
+    gpu=0,
+):
+    """All weights, by a recipe's rounding."""
+    recipe = ROUNDED[wildcards.rounded]
+    size = recipe_bytes(wildcards.model, recipe)
+    return stages.reround(shape_of(wildcards.model), recipe.type, recipe.rounding, size)
+
+
 rule reround:
     """Round the weights of what llama.cpp quantized again, from the unquantized ones."""
     input:
@@ -232,12 +281,16 @@ rule reround:
         "results/logs/{model}/quantize/{rounded}.log",
     benchmark:
         "results/benchmarks/{model}/quantize/{rounded}.tsv"
+    wildcard_constraints:
+        rounded=one_of(ROUNDED.keys() - BRIEF),
     conda:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(reround_cost),
+        runtime=minutes(reround_cost),
+        seconds=seconds(reround_cost),
+        disk_mb=disk(reround_cost),
     params:
         settings=rounding_settings,
         options=rounding_options,
@@ -253,11 +306,19 @@ rule reround:
         " --log {log:q}"
 
 
+use rule reround as reround_briefly with:
+    output:
+        model=temp("results/{model}/quantize/{rounded}.gguf"),
+        info="results/{model}/quantize/{rounded}.json",
+    wildcard_constraints:
+        rounded=one_of(ROUNDED.keys() & BRIEF),
+
+
 rule quantized:
-    """Only the quantized models."""
+    """Only the quantized models that are kept."""
     input:
         expand(
             "results/{model}/quantize/{recipe}.gguf",
             model=config["models"],
-            recipe=RECIPES,
+            recipe=[name for name in RECIPES if name not in BRIEF],
         ),

@@ -23,6 +23,23 @@ with sentences():
 NAMED = isinstance(RELEASE["recipes"], list)
 # What it may take: which recipes answer for the budgets is known once they are measured.
 RELEASABLE = RELEASE["recipes"] if NAMED else list(RECIPES)
+
+
+def release_models(
+    wildcards,
+):
+    """The files of all recipes that it may take."""
+    removed = sorted(BRIEF & set(RELEASABLE))
+    with sentences():
+        require(
+            not removed,
+            ["release", "recipes"],
+            f"a release may take {', '.join(removed)}, removed because of keep: false; name other "
+            "recipes, or keep these",
+        )
+    return [f"results/{wildcards.model}/quantize/{name}.gguf" for name in RELEASABLE]
+
+
 RELEASED_IMATRICES = {RECIPES[name].imatrix for name in RELEASABLE} - {None}
 
 
@@ -73,7 +90,7 @@ def foreign_imatrices(
 
 
 RELEASE_INPUTS = {
-    "models": ancient(expand("results/{{model}}/quantize/{recipe}.gguf", recipe=RELEASABLE)),
+    "models": ancient(release_models),
     "info": expand("results/{{model}}/quantize/{recipe}.json", recipe=RELEASABLE),
     "compare": expand(
         "results/{{model}}/compare/{recipe}/{corpus}.json",
@@ -104,6 +121,15 @@ RELEASE_INPUTS = {
 }
 
 
+def release_cost(
+    wildcards,
+    gpu=0,
+):
+    """All files hashed; those that are cut are written again."""
+    model = wildcards.model
+    return stages.release([measured_bytes(model, name) for name in RELEASABLE])
+
+
 rule release_model:
     """Lay out a model's release; whole, or not at all. Nothing is uploaded."""
     input:
@@ -119,8 +145,10 @@ rule release_model:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=memory(release_cost),
+        runtime=minutes(release_cost),
+        seconds=seconds(release_cost),
+        disk_mb=disk(release_cost),
     params:
         settings=release_settings,
         sweep=release_sweep,

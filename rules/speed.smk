@@ -51,6 +51,15 @@ def speed_settings(
     return {"code": code("speed.py"), "recipes": timed_names(wildcards.model)} | SPEED
 
 
+def speed_cost(
+    wildcards,
+    gpu=0,
+):
+    """All recipes and candidates of a model, round by round."""
+    sizes = [measured_bytes(wildcards.model, name) for name in timed_names(wildcards.model)]
+    return stages.speed(shape_of(wildcards.model), sizes, **SPEED, gpu=gpu)
+
+
 rule speed:
     """Time prompts and generated tokens of all recipes. An interrupted run goes on."""
     input:
@@ -67,8 +76,10 @@ rule speed:
         "../envs/quern.yaml"
     threads: all_cores
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(speed_cost),
+        runtime=minutes(speed_cost),
+        seconds=seconds(speed_cost),
+        disk_mb=disk(speed_cost),
         gpu=0,
     params:
         settings=speed_settings,

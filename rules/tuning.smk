@@ -29,6 +29,14 @@ def tuned_threads(
     return min(STAGE_THREADS, all_cores(wildcards))
 
 
+def tune_cost(
+    wildcards,
+    gpu=0,
+):
+    """All ways to decode windows, round by round."""
+    return stages.tune(shape_of(wildcards.model), int(wildcards.n_ctx), **TUNING, gpu=gpu)
+
+
 rule tune:
     """Time ways to decode windows in turns. An interrupted run goes on."""
     input:
@@ -48,8 +56,10 @@ rule tune:
         "../envs/quern.yaml"
     threads: all_cores
     resources:
-        mem_mb=memory,
-        runtime=minutes,
+        mem_mb=memory(tune_cost),
+        runtime=minutes(tune_cost),
+        seconds=seconds(tune_cost),
+        disk_mb=disk(tune_cost),
         gpu=0,
     params:
         settings={"code": code("tune.py")} | TUNING,

@@ -11,8 +11,10 @@ LIBRARY = HOUSE / "scripts/quern"
 ROOMS = sorted(path.parent.name for path in LIBRARY.glob("*/__init__.py"))
 MAY_IMPORT = {
     "": set(),
+    "cost": set(),
     "corpus": set(),
     "llama": set(),
+    "models": set(),
     "rounding": set(),
     "tokens": {"corpus", "llama"},
     "measure": {"tokens", "llama"},
@@ -21,7 +23,6 @@ MAY_IMPORT = {
     "quantize": {"imatrix", "llama", "rounding", "moments"},
     "mix": {"quantize", "imatrix", "moments", "llama", "rounding", "measure", "tokens"},
     "memory": {"llama"},
-    "models": set(),
     "speed": {"llama"},
     "tuning": {"llama", "speed"},
     "growth": {"measure"},

@@ -67,7 +67,7 @@ class House:
 
 def build(folder: Path) -> House:
     folder.mkdir(exist_ok=True)
-    folders = ("rules", "scripts", "config", "envs", "profiles")
+    folders = ("rules", "scripts", "config", "envs", "profiles", "plugins")
     for name in ("Snakefile", "requirements-convert.txt", *folders):
         source = HOUSE / name
         if source.is_dir():

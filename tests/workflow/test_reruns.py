@@ -41,6 +41,7 @@ TARGETS = (
     "studies:",
     "tuning:",
     "release:",
+    "plan:",
 )
 IMATRIX = {"imatrix_shard": 1, "imatrix": 1, "imatrix_of_corpus": 1, "imatrix_statistics": 1}
 FROM_BASELINE = {"baseline": 1, "compare": 4, "summary": 1}

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from .. import QuernError, files
+from ..command import reason
 from . import safetensors
 
 log = logging.getLogger("quern.models")
@@ -82,8 +83,8 @@ def _listen() -> "_Errors":
 
 def _refused(folder: Path, error: Exception) -> QuernError:
     log.info("llama.cpp's converter ended so:", exc_info=error)
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": .")
-    return QuernError(f"{folder} cannot be converted: {reason}; see the log.")
+    kind = type(error).__name__
+    return QuernError(f"{folder} cannot be converted: {kind}: {reason(error)}; see the log.")
 
 
 class _Errors(logging.Handler):

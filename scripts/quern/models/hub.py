@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .. import QuernError, files
+from ..command import reason
 from . import safetensors
 
 log = logging.getLogger("quern.models")
@@ -236,20 +237,19 @@ def _remedy(error: Exception) -> str:
     """What went wrong, and what to do about it."""
     from huggingface_hub import errors
 
-    reason = " ".join(str(error).split()) or type(error).__name__
     remedies = {
         errors.GatedRepoError: "its owner must let you in; ask on its page, and set HF_TOKEN",
         errors.RepositoryNotFoundError: "there is no such repository, or it is private and the "
         "token in HF_TOKEN does not open it",
         errors.RevisionNotFoundError: "the repository has no such branch, tag or commit",
         errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE is set; unset it",
-        errors.HfHubHTTPError: f"{reason}. What arrived is kept, run again to go on",
+        errors.HfHubHTTPError: f"{reason(error)}. What arrived is kept, run again to go on",
     }
     for kind, said in remedies.items():
         if isinstance(error, kind):
             return f"{said}."
     return (
-        f"the hub cannot be reached ({reason}). What arrived is kept, run again where there "
+        f"the hub cannot be reached ({reason(error)}). What arrived is kept, run again where there "
         "is a network to go on."
     )
 
