@@ -26,7 +26,6 @@ def answer_options(
 
 
 rule answer:
-    """Say which recipe to ship for each memory, and why."""
     input:
         script=ancient(script_path("answer.py")),
         table="results/{model}/summary/{evaluation}.csv",
@@ -40,6 +39,8 @@ rule answer:
         "results/logs/{model}/report/{evaluation}.log",
     benchmark:
         "results/benchmarks/{model}/report/{evaluation}.tsv"
+    """Say which recipe to ship for each memory, and why."""
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

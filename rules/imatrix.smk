@@ -155,7 +155,6 @@ def dataset(
 
 
 rule imatrix:
-    """Merge shards: the first windows of a calibration, or all of it."""
     input:
         script=ancient(script_path("imatrix.py")),
         info="results/{model}/model.json",
@@ -167,6 +166,8 @@ rule imatrix:
         "results/logs/{model}/imatrix/{calibration}/{windows}.log",
     benchmark:
         "results/benchmarks/{model}/imatrix/{calibration}/{windows}.tsv"
+    """Merge shards: the first windows of a calibration, or all of it."""
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -189,7 +190,6 @@ rule imatrix:
 
 
 rule imatrix_statistics:
-    """Describe an imatrix, tensor by tensor and layer by layer."""
     input:
         script=ancient(script_path("imatrix_statistics.py")),
         imatrix="results/{model}/imatrix/{calibration}.gguf",
@@ -208,6 +208,8 @@ rule imatrix_statistics:
         "results/logs/{model}/imatrix/{calibration}.statistics.log",
     benchmark:
         "results/benchmarks/{model}/imatrix/{calibration}.statistics.tsv"
+    """Describe an imatrix, tensor by tensor and layer by layer."""
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

@@ -24,7 +24,6 @@ def in_report(
 
 
 rule readable:
-    """Tables and texts as HTML: they open in a browser, and their columns sort."""
     input:
         script=ancient(script_path("readable.py")),
         documents=DOCUMENTS,
@@ -34,6 +33,8 @@ rule readable:
         "results/logs/html.log",
     benchmark:
         "results/benchmarks/html.tsv"
+    """Tables and texts as HTML: they open in a browser, and their columns sort."""
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1
