@@ -26,6 +26,7 @@ def answer_options(
 
 
 rule answer:
+    """Say which recipe to ship for each memory, and why."""
     input:
         script=ancient(script_path("answer.py")),
         table="results/{model}/summary/{evaluation}.csv",
@@ -39,7 +40,6 @@ rule answer:
         "results/logs/{model}/report/{evaluation}.log",
     benchmark:
         "results/benchmarks/{model}/report/{evaluation}.tsv"
-    """Say which recipe to ship for each memory, and why."""
     localrule: True
     conda:
         "../envs/quern.yaml"

@@ -155,6 +155,7 @@ def earlier_steps(
 
 
 checkpoint growth_step:
+    """Measure a step: its figures, and its gains over the steps before."""
     input:
         script=ancient(script_path("grow_step.py")),
         report=step_report,
@@ -167,7 +168,6 @@ checkpoint growth_step:
         "results/logs/{model}/growth/{corpus}/{ladder}/{step}.log",
     benchmark:
         "results/benchmarks/{model}/growth/{corpus}/{ladder}/{step}.tsv"
-    """Measure a step: its figures, and its gains over the steps before."""
     localrule: True
     conda:
         "../envs/quern.yaml"
@@ -245,6 +245,7 @@ def levels_without_imatrix(
 
 
 rule grow:
+    """Choose the smallest imatrix that is not credibly worse than the best."""
     input:
         script=ancient(script_path("grow.py")),
         steps=steps_made,
@@ -267,7 +268,6 @@ rule grow:
         "results/logs/{model}/growth/{corpus}/{choice}/grow.log",
     benchmark:
         "results/benchmarks/{model}/growth/{corpus}/{choice}/grow.tsv"
-    """Choose the smallest imatrix that is not credibly worse than the best."""
     localrule: True
     conda:
         "../envs/quern.yaml"
@@ -316,6 +316,7 @@ def used_report(
 
 
 rule imatrix_of_corpus:
+    """The imatrix that recipes use: the grown one, or all that the configuration asks for."""
     input:
         imatrix=used_imatrix,
         report=used_report,
@@ -326,7 +327,6 @@ rule imatrix_of_corpus:
         "results/logs/{model}/imatrix/{calibration}.log",
     benchmark:
         "results/benchmarks/{model}/imatrix/{calibration}.tsv"
-    """The imatrix that recipes use: the grown one, or all that the configuration asks for."""
     localrule: True
     conda:
         "../envs/quern.yaml"

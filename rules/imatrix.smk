@@ -155,6 +155,7 @@ def dataset(
 
 
 rule imatrix:
+    """Merge shards: the first windows of a calibration, or all of it."""
     input:
         script=ancient(script_path("imatrix.py")),
         info="results/{model}/model.json",
@@ -166,7 +167,6 @@ rule imatrix:
         "results/logs/{model}/imatrix/{calibration}/{windows}.log",
     benchmark:
         "results/benchmarks/{model}/imatrix/{calibration}/{windows}.tsv"
-    """Merge shards: the first windows of a calibration, or all of it."""
     localrule: True
     conda:
         "../envs/quern.yaml"
@@ -190,6 +190,7 @@ rule imatrix:
 
 
 rule imatrix_statistics:
+    """Describe an imatrix, tensor by tensor and layer by layer."""
     input:
         script=ancient(script_path("imatrix_statistics.py")),
         imatrix="results/{model}/imatrix/{calibration}.gguf",
@@ -208,7 +209,6 @@ rule imatrix_statistics:
         "results/logs/{model}/imatrix/{calibration}.statistics.log",
     benchmark:
         "results/benchmarks/{model}/imatrix/{calibration}.statistics.tsv"
-    """Describe an imatrix, tensor by tensor and layer by layer."""
     localrule: True
     conda:
         "../envs/quern.yaml"

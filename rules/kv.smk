@@ -111,6 +111,7 @@ def kv_entries(
 
 
 rule kv_table:
+    """Types of the K/V cache side by side, for some recipes."""
     input:
         script=ancient(script_path("kv_table.py")),
         info=expand("results/{{model}}/quantize/{recipe}.json", recipe=KV_RECIPES),
@@ -123,7 +124,6 @@ rule kv_table:
         "results/logs/{model}/kv/{corpus}.log",
     benchmark:
         "results/benchmarks/{model}/kv/{corpus}.tsv"
-    """Types of the K/V cache side by side, for some recipes."""
     localrule: True
     conda:
         "../envs/quern.yaml"

@@ -304,6 +304,7 @@ def pictured(
 
 
 rule mix_picture:
+    """Draw what each tensor's error costs, what the mixes chose, and the divergence by size."""
     input:
         script=ancient(script_path("mix_picture.py")),
         mixes=pictured,
@@ -319,7 +320,6 @@ rule mix_picture:
         "results/logs/{model}/mix/{importances}.picture.log",
     benchmark:
         "results/benchmarks/{model}/mix/{importances}.picture.tsv"
-    """Draw what each tensor's error costs, what the mixes chose, and the divergence by size."""
     localrule: True
     conda:
         "../envs/quern.yaml"

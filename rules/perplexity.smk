@@ -137,6 +137,7 @@ def perplexity_table_settings(
 
 
 rule perplexity_table:
+    """Perplexities of a model's recipes side by side."""
     input:
         script=ancient(script_path("perplexity_table.py")),
         summaries=measured_summaries,
@@ -148,7 +149,6 @@ rule perplexity_table:
         "results/logs/{model}/perplexity/{corpus}.log",
     benchmark:
         "results/benchmarks/{model}/perplexity/{corpus}.tsv"
-    """Perplexities of a model's recipes side by side."""
     localrule: True
     conda:
         "../envs/quern.yaml"

@@ -24,6 +24,7 @@ def in_report(
 
 
 rule readable:
+    """Tables and texts as HTML: they open in a browser, and their columns sort."""
     input:
         script=ancient(script_path("readable.py")),
         documents=DOCUMENTS,
@@ -33,7 +34,6 @@ rule readable:
         "results/logs/html.log",
     benchmark:
         "results/benchmarks/html.tsv"
-    """Tables and texts as HTML: they open in a browser, and their columns sort."""
     localrule: True
     conda:
         "../envs/quern.yaml"

@@ -98,6 +98,7 @@ def summary_recipes(
 
 
 rule summary:
+    """All recipes of a model on one evaluation: a table and a picture."""
     input:
         script=ancient(script_path("summary.py")),
         info=infos_of,
@@ -119,7 +120,6 @@ rule summary:
         "results/logs/{model}/summary/{evaluation}.log",
     benchmark:
         "results/benchmarks/{model}/summary/{evaluation}.tsv"
-    """All recipes of a model on one evaluation: a table and a picture."""
     localrule: True
     conda:
         "../envs/quern.yaml"
@@ -157,6 +157,7 @@ def rounding_recipes(
 
 
 rule rounding_table:
+    """The roundings of a sweep beside ggml's own, on one corpus."""
     input:
         script=ancient(script_path("rounding_table.py")),
         info=expand("results/{{model}}/quantize/{recipe}.json", recipe=TABLED),
@@ -172,7 +173,6 @@ rule rounding_table:
         "results/logs/{model}/rounding/{corpus}.log",
     benchmark:
         "results/benchmarks/{model}/rounding/{corpus}.tsv"
-    """The roundings of a sweep beside ggml's own, on one corpus."""
     localrule: True
     conda:
         "../envs/quern.yaml"
@@ -196,6 +196,7 @@ rule rounding_table:
 
 
 rule rounding_pictures:
+    """How well each search meets every direction of three values."""
     input:
         script=ancient(script_path("rounding_pictures.py")),
     output:
@@ -210,7 +211,6 @@ rule rounding_pictures:
         "results/logs/rounding/pictures.log",
     benchmark:
         "results/benchmarks/rounding/pictures.tsv"
-    """How well each search meets every direction of three values."""
     localrule: True
     conda:
         "../envs/quern.yaml"

@@ -87,6 +87,7 @@ def study_option(
 
 
 rule study:
+    """A study's page, rows and picture."""
     input:
         script=ancient(script_path("study.py")),
         info="results/{model}/model.json",
@@ -109,7 +110,6 @@ rule study:
         "results/logs/{model}/studies/{study}.log",
     benchmark:
         "results/benchmarks/{model}/studies/{study}.tsv"
-    """A study's page, rows and picture."""
     localrule: True
     conda:
         "../envs/quern.yaml"
