@@ -25,11 +25,13 @@ os.environ.update(
 
 from quern import QuernError, configuration, fingerprint
 from quern.command import flags
+from quern.content import ContentHashes
 from quern.files import shards
 
 # What the user reads. Each stage adds to it, and `all` asks for it.
 READ = []
-CONTENT = fingerprint.ContentHashes(Path("results/.content.json"))
+HASHES = Path("results/.content.json")
+CONTENT = ContentHashes(HASHES)
 # On this machine, Snakemake would run any number of GPU jobs at once unless the number is limited.
 # On a cluster, which is a number of nodes, the cluster limits it.
 if workflow.is_main_process and workflow.resource_settings.nodes is None:

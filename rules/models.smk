@@ -36,3 +36,31 @@ rule model:
         " --sha256 {params.settings[sha256]}"
         " --output {output.info:q}"
         " --log {log:q}"
+
+
+rule hashed:
+    """Only hash the models, in a job, before the workflow asks for it where it is read."""
+    input:
+        script=ancient(script_path("hashed.py")),
+        models=[
+            ancient(str(shard))
+            for path in config["models"].values()
+            for shard in shards(Path(path))
+        ],
+    log:
+        "results/logs/hashed.log",
+    benchmark:
+        "results/benchmarks/hashed.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        cache=HASHES,
+    shell:
+        "python {input.script:q}"
+        " --files {input.models:q}"
+        " --cache {params.cache:q}"
+        " --log {log:q}"

@@ -3,6 +3,7 @@
 Each of these would be a wait without end and without a word, or work that is done twice.
 """
 
+import shlex
 import subprocess
 
 FORGOTTEN = 200  # seconds; the plugin may ask for the states of jobs no more often than each 180
@@ -61,8 +62,23 @@ def check_earlier(
         )
 
 
+def check_records(
+    dag,
+):
+    """Refuse results that were finished after Snakemake had died: no change would make them stale."""
+    bare = [job for job in dag.jobs if dag.reason(job).no_metadata and not dag.needrun(job)]
+    paths = [shlex.quote(str(path)) for job in bare for path in job.output]
+    if paths:
+        raise WorkflowError(
+            "results that were finished without Snakemake carry no record of what they were made "
+            f"from: {', '.join(paths)}; if nothing was changed since, keep them by `snakemake "
+            f"--touch --force {' '.join(paths)}`; otherwise delete them."
+        )
+
+
 onstart:
     if workflow.executor_plugin.name == "slurm":
         check_states(workflow.executor_settings.status_command)
         check_cores(workflow.resource_settings.cores or 8)
         check_earlier(os.getcwd())
+        check_records(workflow.dag)

@@ -1,4 +1,4 @@
-"""A real Slurm on this machine: one node of four cores, two GPUs that are not there, no accounts."""
+"""A real Slurm on this machine: a node of four cores, two GPUs that are not there, no accounts."""
 
 import contextlib
 import fcntl

@@ -2,11 +2,14 @@
 
 import contextlib
 import copy
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -18,8 +21,14 @@ from workflow.conftest import CONFIG, build
 from .conftest import said, until
 
 PROFILE = ("--workflow-profile", "profiles/slurm", "--cores", "2", "--latency-wait", "10")
-# Faster than a user asks a cluster for states; a job of these takes about as long.
-SLURM = (*PROFILE, "--slurm-init-seconds-before-status-checks", "8")
+# Snakemake, but that it asks for the states of jobs each second. The plugin's own pause, which grows
+# by ten seconds each time, is longer than these jobs.
+EAGER = """
+from snakemake_executor_plugin_slurm import Executor
+from snakemake.cli import main
+Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, value: None)
+main()
+"""
 PART = ("--omit-from", "memory")  # what follows from the summaries takes time
 # What is done once for each model and corpus, each step of growth, the mix, and each recipe.
 ONCE = {"corpus": 1, "model": 1, "tokens": 2, "baseline": 1}
@@ -28,6 +37,8 @@ LEVELS = {"growth_quantize": 3, "growth_compare": 3}
 MIX = {"damage": 2, "mix_errors": 1, "mix": 1, "mix_picture": 1, "imatrix_statistics": 1}
 RECIPES = {"quantize": 2, "reround": 1, "compare": 2, "summary": 1}
 EVERYTHING = Counter(ONCE | STEPS | LEVELS | MIX | RECIPES)
+CHANGED = copy.deepcopy(CONFIG["corpora"])
+CHANGED["topics"]["evaluation_characters"] = 5000
 HERE = {"imatrix", "growth_step", "grow", "imatrix_of_corpus", "mix_picture", "summary"}
 HERE |= {"imatrix_statistics"}
 
@@ -46,8 +57,8 @@ def configuration():
 
 
 def jobs_of(text: str) -> Counter:
-    """How many jobs of each rule Snakemake began; those of a group stand in it, a line each."""
-    found = re.findall(r"^\s*(?:local)?(?:rule|checkpoint) (\w+):$", text, re.M)
+    """How many jobs of each rule Snakemake began, groups' jobs one by one."""
+    found = re.findall(r"^(?:    )?(?:local)?(?:rule|checkpoint) (\w+):$", text, re.M)
     return Counter(name for name in found if name != "all")
 
 
@@ -72,15 +83,20 @@ def processes(script: str, folder: Path) -> list[int]:
 class Run:
     """Snakemake at work in a folder, beside the test."""
 
-    def __init__(self, folder: Path, log: Path, *options: str):
-        self._log = log
-        with log.open("w") as file:
-            command = [sys.executable, "-m", "snakemake", *SLURM, *PART, *options]
+    def __init__(self, folder: Path, *options: str):
+        self._log = Path(tempfile.mkstemp(dir=folder, suffix=".log")[1])
+        with self._log.open("w") as file:
+            command = [sys.executable, "-c", EAGER, *PROFILE, *PART, *options]
             self.process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=file)
 
     @property
     def text(self) -> str:
         return self._log.read_text()
+
+    def end(self, seconds: float = 120) -> str:
+        """What it said until its end."""
+        self.process.wait(seconds)
+        return self.text
 
     def wait_for(self, found, what: str):
         """Wait until something is found, as long as Snakemake is at work."""
@@ -103,20 +119,22 @@ def swept(cluster, tmp_path_factory, texts):
     house = house_at(folder, texts)
     house.said = {}
 
-    # Snakemake is killed while its first jobs are at work, and started again.
-    run = Run(folder, folder / "killed.log")
+    # Snakemake is killed while its first jobs are at work, and started again: too early, then
+    # before somebody says what these jobs made, then to the end.
+    run = Run(folder)
     run.wait_for(lambda: queue("rule_corpus") and queue("rule_model"), "the first jobs")
     run.process.kill()
-    run.process.wait()
-    house.said["killed"] = run.text
-    left = [*queue("rule_corpus"), *queue("rule_model")]
-    said("scontrol", "suspend", ",".join(left))  # so that they do not end before
+    house.said["killed"] = run.end()
+    left = ",".join([*queue("rule_corpus"), *queue("rule_model")])
+    said("scontrol", "suspend", left)  # so that they do not end before
     house.snakemake("--unlock")
-    early = house.snakemake(*SLURM, *PART)
-    house.said["early"] = early.stdout + early.stderr
-    said("scontrol", "resume", ",".join(left))
+    house.said["early"] = Run(folder).end()
+    said("scontrol", "resume", left)
     until(lambda: not said("squeue", "--me", "--noheader").strip(), 100, "the end of these jobs")
-    run = Run(folder, folder / "resumed.log")
+    house.said["bare"] = Run(folder).end()
+    touch = re.search(r"keep them by `snakemake (.+?)`", house.said["bare"])[1]
+    house.said["touched"] = house.snakemake(*shlex.split(touch)).stderr
+    run = Run(folder)
 
     # One job is cancelled. Another stands still until its time is over.
     run.wait_for(lambda: queue("rule_recipe_"), "a recipe")
@@ -128,8 +146,7 @@ def swept(cluster, tmp_path_factory, texts):
             os.kill(process, signal.SIGSTOP)
     run.wait_for(lambda: queue("rule_damage"), "a window of damage")
     said("scancel", queue("rule_damage")[0])
-    run.process.wait(400)
-    house.said["resumed"] = run.text
+    house.said["resumed"] = run.end(400)
     house.code = run.process.returncode
     return house
 
@@ -146,6 +163,16 @@ def test_nothing_runs_beside_the_jobs_of_a_killed_run(swept):
     text = swept.said["early"]
     assert "jobs of an earlier run are still at work in this folder" in text
     assert "scancel" in text and not jobs_of(text)
+
+
+def test_results_without_a_record_are_not_taken_for_granted(swept):
+    """They would hide a change of settings, since only Snakemake itself writes such records."""
+    text = swept.said["bare"]
+    assert "carry no record of what they were made from" in text and not jobs_of(text)
+    assert "results/tiny/model.json" in text and "results/corpora/topics/pool.txt" in text
+    swept.configure(configuration() | {"corpora": CHANGED})
+    assert jobs_of(swept.snakemake("-n", *PART).stdout)["corpus"] == 1
+    swept.configure(configuration())
 
 
 def test_what_is_finished_is_not_computed_again(swept):
@@ -190,14 +217,22 @@ def test_results_equal_those_of_one_machine(swept, tmp_path, texts):
 def test_two_gpus_are_for_one_command(swept):
     """This llama.cpp has no use for them, and says so once."""
     recipe = "results/tiny/memory/Q4_0~exact+topics.json"
-    options = ("--set-resources", "memory:gpu=2", "--retries", "0")
-    result = swept.snakemake(*SLURM, *options, recipe)
-    text = result.stdout + result.stderr
+    options = ("--set-resources", "memory:gpu=2", "--retries", "0", "--omit-from", "page", "--")
+    text = Run(swept.folder, *options, recipe).end()
     (number,) = re.findall(r"submitted with SLURM jobid (\d+)", text)
     job = said("scontrol", "show", "job", number)
     assert "gres/gpu=2" in job and "NumTasks=1" in job
     log = (swept.folder / "results/logs/tiny/memory/Q4_0~exact+topics.log").read_text()
     assert log.count("quern ERROR") == 1, log
+
+
+def test_models_are_hashed_in_a_job(swept):
+    cache = swept.folder / "results/.content.json"
+    before = json.loads(cache.read_text())["input/tiny.gguf"]
+    cache.unlink()
+    text = Run(swept.folder, "--", "hashed").end()
+    assert jobs_of(text) == {"hashed": 1}, text
+    assert json.loads(cache.read_text())["input/tiny.gguf"] == before
 
 
 def test_a_cluster_that_cannot_serve_is_refused_at_once(swept):
