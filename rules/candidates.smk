@@ -25,7 +25,7 @@ def candidates_of(
         require(model in MODELS, [*keys, "model"], configuration.unknown(model, MODELS))
         for shard in shards(Path(entry["path"])):
             require_file(keys, shard)
-        found[model][name] = entry["path"]
+        found[model][name] = local(entry["path"])
     return found
 
 

@@ -123,8 +123,11 @@ wildcard_constraints:
 
 
 def script_path(name):
-    """A script's path from the working directory, so that a moved folder makes nothing stale."""
-    return os.path.relpath(HOUSE / "scripts" / name)
+    """A script's path from the working directory, so that a moved folder makes nothing stale.
+
+    Like users' files it is `local`: it is read here also where results go to a storage.
+    """
+    return local(os.path.relpath(HOUSE / "scripts" / name))
 
 
 def code(name):
@@ -143,7 +146,7 @@ def templates(room):
 
 def model_path(wildcards):
     """The model's file, as the user named it."""
-    return config["models"][wildcards.model]
+    return local(config["models"][wildcards.model])
 
 
 def size_of(path):

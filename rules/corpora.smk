@@ -49,7 +49,7 @@ def fetched_files(
     wildcards,
 ):
     """What it reads on this machine: a plugin, a data set's files."""
-    return [str(path) for path in sources.local_files(fetched_source(wildcards))]
+    return [local(str(path)) for path in sources.local_files(fetched_source(wildcards))]
 
 
 def fetched_entry(
@@ -103,7 +103,7 @@ def corpus_files(
 ):
     """The files of a corpus's sources."""
     return [
-        path
+        local(path)
         for source in SOURCES[wildcards.corpus]
         if source.path and source.kind not in sources.FETCHED
         for path in map(str, sources.matching(source.path))

@@ -43,7 +43,7 @@ rule hashed:
     input:
         script=ancient(script_path("hashed.py")),
         models=[
-            ancient(str(shard))
+            ancient(local(str(shard)))
             for path in config["models"].values()
             for shard in shards(Path(path))
         ],

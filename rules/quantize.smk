@@ -42,7 +42,7 @@ def imatrix_of(
     if recipe.imatrix is None:
         return []
     if recipe.imatrix in IMATRIX_FILES:
-        return [ancient(IMATRIX_FILES[recipe.imatrix]["path"])]
+        return [ancient(local(IMATRIX_FILES[recipe.imatrix]["path"]))]
     return [f"results/{model}/imatrix/{recipe.imatrix}.gguf"]
 
 
@@ -112,7 +112,7 @@ def recipe_like(
 ):
     """The file whose types are taken, where there is one."""
     recipe = PLAIN[wildcards.plain]
-    return [ancient(recipe.like)] if recipe.like else []
+    return [ancient(local(recipe.like))] if recipe.like else []
 
 
 def recipe_settings(

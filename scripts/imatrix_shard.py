@@ -21,7 +21,7 @@ def main(arguments):
         threads=arguments.threads,
         gpus=arguments.gpus,
     )
-    with Model(arguments.model, gpus=arguments.gpus, **way) as model:
+    with Model(arguments.model, gpus=arguments.gpus, n_ctx=arguments.n_ctx, **way) as model:
         collect(
             model,
             info,

@@ -109,7 +109,7 @@ def add_compute(p: argparse.ArgumentParser) -> None:
     """Add what decides where the model runs."""
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     p.add_argument(
-        "--gpus", type=int, default=0, help="0 runs on the CPU; more puts all layers on GPUs"
+        "--gpus", type=int, default=0, help="0 runs on the CPU; more puts what fits on GPUs"
     )
 
 

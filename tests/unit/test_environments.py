@@ -1,6 +1,7 @@
 """The conda environment names the versions of the lock file; the lock file names no addresses."""
 
 import ast
+import subprocess
 import sys
 
 import yaml
@@ -35,6 +36,21 @@ def test_the_conda_environment_has_all_that_commands_import():
     others |= {"vl_convert": "vl_convert_python", "markdown_it": "markdown_it_py"}
     needed = {others.get(m, m) for m in imported - set(sys.stdlib_module_names) - {"quern"}}
     assert needed <= listed, needed - listed
+
+
+def test_the_environment_for_cuda_differs_in_llama_cpp_alone():
+    usual, cuda = (
+        yaml.safe_load((HOUSE / f"envs/{name}.yaml").read_text())["dependencies"]
+        for name in ("quern", "quern-cuda")
+    )
+    [llama] = set(usual[-1]["pip"]) - set(cuda[-1]["pip"])
+    assert llama.startswith("llama_cpp_python==")
+    assert set(cuda[-1]["pip"]) < set(usual[-1]["pip"])
+    brought = {name.split()[0] for name in cuda[:-1]} - {name.split()[0] for name in usual[:-1]}
+    assert brought == {"cuda-nvcc", "cuda-cudart-dev", "libcublas-dev"}
+    script = HOUSE / "envs/quern-cuda.post-deploy.sh"
+    assert llama in script.read_text()
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
 
 
 def test_everything_is_pinned_without_addresses():

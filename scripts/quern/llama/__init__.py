@@ -4,7 +4,7 @@ Nobody else imports llama_cpp or ctypes. llama.cpp's log goes to the `quern.llam
 """
 
 from .bench import Bench
-from .contexts import LOGGED_BYTES, Reserved, reserved, reserved_for_windows
+from .contexts import LOGGED_BYTES, TOKENS_PER_BATCH, Reserved, reserved, reserved_for_windows
 from .library import (
     FOLDER,
     VERSION,
@@ -16,7 +16,7 @@ from .library import (
     target_types,
     tensor_types,
 )
-from .model import KV_TYPE, TOKENS_PER_BATCH, TOKENS_PER_UBATCH, Model
+from .model import KV_TYPE, TOKENS_PER_UBATCH, Model
 from .quantizer import (
     QuantizationParameters,
     dequantize_rows,

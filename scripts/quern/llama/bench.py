@@ -7,8 +7,9 @@ import llama_cpp
 import numpy as np
 
 from .. import QuernError
+from .contexts import TOKENS_PER_BATCH, context_params, make_context
 from .library import complaint
-from .model import TOKENS_PER_BATCH, Model, context_params, make_context
+from .model import Model
 
 POINTER = ctypes.POINTER(llama_cpp.llama_token)
 

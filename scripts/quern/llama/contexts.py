@@ -1,4 +1,4 @@
-"""What a context takes of memory, as llama.cpp itself reports it.
+"""Contexts of a model: how they are made, and what they take of memory as llama.cpp reports it.
 
 llama.cpp logs the buffers that it reserves for a context, also for a `hollow` model, for which it
 allocates nothing. It has no function of C that tells them.
@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import llama_cpp
 
-from .library import listening
-from .model import TOKENS_PER_BATCH, Model, context_params, make_context
+from .. import QuernError
+from .library import complaint, listening, recent, tensor_types
 
+TOKENS_PER_BATCH = 2048  # tokens of one decode call, as in llama.cpp's tools
 MIB = 1 << 20
 LOGGED_BYTES = 0.01 * MIB  # to which llama.cpp logs a size
 _CACHE = re.compile(r"\bsize = +([\d.]+) MiB \( *\d+ cells")
@@ -32,7 +33,37 @@ class Reserved(NamedTuple):
     caches: int
 
 
-def reserved(model: Model, n_ctx: int) -> Reserved:
+def context_params(model, n_ctx: int, width: int, threads: int):
+    """llama_context_params for `n_ctx` tokens, of which one decode call takes at most `width`."""
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = n_ctx
+    params.n_batch = width
+    params.n_ubatch = min(model.tokens_per_graph, width)
+    params.n_threads = params.n_threads_batch = threads
+    params.no_perf = True
+    params.offload_kqv = params.op_offload = bool(model.gpus)
+    params.type_k = params.type_v = tensor_types()[model.kv_type.upper()]
+    params.flash_attn_type = -1 if model.flash is None else int(model.flash)  # -1 is AUTO
+    return params
+
+
+def make_context(model, params):
+    """A llama_context, which the caller frees.
+
+    Raises:
+        QuernError: llama.cpp cannot make it; its own reason is quoted.
+    """
+    recent.clear()
+    context = llama_cpp.llama_init_from_model(model._model, params)
+    if not context:
+        raise QuernError(
+            f"llama.cpp cannot make a context of {params.n_ctx} tokens with a K/V cache of "
+            f"{model.kv_type} for {model.path}: {complaint()}"
+        )
+    return context
+
+
+def reserved(model, n_ctx: int) -> Reserved:
     """What llama.cpp reserves for a context of `n_ctx` tokens, one sequence.
 
     As in llama-server, layers with a sliding window keep no more than they need, and a graph has
@@ -46,7 +77,7 @@ def reserved(model: Model, n_ctx: int) -> Reserved:
     return _heard(model, params)
 
 
-def reserved_for_windows(model: Model, n_ctx: int) -> Reserved:
+def reserved_for_windows(model, n_ctx: int) -> Reserved:
     """What llama.cpp reserves for each context in which `model` decodes windows of `n_ctx` tokens.
 
     Raises:
@@ -56,7 +87,7 @@ def reserved_for_windows(model: Model, n_ctx: int) -> Reserved:
     return _heard(model, context_params(model, n_ctx, width, model.threads))
 
 
-def _heard(model: Model, params) -> Reserved:
+def _heard(model, params) -> Reserved:
     with listening() as heard:
         llama_cpp.llama_free(make_context(model, params))
     said = "".join(heard)

@@ -95,27 +95,67 @@ def computed_by(gpus: int = 0) -> str:
 
 def devices() -> list[str]:
     """The kinds of GPUs of this machine, as ggml calls them, each once."""
-    return sorted({name for name, kind in _devices() if kind in _GPU_TYPES})
+    name = _ggml().ggml_backend_dev_description
+    return sorted({name(handle).decode() for handle, kind in _devices() if kind in _GPU_TYPES})
 
 
-_GPU_TYPES = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU of ggml-backend.h
+# GGML_BACKEND_DEVICE_TYPE_CPU, _GPU and _IGPU of ggml-backend.h.
+_CPU_TYPE, _GPU_TYPES = 0, (1, 2)
 
 
-def _devices() -> list[tuple[str, int]]:
-    """What ggml calls each device of this machine, and its ggml_backend_dev_type."""
+@functools.cache
+def _ggml() -> ctypes.CDLL:
+    """libggml, with the signatures of ggml-backend.h used here."""
     start()
     lib = _ctypes_extensions.load_shared_library("ggml", FOLDER)
-    lib.ggml_backend_dev_count.restype = ctypes.c_size_t
-    lib.ggml_backend_dev_get.restype = ctypes.c_void_p
-    lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    lib.ggml_backend_dev_description.restype = ctypes.c_char_p
-    for function in (lib.ggml_backend_dev_description, lib.ggml_backend_dev_type):
-        function.argtypes = [ctypes.c_void_p]
-    devices = map(lib.ggml_backend_dev_get, range(lib.ggml_backend_dev_count()))
-    return [
-        (lib.ggml_backend_dev_description(d).decode(), lib.ggml_backend_dev_type(d))
-        for d in devices
-    ]
+    for name, result, arguments in (
+        ("ggml_backend_dev_count", ctypes.c_size_t, []),
+        ("ggml_backend_dev_get", ctypes.c_void_p, [ctypes.c_size_t]),
+        ("ggml_backend_dev_description", ctypes.c_char_p, [ctypes.c_void_p]),
+        ("ggml_backend_dev_type", ctypes.c_int, [ctypes.c_void_p]),
+        ("ggml_backend_dev_buffer_type", ctypes.c_void_p, [ctypes.c_void_p]),
+        (
+            "ggml_backend_dev_memory",
+            None,
+            [ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2],
+        ),
+    ):
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+def _devices() -> list[tuple[int, int]]:
+    """ggml's handle of each device of this machine, and its ggml_backend_dev_type."""
+    lib = _ggml()
+    handles = map(lib.ggml_backend_dev_get, range(lib.ggml_backend_dev_count()))
+    return [(handle, lib.ggml_backend_dev_type(handle)) for handle in handles]
+
+
+def free_on_gpus() -> list[int]:
+    """Free bytes of each GPU that ggml sees."""
+    return [free_bytes(handle) for handle, kind in _devices() if kind in _GPU_TYPES]
+
+
+def free_bytes(device: int) -> int:
+    """Free bytes of a device."""
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    _ggml().ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+    return free.value
+
+
+class _Override(ctypes.Structure):
+    """struct llama_model_tensor_buft_override of llama.h."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buft", ctypes.c_void_p))
+
+
+def cpu_buffers(patterns: list[str]) -> ctypes.Array:
+    """llama.cpp's list of tensors, by pattern of their name, that stay in the CPU's memory."""
+    cpu = next(handle for handle, kind in _devices() if kind == _CPU_TYPE)
+    kept = _ggml().ggml_backend_dev_buffer_type(cpu)
+    entries = [_Override(pattern.encode(), kept) for pattern in patterns]
+    return (_Override * (len(entries) + 1))(*entries)  # the last one stays empty and ends it
 
 
 class TypeTraits(ctypes.Structure):

@@ -5,6 +5,7 @@ Windows are cut and shared among batches as in llama.cpp's tools/perplexity and 
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,13 +13,23 @@ import llama_cpp
 import numpy as np
 
 from .. import QuernError
-from .library import block_size, complaint, cpu_reports_amx, log, recent, start, tensor_types
+from .contexts import TOKENS_PER_BATCH, context_params, make_context, reserved_for_windows
+from .fit import fitting, needs_of, overrides
+from .library import (
+    block_size,
+    complaint,
+    cpu_buffers,
+    cpu_reports_amx,
+    free_on_gpus,
+    log,
+    recent,
+    start,
+)
 from .streams import END, InTurns
 from .taps import InputTap, OutputTap, Product, Tap
 from .weights import Weight, WeightTap
 
 KV_TYPE = "f16"  # llama.cpp's default
-TOKENS_PER_BATCH = 2048  # tokens of one decode call, as in llama.cpp's tools
 TOKENS_PER_UBATCH = 512  # tokens of one graph by default, as in llama.cpp's tools
 SMALL_MODEL = 512 << 20  # bytes of weights up to which two contexts are faster than one
 LOGITS_BYTES = 96 << 20  # bound on the logits of one decode call
@@ -30,7 +41,9 @@ class Model:
     Args:
         path: the GGUF file.
         threads: CPU threads for decoding.
-        gpus: 0 keeps the model on the CPU; more puts all its layers on GPUs.
+        gpus: 0 keeps the model on the CPU; more puts as much of it on GPUs as fits, or as many
+            layers as LLAMA_ARG_N_GPU_LAYERS says.
+        n_ctx: tokens of the longest context that is to fit on the GPUs beside it.
         vocab_only: load the tokenizer alone.
         tokens_per_graph: llama.cpp's micro-batch; results depend on it in their last digits.
         tokens_per_batch: tokens of one decode call, a multiple of those of a graph.
@@ -53,6 +66,7 @@ class Model:
         *,
         threads: int = 1,
         gpus: int = 0,
+        n_ctx: int = TOKENS_PER_BATCH,
         vocab_only: bool = False,
         tokens_per_graph: int | None = None,
         tokens_per_batch: int | None = None,
@@ -78,6 +92,8 @@ class Model:
             )
         params.n_gpu_layers = -1 if gpus else 0
         params.vocab_only, params.no_alloc = vocab_only, hollow
+        if gpus and not hollow and not vocab_only:
+            self._put_on_gpus(params, n_ctx)
         if editable or hollow:  # in memory of its own, or in none
             params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
         if editable:  # laid out as in the file
@@ -103,6 +119,32 @@ class Model:
             running.close()
         llama_cpp.llama_model_free(self._model)
         self._model = None
+
+    def _put_on_gpus(self, params, n_ctx: int) -> None:
+        """Say in a model's parameters how much of it the GPUs get."""
+        if layers := os.environ.get("LLAMA_ARG_N_GPU_LAYERS"):
+            if not layers.isdigit():
+                raise QuernError(f"LLAMA_ARG_N_GPU_LAYERS is {layers}, and no number of layers.")
+            params.n_gpu_layers = int(layers)
+            return
+        with Model(
+            *(self.path,), gpus=self.gpus, hollow=True, kv_type=self.kv_type, flash=self.flash
+        ) as hollow:
+            hollow.decode_by(self.threads, 1, self.tokens_per_batch, self.tokens_per_graph)
+            own = reserved_for_windows(hollow, n_ctx)
+        free = free_on_gpus()
+        needs = needs_of(self.path, own.cache, own.compute)
+        fit = fitting(needs, free)
+        params.n_gpu_layers = fit.layers
+        self._kept = cpu_buffers(overrides(fit))  # llama.cpp reads it while it loads the model
+        params.tensor_buft_overrides = ctypes.addressof(self._kept)
+        if fit != (len(needs.layers) + 1, 0):
+            log.warning(
+                "%s does not fit into the %.1f GB free on %d GPUs: %d of %d layers are there, the "
+                "experts of %d on the CPU",
+                *(self.path, sum(free) / 1e9, len(free), fit.layers, len(needs.layers) + 1),
+                fit.experts,
+            )
 
     def decode_by(
         self,
@@ -303,36 +345,6 @@ class Model:
         finally:
             running.close()
             self._running.discard(running)
-
-
-def context_params(model: Model, n_ctx: int, width: int, threads: int):
-    """llama_context_params for `n_ctx` tokens, of which one decode call takes at most `width`."""
-    params = llama_cpp.llama_context_default_params()
-    params.n_ctx = n_ctx
-    params.n_batch = width
-    params.n_ubatch = min(model.tokens_per_graph, width)
-    params.n_threads = params.n_threads_batch = threads
-    params.no_perf = True
-    params.offload_kqv = params.op_offload = bool(model.gpus)
-    params.type_k = params.type_v = tensor_types()[model.kv_type.upper()]
-    params.flash_attn_type = -1 if model.flash is None else int(model.flash)  # -1 is AUTO
-    return params
-
-
-def make_context(model: Model, params):
-    """A llama_context, which the caller frees.
-
-    Raises:
-        QuernError: llama.cpp cannot make it; its own reason is quoted.
-    """
-    recent.clear()
-    context = llama_cpp.llama_init_from_model(model._model, params)
-    if not context:
-        raise QuernError(
-            f"llama.cpp cannot make a context of {params.n_ctx} tokens with a K/V cache of "
-            f"{model.kv_type} for {model.path}: {complaint()}"
-        )
-    return context
 
 
 class _Context:

@@ -6,8 +6,9 @@ import llama_cpp
 import numpy as np
 
 from .. import QuernError
+from .contexts import context_params, make_context
 from .library import complaint, recent
-from .model import SMALL_MODEL, Model, context_params, fill, make_context
+from .model import SMALL_MODEL, Model, fill
 from .streams import END
 
 AT_ONCE = 8  # texts that share a graph, since a token alone takes as long as eight

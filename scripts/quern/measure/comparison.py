@@ -103,6 +103,7 @@ def compare(
                     c.model,
                     threads=threads,
                     gpus=gpus,
+                    n_ctx=int(baseline.attributes["n_ctx"]),
                     contexts=contexts,
                     tokens_per_batch=tokens_per_batch,
                     tokens_per_graph=tokens_per_graph,
