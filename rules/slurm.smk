@@ -50,11 +50,12 @@ def check_cores(
 
 
 def check_earlier(
-    here,
+    logs,
 ):
     """Refuse while jobs of a run that was killed are at work: what they make would be made twice."""
-    lines = [line.split("|") for line in said_by("squeue --me --noheader --format=%i|%Z|%k")]
-    left = [job for job, folder, rule in lines if folder == here and rule.startswith("rule_")]
+    lines = said_by("squeue --me --noheader --Format=JobID:|,STDOUT:|")
+    jobs = [line.split("|") for line in lines]
+    left = [number for number, log, *_ in jobs if log.startswith(f"{logs}/")]
     if left:
         raise WorkflowError(
             f"jobs of an earlier run are still at work in this folder: {', '.join(left)}; wait until "
@@ -80,5 +81,5 @@ onstart:
     if workflow.executor_plugin.name == "slurm":
         check_states(workflow.executor_settings.status_command)
         check_cores(workflow.resource_settings.cores or 8)
-        check_earlier(os.getcwd())
+        check_earlier(Path(".snakemake/slurm_logs").resolve())  # where the plugin has its logs
         check_records(workflow.dag)
