@@ -69,6 +69,8 @@ def answers(*command: str) -> bool:
 
 @contextlib.contextmanager
 def daemon(*command: str, log: Path):
+    """A program in the background, which ends with the tests however these end."""
+    command = ("setpriv", "--pdeathsig", "TERM", *command)
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
     try:

@@ -94,14 +94,18 @@ class Run:
     def text(self) -> str:
         return self._log.read_text()
 
-    def end(self, seconds: float = 120) -> str:
+    def end(self) -> str:
         """What it said until its end."""
-        self.process.wait(seconds)
+        self.wait_for(lambda: False, "its end")
         return self.text
 
     def wait_for(self, found, what: str):
-        """Wait until something is found, as long as Snakemake is at work."""
-        return until(lambda: found() or self.process.poll() is not None, 300, what) and found()
+        """Wait until something is found, as long as Snakemake is at work; it ends with the test."""
+        try:
+            return until(lambda: found() or self.process.poll() is not None, 600, what) and found()
+        except BaseException:
+            self.process.kill()
+            raise
 
 
 def house_at(folder: Path, texts):
@@ -164,7 +168,7 @@ def swept(cluster, alone, tmp_path_factory, texts):
             os.kill(process, signal.SIGSTOP)
     run.wait_for(lambda: queue("rule_damage"), "a window of damage")
     said("scancel", queue("rule_damage")[0])
-    house.said["resumed"] = run.end(400)
+    house.said["resumed"] = run.end()
     house.code = run.process.returncode
     return house
 
