@@ -27,6 +27,7 @@ from quern import QuernError, configuration, fingerprint
 from quern.command import flags
 from quern.content import ContentHashes
 from quern.files import shards
+from quern.models import hub
 
 # What the user reads. Each stage adds to it, and `all` asks for it.
 READ = []
@@ -106,9 +107,17 @@ with sentences():
             f"this name and {', '.join(others)} can be confused in names of files; give one of them "
             "a dash in place of the dot",
         )
+    # Models that are fetched, by where they will be below their folder.
+    HUB, MODEL_FILES = {}, {}
     for name, path in config["models"].items():
-        for shard in shards(Path(path)):
-            require_file(["models", name], shard)
+        if hub.is_address(path):
+            found = hub.address(path)
+            MODEL_FILES[name] = found.below("results/hub")
+            HUB[found.below("")] = found
+        else:
+            MODEL_FILES[name] = local(path)
+            for shard in shards(Path(path)):
+                require_file(["models", name], shard)
 
 
 def one_of(names):
@@ -145,8 +154,8 @@ def templates(room):
 
 
 def model_path(wildcards):
-    """The model's file, as the user named it."""
-    return local(config["models"][wildcards.model])
+    """The model's file: as the user named it, or where it is once it is fetched."""
+    return MODEL_FILES[wildcards.model]
 
 
 def size_of(path):

@@ -184,7 +184,7 @@ def mix_damage(
 ):
     """The damages that a mix is chosen by: all windows, all parts."""
     importances = MIXES[wildcards.mixed].imatrix or "none"
-    parts = MIX_PARTS if model_size(wildcards) > LARGE else 1
+    parts = MIX_PARTS if size_when_there(wildcards.model) > LARGE else 1
     return [
         f"results/{wildcards.model}/mix/damage/{importances}/{turn}/{part}of{parts}.h5"
         for turn in range(config["mixes"]["windows"])

@@ -14,7 +14,7 @@ def moments_files(
     pool,
 ):
     """All moments of a model's inputs on a pool."""
-    parts = math.ceil(MOMENTS_RATIO * size_of(config["models"][model]) / MOMENTS_BYTES)
+    parts = math.ceil(MOMENTS_RATIO * size_when_there(model) / MOMENTS_BYTES)
     folder = f"results/{model}/moments/{pool}"
     return [f"{folder}/{part}of{parts}.h5" for part in range(1, parts + 1)]
 

@@ -15,7 +15,7 @@ def main(arguments):
 
 if __name__ == "__main__":
     p = command.parser(__doc__)
-    p.add_argument("--files", type=Path, nargs="+", required=True, help="files to hash")
+    p.add_argument("--files", type=Path, nargs="*", default=[], help="files to hash")
     p.add_argument(
         "--cache", type=Path, required=True, help="JSON of hashes, see results/.content.json"
     )

@@ -14,6 +14,7 @@ import resource
 import shlex
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -24,6 +25,7 @@ from . import QuernError, __version__
 log = logging.getLogger("quern")
 
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
+_LONGEST_REASON = 2000  # characters of what a library says
 _LEAST_ADDRESSES = 2 << 30  # bytes that the libraries reserve, whatever the model
 _SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|QUERN_OPTIONS", re.IGNORECASE)
 
@@ -327,6 +329,12 @@ def masked(text: str) -> str:
         if len(value) > 5 and _SECRET.search(name):
             text = text.replace(value, "***")
     return text
+
+
+def reason(error: Exception) -> str:
+    """What an error of a library and its cause say, in a line and without the user's token."""
+    said = [" ".join(str(e).split()) or type(e).__name__ for e in (error, error.__cause__) if e]
+    return masked(textwrap.shorten(": ".join(s.rstrip(".:") for s in said), _LONGEST_REASON))
 
 
 class _Masking(logging.Formatter):

@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "": set(),
     "corpus": set(),
     "llama": set(),
+    "models": set(),
     "rounding": set(),
     "tokens": {"corpus", "llama"},
     "measure": {"tokens", "llama"},

@@ -3,18 +3,16 @@
 import importlib.util
 import logging
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import QuernError, plugin_base
-from ..command import masked
+from ..command import reason
 from .readers import as_text, text_of
 from .sources import Source, oscar_files
 
 log = logging.getLogger("quern.fetched")
 
-LONGEST_REASON = 2000  # characters of what a library says
 TOGETHER = 1000  # records that a plugin is asked for at once
 
 
@@ -31,12 +29,6 @@ def texts(source: Source, start: int, wanted: int | None) -> Iterator[tuple[int,
     if source.kind == "plugin":
         return _plugin_texts(source, start, wanted)
     return _dataset_texts(source, start)
-
-
-def _reason(error: Exception) -> str:
-    """What an error and its cause say, in a line and without the user's token."""
-    said = [" ".join(str(e).split()) or type(e).__name__ for e in (error, error.__cause__) if e]
-    return masked(textwrap.shorten(": ".join(s.rstrip(".:") for s in said), LONGEST_REASON))
 
 
 # --- data sets ------------------------------------------------------------------------------
@@ -63,14 +55,14 @@ def _dataset_texts(source: Source, start: int) -> Iterator[tuple[int, str]]:
         beyond = not source.streaming and passed >= len(data)  # skip would raise
         records = iter(()) if beyond else iter(data.skip(passed))
     except Exception as error:  # the library raises many kinds
-        raise source.fails(f"datasets cannot load {source.path}: {_reason(error)}") from None
+        raise source.fails(f"datasets cannot load {source.path}: {reason(error)}") from None
     number = start
     while True:
         try:
             record = next(records, None)
         except Exception as error:
             where = f"sample {source.skip + number} of {source.path}"
-            raise source.fails(f"{where} cannot be read: {_reason(error)}") from None
+            raise source.fails(f"{where} cannot be read: {reason(error)}") from None
         if record is None:
             return
         yield number, text_of(source, record, f"sample {source.skip + number} of {source.path}")
@@ -136,7 +128,7 @@ class _Blamed:
     def __exit__(self, kind, error, _):
         if isinstance(error, Exception) and not isinstance(error, QuernError):
             log.info("plugin %s", self._source.path, exc_info=error)
-            what = f"{kind.__name__}: {_reason(error)}"
+            what = f"{kind.__name__}: {reason(error)}"
             raise self._source.fails(f"{self._call} of {self._source.path} raised {what}") from None
 
 

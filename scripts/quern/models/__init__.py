@@ -1,0 +1,1 @@
+"""Where models come from: files, a hub's repositories, folders of safetensors."""
