@@ -358,6 +358,7 @@ rule mix_picture:
         "results/logs/{model}/mix/{importances}.picture.log",
     benchmark:
         "results/benchmarks/{model}/mix/{importances}.picture.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

@@ -113,6 +113,35 @@ rule model:
         " --log {log:q}"
 
 
+rule hashed:
+    """Only hash users' models, in a job, before the workflow asks for it where it is read."""
+    input:
+        script=ancient(script_path("hashed.py")),
+        models=[
+            ancient(local(str(shard)))
+            for path in config["models"].values()
+            if not hub.is_address(path)
+            for shard in shards(Path(path))
+        ],
+    log:
+        "results/logs/hashed.log",
+    benchmark:
+        "results/benchmarks/hashed.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        cache=HASHES,
+    shell:
+        "python {input.script:q}"
+        " --files {input.models:q}"
+        " --cache {params.cache:q}"
+        " --log {log:q}"
+
+
 rule fetched_models:
     """Only the models that are fetched."""
     input:

@@ -164,6 +164,7 @@ rule perplexity_table:
         "results/logs/{model}/perplexity/{corpus}.log",
     benchmark:
         "results/benchmarks/{model}/perplexity/{corpus}.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

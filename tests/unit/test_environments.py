@@ -54,7 +54,7 @@ def test_the_environment_for_cuda_differs_in_llama_cpp_alone():
 
 
 def test_everything_is_pinned_without_addresses():
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-slurm.txt", "requirements-dev.txt"):
         text = (HOUSE / name).read_text()
         assert "://" not in text
         lines = [line for line in text.splitlines() if line and line[0] not in "#-"]

@@ -88,6 +88,13 @@ def test_a_whole_pool_is_collected_in_parts(house):
     assert house.would_run("results/tiny/imatrix/topics/all.gguf")["imatrix_shard"] == 1
 
 
+def test_a_short_pool_is_collected_in_few_parts(house):
+    text = house.folder / "input/text.txt"
+    text.write_text(text.read_text()[:9000])
+    house.configure(changed(imatrix__windows=None))
+    assert house.would_run()["imatrix_shard"] == 9000 // (16 * CONFIG["imatrix"]["n_ctx"])
+
+
 @pytest.mark.parametrize(
     ("config", "jobs"),
     [
