@@ -1,14 +1,59 @@
 """Comparison of each quantized model with its baseline."""
 
 UNTIL = config["evaluation"]["until"]
+BESIDE_MB = 500  # what a model takes besides its weights: contexts and their logits
+
+
+def compared_file(
+    model,
+    recipe,
+):
+    """What a recipe made, or a candidate's file."""
+    return CANDIDATES[model].get(recipe, f"results/{model}/quantize/{recipe}.gguf")
 
 
 def compared_model(
     wildcards,
 ):
     """What a recipe made, or a candidate's file."""
-    made = f"results/{wildcards.model}/quantize/{wildcards.recipe}.gguf"
-    return CANDIDATES[wildcards.model].get(wildcards.recipe, made)
+    return compared_file(wildcards.model, wildcards.recipe)
+
+
+def compared_beside(
+    wildcards,
+    resources,
+):
+    """What waits to be compared on the same evaluation, as much of it as the job's memory holds.
+
+    The baseline's product is the same for all, so the job does their windows as well. That is asked
+    when it starts, and changes no result. On a cluster, a job knows of those in its group. With
+    GPUs, one model is in memory at a time.
+    """
+    waiting = {str(path) for job in workflow.dag.ready_jobs for path in job.output}
+    if not waiting or resources.gpu:
+        return []
+    model, evaluation = wildcards.model, wildcards.evaluation
+    room = 1e6 * resources.mem_mb - size_of(compared_model(wildcards))
+    found = []
+    for recipe in [*KNOWN, *CANDIDATES[model]]:
+        output = f"results/{model}/compare/{recipe}/{evaluation}.h5"
+        if output not in waiting:
+            continue
+        path, info = compared_file(model, recipe), f"results/{model}/quantize/{recipe}.json"
+        room -= size_of(path) + 1e6 * BESIDE_MB
+        if room > 0:
+            found.append({"model": path, "info": info, "output": output})
+    return found
+
+
+def compare_options(
+    wildcards,
+    resources,
+):
+    """How long to compare, and what beside."""
+    until = f"{UNTIL['figure']}={UNTIL['within']}" if UNTIL else None
+    beside = compared_beside(wildcards, resources)
+    return flags({"until": until, "beside": json.dumps(beside) if beside else None})
 
 
 rule compare:
@@ -39,7 +84,7 @@ rule compare:
         gpu=0,
     params:
         settings={"code": code("compare.py"), "until": UNTIL},
-        options=flags({"until": f"{UNTIL['figure']}={UNTIL['within']}" if UNTIL else None}),
+        options=compare_options,
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"

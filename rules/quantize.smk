@@ -147,6 +147,7 @@ rule quantize:
         "results/logs/{model}/quantize/{plain}.log",
     benchmark:
         "results/benchmarks/{model}/quantize/{plain}.tsv"
+    priority: 1  # so that several models wait to be compared at once
     conda:
         "../envs/quern.yaml"
     threads: 8
@@ -232,6 +233,7 @@ rule reround:
         "results/logs/{model}/quantize/{rounded}.log",
     benchmark:
         "results/benchmarks/{model}/quantize/{rounded}.tsv"
+    priority: 1  # so that several models wait to be compared at once
     conda:
         "../envs/quern.yaml"
     threads: 8
