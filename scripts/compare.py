@@ -59,9 +59,14 @@ def alone(arguments, sentence) -> bool:
     """Where native code crashed, perhaps on a model of --beside, compare again without them."""
     if not arguments.beside:
         return False
-    log.warning("%s Trying again without those beside it.", sentence)
     arguments.beside = []
-    command.run(main, arguments)  # which ends this process
+
+    def again(arguments):
+        log.warning("%s Once more without those beside it.", sentence)
+        main(arguments)
+
+    log.parent.handlers.clear()  # the log begins anew
+    command.run(again, arguments)  # which ends this process
 
 
 def compare(arguments, jobs):
