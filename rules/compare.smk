@@ -1,7 +1,7 @@
 """Comparison of each quantized model with its baseline."""
 
 UNTIL = config["evaluation"]["until"]
-BESIDE_MB = 500  # what a model takes besides its weights: contexts and their logits
+BESIDE_MB = 1500  # what a model takes besides its weights: two contexts of a large vocabulary
 
 
 def compared_file(
