@@ -1,6 +1,7 @@
 """The plan says what a dry run says, and sums up what the formulas say."""
 
 import json
+from dataclasses import replace
 import math
 import os
 import re
@@ -74,7 +75,8 @@ def test_jobs_ask_for_what_the_formulas_say_up_to_what_a_profile_allows(house):
     job = asked["Q4_0"]
     cost = stages.compare(of, stages.quantized_bytes(of, "Q4_0"), windows)
     assert job["resources"]["seconds"] == math.ceil(cost.seconds(2))
-    assert job["resources"]["mem_mb"] == cost.megabytes_asked()
+    beside = replace(cost, memory=cost.memory + 4e9)  # room for others
+    assert job["resources"]["mem_mb"] == beside.megabytes_asked()
     assert job["resources"]["disk_mb"] == math.ceil(cost.disk / 1e6)
 
 
