@@ -1,13 +1,13 @@
 """The plan says what a dry run says, and sums up what the formulas say."""
 
 import json
-from dataclasses import replace
 import math
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 from conftest import HOUSE
 from quern import files
