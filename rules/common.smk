@@ -27,7 +27,6 @@ from quern import QuernError, configuration, fingerprint
 from quern.command import flags
 from quern.content import ContentHashes
 from quern.files import shards
-from quern.models import hub
 
 # What the user reads. Each stage adds to it, and `all` asks for it.
 READ = []
@@ -98,6 +97,14 @@ def require_name(keys, path):
     require(not str(path).startswith("-"), keys, f"{path} looks like an option; write ./{path}")
 
 
+def said_of(keys, function, *arguments):
+    """Call a function of the library; what it refuses is what stands at these keys."""
+    try:
+        return function(*arguments)
+    except QuernError as error:
+        require(False, keys, str(error).rstrip("."))
+
+
 with sentences():
     for name in config["corpora"]:
         others = [other for other in config["corpora"] if name.startswith(f"{other}.")]
@@ -107,17 +114,6 @@ with sentences():
             f"this name and {', '.join(others)} can be confused in names of files; give one of them "
             "a dash in place of the dot",
         )
-    # Models that are fetched, by where they will be below their folder.
-    HUB, MODEL_FILES = {}, {}
-    for name, path in config["models"].items():
-        if hub.is_address(path):
-            found = hub.address(path)
-            MODEL_FILES[name] = found.below("results/hub")
-            HUB[found.below("")] = found
-        else:
-            MODEL_FILES[name] = local(path)
-            for shard in shards(Path(path)):
-                require_file(["models", name], shard)
 
 
 def one_of(names):
@@ -154,7 +150,7 @@ def templates(room):
 
 
 def model_path(wildcards):
-    """The model's file: as the user named it, or where it is once it is fetched."""
+    """The model's file: as the user named it, or as it will be once it is fetched or converted."""
     return MODEL_FILES[wildcards.model]
 
 

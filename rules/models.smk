@@ -1,28 +1,60 @@
-"""Models: how they get here, what is in them, and which they are."""
+"""Models: where they are from, what is in them, and which they are."""
+
+from quern.models import hub, safetensors
+from snakemake.settings.types import DeploymentMethod
+
+MODEL_FILES = {}  # the GGUF of each model, once it is there
+ON_HUB = {}  # addresses by model
+FOLDERS = {}  # of safetensors, by model
+HUB = "results/hub"
+CONVERTER = ".converter"
+
+with sentences():
+    for name, path in config["models"].items():
+        keys = ["models", name]
+        if hub.is_address(path):
+            ON_HUB[name] = said_of(keys, hub.address, path)
+            if not ON_HUB[name].file:
+                FOLDERS[name] = f"{HUB}/{ON_HUB[name].place}"
+            MODEL_FILES[name] = f"results/{name}/{os.path.basename(ON_HUB[name].file)}"
+        elif os.path.isdir(path):
+            require_name(keys, path)
+            said_of(keys, safetensors.files_of, os.listdir(path), path)
+            FOLDERS[name] = path
+        else:
+            MODEL_FILES[name] = local(path)
+            for shard in shards(Path(path)):
+                require_file(keys, shard)
+MODEL_FILES |= {name: f"results/{name}/model.gguf" for name in FOLDERS}
+PLACES = {address.place: address for address in ON_HUB.values()}
+PLACED = {name: MODEL_FILES[name] for name in ON_HUB if name not in FOLDERS}
+IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 
 
 wildcard_constraints:
-    hub=one_of(HUB),
+    place=one_of(PLACES),
+    placed=one_of(PLACED),
+    converted=one_of(FOLDERS),
+    gguf=one_of({os.path.basename(path) for path in PLACED.values()}),
 
 
-def fetched_address(
+def hub_address(
     wildcards,
 ):
     """Where the hub has a model."""
-    return str(HUB[wildcards.hub])
+    return str(PLACES[wildcards.place])
 
 
-checkpoint fetch_model:
-    """Fetch a model from the hub, all its files, and check their hashes. It is never fetched again."""
+rule fetch_model:
+    """Fetch a model from the hub and check its hashes; what is there is never fetched again."""
     input:
         script=ancient(script_path("fetch_model.py")),
     output:
-        model="results/hub/{hub}",
-        facts="results/hub/{hub}.json",
+        facts=f"{HUB}/{{place}}.fetched.json",
     log:
-        "results/logs/hub/{hub}.log",
+        "results/logs/hub/{place}.log",
     benchmark:
-        "results/benchmarks/hub/{hub}.tsv"
+        "results/benchmarks/hub/{place}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -30,10 +62,156 @@ checkpoint fetch_model:
         mem_mb=2000,
         runtime=600,
     params:
-        address=fetched_address,
+        address=hub_address,
+        place=f"{HUB}/{{place}}",
     shell:
         "python {input.script:q}"
         " --address {params.address:q}"
+        " --place {params.place:q}"
+        " --facts {output.facts:q}"
+        " --log {log:q}"
+
+
+def hub_facts(
+    model,
+):
+    """What is known of a model that was fetched; its files lie beside it."""
+    return f"{HUB}/{ON_HUB[model].place}.fetched.json"
+
+
+def placed_facts(
+    wildcards,
+):
+    """The facts of a GGUF from the hub."""
+    return hub_facts(wildcards.placed)
+
+
+def hub_file(
+    wildcards,
+):
+    """Where a GGUF from the hub lies."""
+    return f"{HUB}/{ON_HUB[wildcards.placed].place}"
+
+
+checkpoint place_model:
+    """Link a model that was fetched to its place among the results."""
+    input:
+        script=ancient(script_path("place_model.py")),
+        facts=placed_facts,
+    output:
+        model="results/{placed}/{gguf}",
+    log:
+        "results/logs/{placed}/place/{gguf}.log",
+    benchmark:
+        "results/benchmarks/{placed}/place/{gguf}.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        model=hub_file,
+    shell:
+        "python {input.script:q}"
+        " --model {params.model:q}"
+        " --facts {input.facts:q}"
+        " --output {output.model:q}"
+        " --log {log:q}"
+
+
+def converter_content(
+    wildcards,
+):
+    """What the converter's environment is made of."""
+    made_of = ("requirements-convert.txt", "envs/converter.sh", "envs/convert.post-deploy.sh")
+    return {path: CONTENT.of(HOUSE / path) for path in made_of}
+
+
+rule converter:
+    """Make the environment of llama.cpp's converter, with PyTorch, where conda does not."""
+    input:
+        script=ancient(local(os.path.relpath(HOUSE / "envs/converter.sh"))),
+    output:
+        local(f"{CONVERTER}/installed"),
+    log:
+        "results/logs/converter.log",
+    benchmark:
+        "results/benchmarks/converter.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=converter_content,
+    shell:
+        'bash {input.script:q} "$(dirname {output:q})" >{log:q} 2>&1 && touch {output:q}'
+
+
+def folder_facts(
+    wildcards,
+):
+    """What is known of safetensors that were fetched."""
+    return hub_facts(wildcards.converted) if wildcards.converted in ON_HUB else []
+
+
+def folder_files(
+    wildcards,
+):
+    """The files of a user's folder of safetensors."""
+    folder = FOLDERS[wildcards.converted]
+    is_own = wildcards.converted not in ON_HUB
+    names = safetensors.files_of(os.listdir(folder), folder) if is_own else []
+    return [local(os.path.join(folder, name)) for name in names]
+
+
+def folder_path(
+    wildcards,
+):
+    """A folder of safetensors."""
+    return FOLDERS[wildcards.converted]
+
+
+def conversion_content(
+    wildcards,
+):
+    """What a conversion depends on besides facts of what was fetched."""
+    return {
+        "code": code("convert.py"),
+        "converter": converter_content(wildcards),
+        "sha256": {os.path.basename(p): CONTENT.of(p) for p in folder_files(wildcards)},
+    }
+
+
+checkpoint convert:
+    """Convert safetensors to GGUF with llama.cpp's converter, in its own environment."""
+    input:
+        script=ancient(script_path("convert.py")),
+        converter=[] if IN_CONDA else ancient(rules.converter.output[0]),
+        facts=folder_facts,
+        files=ancient(folder_files),
+    output:
+        model="results/{converted}/model.gguf",
+        facts="results/{converted}/model.gguf.json",
+    log:
+        "results/logs/{converted}/convert.log",
+    benchmark:
+        "results/benchmarks/{converted}/convert.tsv"
+    conda:
+        "../envs/convert.yaml"
+    threads: 1
+    resources:
+        mem_mb=12000,
+        runtime=240,
+    params:
+        settings=conversion_content,
+        python="python" if IN_CONDA else f"{CONVERTER}/bin/python",
+        folder=folder_path,
+    shell:
+        "{params.python:q} {input.script:q}"
+        " --folder {params.folder:q}"
         " --output {output.model:q}"
         " --facts {output.facts:q}"
         " --log {log:q}"
@@ -42,36 +220,34 @@ checkpoint fetch_model:
 def size_when_there(
     model,
 ):
-    """Bytes of a model; one that is not fetched yet is waited for."""
-    if hub.is_address(config["models"][model]):
-        checkpoints.fetch_model.get(hub=hub.address(config["models"][model]).below(""))
+    """Bytes of a model; one that is not there yet is waited for."""
+    if model in FOLDERS:
+        checkpoints.convert.get(converted=model)
+    elif model in PLACED:
+        checkpoints.place_model.get(placed=model, gguf=os.path.basename(PLACED[model]))
     return size_of(MODEL_FILES[model])
 
 
-def fetched_facts(
+def made_facts(
     wildcards,
 ):
-    """What is known of a model that was fetched."""
-    is_fetched = hub.is_address(config["models"][wildcards.model])
-    return f"{MODEL_FILES[wildcards.model]}.json" if is_fetched else []
+    """The hashes of a model that was fetched or converted."""
+    if wildcards.model in FOLDERS:
+        return f"{MODEL_FILES[wildcards.model]}.json"
+    return hub_facts(wildcards.model) if wildcards.model in PLACED else []
 
 
 def model_content(
     wildcards,
-):
-    """The model by content: touching it makes nothing stale, changing it does."""
-    path = Path(MODEL_FILES[wildcards.model])
-    hashes = [] if fetched_facts(wildcards) else [CONTENT.of(shard) for shard in shards(path)]
-    return {"code": code("model.py"), "sha256": hashes}
-
-
-def model_hashes(
-    wildcards,
     input,
 ):
-    """The hashes of the model's files, or where they stand, as options of the command."""
-    hashes = model_content(wildcards)["sha256"]
-    return flags({"fetched": input.fetched} if input.fetched else {"sha256": hashes})
+    """The model by content: touching it makes nothing stale, changing it does."""
+    path = Path(model_path(wildcards))
+    if input.facts:  # which Snakemake waits for where they are not there yet
+        hashes = hub.hashes(json.loads(open(str(input.facts)).read()))
+    else:
+        hashes = [CONTENT.of(shard) for shard in shards(path)]
+    return {"code": code("model.py"), "sha256": hashes}
 
 
 def model_cost(
@@ -87,7 +263,7 @@ rule model:
     input:
         script=ancient(script_path("model.py")),
         model=ancient(model_path),
-        fetched=fetched_facts,
+        facts=made_facts,
     output:
         info="results/{model}/model.json",
     log:
@@ -104,11 +280,10 @@ rule model:
         disk_mb=disk(model_cost),
     params:
         settings=model_content,
-        hashes=model_hashes,
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
-        " {params.hashes}"
+        " --sha256 {params.settings[sha256]}"
         " --output {output.info:q}"
         " --log {log:q}"
 
@@ -119,8 +294,8 @@ rule hashed:
         script=ancient(script_path("hashed.py")),
         models=[
             ancient(local(str(shard)))
-            for path in config["models"].values()
-            if not hub.is_address(path)
+            for name, path in MODEL_FILES.items()
+            if name not in {**ON_HUB, **FOLDERS}
             for shard in shards(Path(path))
         ],
     log:
@@ -142,7 +317,7 @@ rule hashed:
         " --log {log:q}"
 
 
-rule fetched_models:
-    """Only the models that are fetched."""
+rule models:
+    """Only the models that are fetched or converted, on a machine with a network."""
     input:
-        expand("results/hub/{hub}", hub=HUB),
+        [MODEL_FILES[name] for name in {**PLACED, **FOLDERS}],

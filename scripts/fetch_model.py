@@ -1,4 +1,4 @@
-"""Fetch a model from the Hugging Face hub. In: its address. Out: GGUF (all files of it), JSON.
+"""Fetch a model from the Hugging Face hub. In: its address. Out: its files, JSON.
 
 An interrupted run goes on where it stopped. A token is taken from HF_TOKEN or a login.
 """
@@ -10,7 +10,7 @@ from quern.models import hub
 
 
 def main(arguments):
-    files.write_json(arguments.facts, hub.fetch(arguments.address, arguments.output))
+    files.write_json(arguments.facts, hub.fetch(arguments.address, arguments.place))
 
 
 if __name__ == "__main__":
@@ -19,9 +19,14 @@ if __name__ == "__main__":
         "--address",
         type=command.parsed(hub.address),
         required=True,
-        help="hf://owner/name/file.gguf, or hf://owner/name@revision/file.gguf; of a model in "
-        "several files the first",
+        help="hf://owner/name/file.gguf (of a model in several files the first) or hf://owner/name "
+        "(safetensors); @revision after the name is a branch, a tag or a commit",
     )
-    p.add_argument("--output", type=Path, required=True, help="GGUF to write; others beside it")
+    p.add_argument(
+        "--place",
+        type=Path,
+        required=True,
+        help="where the GGUF is to be, its further files beside it; or the repository's folder",
+    )
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")
     command.run(main, p.parse_args())

@@ -7,10 +7,7 @@ from quern.gguf_files import model_info
 
 
 def main(arguments):
-    hashes = arguments.sha256
-    if arguments.fetched:
-        hashes = [entry["sha256"] for entry in files.read_json(arguments.fetched)["files"].values()]
-    info = model_info(arguments.model, hashes)
+    info = model_info(arguments.model, arguments.sha256)
     files.write_json(arguments.output, info.as_dict())
 
 
@@ -20,6 +17,5 @@ if __name__ == "__main__":
     p.add_argument(
         "--sha256", nargs="+", help="SHA-256 of its files if known, to spare reading them again"
     )
-    p.add_argument("--fetched", type=Path, help="JSON from fetch_model.py, which has them")
     p.add_argument("--output", type=Path, required=True, help="JSON to write")
     command.run(main, p.parse_args())

@@ -53,8 +53,21 @@ def test_the_environment_for_cuda_differs_in_llama_cpp_alone():
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
 
 
+def test_the_converter_s_environment_equals_its_lock_file():
+    locked = pins((HOUSE / "requirements-convert.txt").read_text().splitlines())
+    environment = yaml.safe_load((HOUSE / "envs/convert.yaml").read_text())
+    wanted = pins(environment["dependencies"][-1]["pip"])
+    assert wanted and wanted.items() <= locked.items()
+    script = HOUSE / "envs/convert.post-deploy.sh"
+    llama = pins((HOUSE / "requirements.txt").read_text().splitlines())["llama_cpp_python"]
+    assert f"\nversion={llama}\n" in script.read_text()
+    for path in (script, HOUSE / "envs/converter.sh"):
+        assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
+
+
 def test_everything_is_pinned_without_addresses():
-    for name in ("requirements.txt", "requirements-slurm.txt", "requirements-dev.txt"):
+    kinds = ("", "-slurm", "-dev", "-convert")
+    for name in (f"requirements{kind}.txt" for kind in kinds):
         text = (HOUSE / name).read_text()
         assert "://" not in text
         lines = [line for line in text.splitlines() if line and line[0] not in "#-"]

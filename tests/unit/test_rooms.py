@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "report": {"measure"},
     "studies": {"quantize", "imatrix", "measure", "tokens", "report"},
     "release": {"measure", "quantize"},
-    "checks": {"corpus", "tokens", "measure", "imatrix", "growth"},
+    "checks": {"corpus", "tokens", "measure", "imatrix", "growth", "models"},
 }
 MODULES = sorted(path.relative_to(LIBRARY) for path in LIBRARY.rglob("*.py"))
 

@@ -67,7 +67,8 @@ class House:
 
 def build(folder: Path) -> House:
     folder.mkdir(exist_ok=True)
-    for name in ("Snakefile", "rules", "scripts", "config", "envs", "profiles", "plugins"):
+    folders = ("rules", "scripts", "config", "envs", "profiles", "plugins")
+    for name in ("Snakefile", "requirements-convert.txt", *folders):
         source = HOUSE / name
         if source.is_dir():
             shutil.copytree(source, folder / name)  # with the kernels that are compiled already

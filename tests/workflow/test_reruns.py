@@ -30,6 +30,7 @@ EVERYTHING = {
 # A text decides nothing about the models that are quantized without an imatrix.
 FROM_CORPUS = {k: v for k, v in EVERYTHING.items() if k != "model"} | {"quantize": 2}
 TARGETS = (
+    "models:",
     "samples:",
     "baselines:",
     "imatrices:",

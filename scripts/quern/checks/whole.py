@@ -12,6 +12,7 @@ from ..gguf_files import field, open_gguf
 from ..growth import step
 from ..imatrix import formats, shards
 from ..measure.window_store import WindowStore
+from ..models import hub
 from ..tokens import windows
 
 CORPUS_PARTS = ("evaluation", "pool")
@@ -26,13 +27,18 @@ def found(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix in _CHECKS and p.is_file())
-            yield from (p for p in inside if not p.name.startswith("."))
+            yield from (p for p in inside if not p.name.startswith(".") and not _is_fetched(p))
         elif not path.exists():
             raise QuernError(f"{path} does not exist.")
         elif path.suffix not in _CHECKS:
             raise QuernError(f"{path} cannot be checked; known are {', '.join(_CHECKS)}.")
         else:
             yield path
+
+
+def _is_fetched(path: Path) -> bool:
+    """Whether it lies in a folder of somebody else's, which the facts beside that folder check."""
+    return any(p.with_name(f"{p.name}.fetched.json").is_file() for p in path.parents)
 
 
 def check(path: Path) -> None:
@@ -79,6 +85,8 @@ def _json(path: Path) -> None:
         for part in CORPUS_PARTS:
             report.require_whole(facts, path.with_name(f"{part}.txt"), None)
         report.require_whole(facts, path.with_name("pool.txt"), path.with_name("documents.csv"))
+    elif "address" in facts:
+        hub.require_whole(facts, path.with_name(path.name.removesuffix(".fetched.json")))
     elif "parts" in facts and "origin" in facts:
         for _ in readers.documents(Source(path.stem, str(path), kind="raw")):
             pass

@@ -1,12 +1,19 @@
 """Through the one door: logits, activations and quantization on real (if random) models."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import gguf
 import numpy as np
 import pytest
 
+from conftest import HOUSE
 from models import write_model
 from quern import QuernError, gguf_files, llama
 from quern.imatrix import shards
+from quern.release import parts
 from quern.tokens.windows import read_tokens
 
 
@@ -156,3 +163,39 @@ def test_a_gpu_that_is_not_there_is_refused(made):
         pytest.skip("this build has a GPU")
     with pytest.raises(QuernError, match="a GPU is asked for"):
         llama.Model(made / "dense.gguf", gpus=1)
+
+
+# Prints a hash of logits, and how many bytes the process allocated for the model and its context.
+ALLOCATED = """
+import hashlib, sys
+import numpy as np
+from quern.llama import Model
+
+def allocated():
+    return int(open("/proc/self/status").read().split("RssAnon:")[1].split()[0]) << 10
+
+before, digest = allocated(), hashlib.sha256()
+with Model(sys.argv[1], n_ctx=64) as model:
+    for _, _, rows in model.logits(np.arange(64, dtype=np.int32)[None], 32, 63):
+        digest.update(rows.tobytes())
+    print(digest.hexdigest(), allocated() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc is Linux's")
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32"])
+def test_weights_stay_in_their_files_one_or_several(tmp_path, dtype):
+    """So a model that is larger than memory runs: the system drops pages and reads them again."""
+    path = write_model(tmp_path / "x.gguf", n_embd=1024, n_ff=4096, dtype=dtype)
+    size = path.stat().st_size
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", ALLOCATED, p],
+            env=os.environ | {"PYTHONPATH": str(HOUSE / "scripts")},
+            capture_output=True,
+            check=True,
+        ).stdout.split()
+        for p in (path, parts.release(path, tmp_path / "y.gguf", size // 3)[0])
+    ]
+    assert found[0][0] == found[1][0]
+    assert all(int(allocated) < size / 2 for _, allocated in found), (found, size)

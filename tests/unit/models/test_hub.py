@@ -1,182 +1,255 @@
-"""Models from a hub: addresses, and files as a server of the hub's own routes gives them."""
+"""Models from a hub: what is fetched, checked and resumed, and what is said where it fails."""
 
 import hashlib
-import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 
+import numpy as np
 import pytest
-from hub_server import COMMIT, serving
-from hypothesis import given
-from hypothesis import strategies as st
 
-from conftest import HOUSE
-from models import write_model
+from conftest import HOUSE, command, fails_with
+from hub import TOKEN, serving
 from quern import QuernError, files
+from quern.models.hub import address, require_room
+
+CONTENT = np.random.default_rng(0).bytes(100_000)
+PIECE = 1 << 16
+# The command on small pieces.
+SLOWLY = f"""
+import runpy, sys
+sys.path.insert(0, {str(HOUSE / "scripts")!r})
 from quern.models import hub
+hub.PIECE = {PIECE}
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
-TOKEN = "hf_nobody_may_read_this"
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with serving(monkeypatch, tmp_path / "home") as found:
+        yield found
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("hf://a/b/m.gguf", ("a/b", "main", "m.gguf")),
-        ("hf://a/b@v1/m.gguf", ("a/b", "v1", "m.gguf")),
-        (
-            "hf://a-c/b.d@0f3/sub/m-00001-of-00002.gguf",
-            ("a-c/b.d", "0f3", "sub/m-00001-of-00002.gguf"),
-        ),
-    ],
-)
-def test_an_address_in_parts(text, expected):
-    found = hub.address(text)
-    assert (found.repository, found.revision, found.file) == expected
-    assert hub.address(str(found)) == found
-    assert found.below("x") == f"x/{expected[0]}/{expected[1]}/{expected[2]}"
+def arguments(folder, asked):
+    wanted = address(asked)
+    facts = folder / f"{wanted.place}.fetched.json"
+    own = ("--place", folder / wanted.place, "--facts", facts, "--log", folder / "log")
+    return ("--address", asked, *own)
+
+
+def fetch(folder, asked):
+    """Run the command; the facts that it wrote."""
+    result = command("fetch_model", *arguments(folder, asked))
+    assert result.returncode == 0, result.stderr
+    return files.read_json(folder / f"{address(asked).place}.fetched.json")
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_addresses():
+    found = address("hf://own/er.1/sub/x-00001-of-00002.gguf")
+    assert found.place == "own/er.1/main/sub/x-00001-of-00002.gguf"
+    assert found.wanted(["a", "sub/x-00002-of-00002.gguf", "sub/x-00001-of-00002.gguf"]) == [
+        "sub/x-00001-of-00002.gguf",
+        "sub/x-00002-of-00002.gguf",
+    ]
+    assert str(address("hf://own/er@v1.0/x.gguf")) == "hf://own/er@v1.0/x.gguf"
+    assert address("hf://own/er@v1.0").place == "own/er/v1.0/er"
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "hf://a/m.gguf",
-        "hf://a/b/m.bin",
-        "hf:/a/b/m.gguf",
-        "hf://a/b/../m.gguf",
-        "hf://a/b@/m.gguf",
-        "hf://a/b//m.gguf",
-        "hf://a/b/m.gguf\n",
-        "hf://../b/m.gguf",
-        "hf://a/b@../m.gguf",
+        *("hf://", "hf://own", "hf:own/er/x.gguf", "hf://own/er/x.bin", "hf://own/er/../x.gguf"),
+        *("hf://own/..", "hf://own/er@../x.gguf", "hf://own/er@/x.gguf", "hf://own/er//x.gguf"),
+        *("hf://own/er/a\n.gguf", "hf://own/er/{x}.gguf", "hf://own/er/"),
     ],
 )
 def test_what_is_no_address(text):
-    with pytest.raises(QuernError, match=r"write hf://owner/name/file\.gguf"):
-        hub.address(text)
+    with pytest.raises(
+        QuernError, match=r"is no model on the hub; write hf://owner/name/file\.gguf"
+    ):
+        address(text)
 
 
-@given(st.text(alphabet="hf:/ab.@-\n", max_size=24).map(lambda text: f"hf:{text}.gguf"))
-def test_no_address_leaves_the_folder(text):
-    try:
-        path = hub.address(text).below("hub")
-    except QuernError:
-        return
-    assert ".." not in path.split("/")
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    with serving() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.address)
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        whole = write_model(tmp_path / "m.gguf").read_bytes()
-        parts = {f"q/m-0000{i}-of-00002.gguf": whole[i:] for i in (1, 2)}
-        server.repositories["owner/name"] = {"m.gguf": whole, "README.md": b"-"} | parts
-        yield server
-
-
-def fetch(folder, address, **options):
-    named = {
-        "--address": address,
-        "--output": folder / address.rpartition("/")[2],
-        "--facts": folder / "facts.json",
-        "--log": folder / "log",
+def test_a_file_is_fetched_once(hub, tmp_path):
+    commit = hub.add("own/er", {"sub/x.gguf": CONTENT, "other.gguf": b"other"})
+    facts = fetch(tmp_path, "hf://own/er/sub/x.gguf")
+    assert (tmp_path / "own/er/main/sub/x.gguf").read_bytes() == CONTENT
+    assert facts == {
+        "address": "hf://own/er@main/sub/x.gguf",
+        "commit": commit,
+        "files": {"x.gguf": {"bytes": len(CONTENT), "sha256": sha256(CONTENT)}},
     }
-    return subprocess.Popen(
-        [sys.executable, HOUSE / "scripts/fetch_model.py", *itertools.chain(*named.items())],
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
+    assert not list(tmp_path.rglob("*.part"))
+    hub.asked.clear()
+    hub.add("own/er", {"sub/x.gguf": b"main moved"})
+    assert fetch(tmp_path, "hf://own/er/sub/x.gguf") == facts
+    assert hub.asked == []  # nor is the hub asked where it is
+
+
+def test_what_was_deleted_comes_back_as_it_was(hub, tmp_path):
+    """A branch stays at the commit that it had."""
+    hub.add("own/er", {"x.gguf": CONTENT})
+    facts = fetch(tmp_path, "hf://own/er/x.gguf")
+    hub.add("own/er", {"x.gguf": b"main moved"})
+    (tmp_path / "own/er/main/x.gguf").unlink()
+    assert fetch(tmp_path, "hf://own/er/x.gguf") == facts
+    assert (tmp_path / "own/er/main/x.gguf").read_bytes() == CONTENT
+
+
+def test_a_revision_beside_another(hub, tmp_path):
+    hub.add("own/er", {"x.gguf": b"first"}, "v1")
+    second = hub.add("own/er", {"x.gguf": b"second"})
+    fetch(tmp_path, "hf://own/er@v1/x.gguf")
+    assert fetch(tmp_path, f"hf://own/er@{second}/x.gguf")["commit"] == second
+    assert (tmp_path / "own/er/v1/x.gguf").read_bytes() == b"first"
+    assert (tmp_path / f"own/er/{second}/x.gguf").read_bytes() == b"second"
+
+
+def test_all_shards(hub, tmp_path):
+    names = [f"x-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    hub.add("own/er", {name: name.encode() for name in names} | {"y.gguf": b""})
+    facts = fetch(tmp_path, f"hf://own/er/{names[0]}")
+    assert list(facts["files"]) == names
+    folder = tmp_path / "own/er/main"
+    assert sorted(path.name for path in folder.glob("x*.gguf")) == names
+    assert all((folder / name).read_text() == name for name in names)
+    del hub.repositories["own/er"]["main"][1][names[2]]
+    fails_with(
+        command("fetch_model", *arguments(tmp_path / "b", f"hf://own/er/{names[0]}")),
+        f"own/er has no file {names[2]} at main; it has",
     )
 
 
-def fails(folder, address):
-    process = fetch(folder, address)
-    said = process.communicate()[1]
-    assert process.returncode == 1 and "Traceback" not in said
-    assert not list(folder.glob("*.gguf")) and not (folder / "facts.json").exists()
-    return said
+def test_a_repository_without_what_no_conversion_needs(hub, tmp_path):
+    kept = {"config.json": b"{}", "model.safetensors": CONTENT, "README.md": b"", "a.model": b"m"}
+    others = {"pytorch_model.bin": b"b", "onnx/config.json": b"{}", "consolidated.safetensors": b""}
+    hub.add("own/er", kept | others | {"x.gguf": b"", ".gitattributes": b""})
+    facts = fetch(tmp_path, "hf://own/er")
+    assert facts["files"] == {
+        name: {"bytes": len(content), "sha256": sha256(content)}
+        for name, content in sorted(kept.items())
+    }
+    folder = tmp_path / "own/er/main/er"
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == kept
 
 
-def test_a_file_its_facts_and_no_token(server, tmp_path):
-    folder = tmp_path / "out"
-    process = fetch(folder, "hf://owner/name@v1/m.gguf")
-    assert process.wait() == 0, process.stderr.read()
-    content = server.repositories["owner/name"]["m.gguf"]
-    assert (folder / "m.gguf").read_bytes() == content
-    facts = files.read_json(folder / "facts.json")
-    assert facts["address"] == "hf://owner/name@v1/m.gguf" and facts["commit"] == COMMIT
-    expected = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    assert facts["files"] == {"m.gguf": expected}
-    assert {path.name for path in folder.iterdir()} == {"m.gguf", "facts.json", "log"}
-    assert f"Bearer {TOKEN}" in {token for *_, token in server.asked}
-    assert not any(TOKEN.encode() in path.read_bytes() for path in folder.iterdir())
+def test_a_killed_fetch_goes_on_where_it_stopped(hub, tmp_path):
+    content = np.random.default_rng(1).bytes(2 * PIECE + 1000)
+    hub.add("own/er", {"x-00001-of-00002.gguf": b"small", "x-00002-of-00002.gguf": content})
+    arrived, go_on = threading.Event(), threading.Event()
 
+    def stop(path, start):
+        if start == 2 * PIECE:
+            arrived.set()
+            go_on.wait(60)
 
-def test_all_files_of_a_model_in_several(server, tmp_path):
-    folder = tmp_path / "out"
-    process = fetch(folder, "hf://owner/name/q/m-00001-of-00002.gguf")
-    assert process.wait() == 0, process.stderr.read()
-    for i in (1, 2):
-        name = f"m-0000{i}-of-00002.gguf"
-        assert (folder / name).read_bytes() == server.repositories["owner/name"][f"q/{name}"]
-    assert len(files.read_json(folder / "facts.json")["files"]) == 2
-
-
-def test_killed_it_goes_on_where_it_stopped(server, tmp_path):
-    """The server stalls in the middle of the body, and the run is killed."""
-    content = os.urandom(30 << 20)
-    server.repositories["owner/name"]["m.gguf"] = content
-    server.stalls_after = 20 << 20
-    folder = tmp_path / "out"
-    process = fetch(folder, "hf://owner/name/m.gguf", start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not any(p.stat().st_size > 0 for p in folder.rglob("m.gguf")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    hub.before_piece = stop
+    asked = "hf://own/er/x-00001-of-00002.gguf"
+    script = HOUSE / "scripts/fetch_model.py"
+    line = [sys.executable, "-c", SLOWLY, script, *map(str, arguments(tmp_path, asked))]
+    process = subprocess.Popen(line, start_new_session=True)
+    assert arrived.wait(60)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (folder / "m.gguf").exists()
-    server.stalls_after, server.asked[:] = None, []
-    process = fetch(folder, "hf://owner/name/m.gguf")
-    assert process.wait() == 0, process.stderr.read()
-    assert (folder / "m.gguf").read_bytes() == content
-    ranges = [asked[2] for asked in server.asked if asked[0] == "GET" and "resolve" in asked[1]]
-    assert ranges and all(found and found != "bytes=0-" for found in ranges)
+    go_on.set()
+    assert not (tmp_path / "own/er/main/x-00002-of-00002.gguf").exists()
+    hub.asked.clear()
+    facts = fetch(tmp_path, asked)
+    ranges = {wanted for _, path, wanted, _ in hub.asked if "/resolve/" in path}
+    assert ranges == {f"bytes={2 * PIECE}-{len(content) - 1}"}
+    assert facts["files"]["x-00002-of-00002.gguf"]["sha256"] == sha256(content)
+    assert (tmp_path / "own/er/main/x-00002-of-00002.gguf").read_bytes() == content
 
 
-def test_another_content_than_listed_is_removed(server, tmp_path):
-    server.listed["m.gguf"] = "1" * 64
-    said = fails(tmp_path / "out", "hf://owner/name/m.gguf")
-    assert "arrived with the hash" in said and "it was removed" in said
-    assert not list((tmp_path / "out").rglob("m.gguf"))
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_other_bytes_than_promised_are_removed(hub, tmp_path, name):
+    """Of large files the hub lists a SHA-256, of others Git's hash."""
+    hub.add("own/er", {"config.json": b"{}", "model.safetensors": CONTENT})
+    hub.spoiled.add(name)
+    asked = arguments(tmp_path, "hf://own/er")
+    fails_with(
+        command("fetch_model", *asked),
+        f"{name} arrived with the hash",
+        *("own/er lists", "it was removed. Run again"),
+    )
+    folder = tmp_path / "own/er/main/er"
+    assert not (folder / name).exists() and not list(folder.glob(f".{name}*"))
+    hub.spoiled.clear()
+    assert name in fetch(tmp_path, "hf://own/er")["files"]
+
+
+def test_a_token_opens_what_is_gated_and_is_written_nowhere(hub, tmp_path, monkeypatch):
+    hub.add("own/er", {"x.gguf": CONTENT})
+    hub.gated.add("own/er")
+    asked = arguments(tmp_path, "hf://own/er/x.gguf")
+    fails_with(command("fetch_model", *asked), "its owner must let you in", "set HF_TOKEN")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrongOne")
+    fails_with(command("fetch_model", *asked), "its owner must let you in", "set HF_TOKEN")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    result = command("fetch_model", *asked)
+    assert result.returncode == 0, result.stderr
+    to_store = [auth for _, path, _, auth in hub.asked if path.startswith("/store")]
+    assert to_store and set(to_store) == {None}  # it is for the hub alone
+    assert TOKEN not in result.stdout + result.stderr
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize(
-    ("address", "expected"),
+    ("asked", "words"),
     [
-        ("hf://owner/other/m.gguf", "no such repository"),
-        ("hf://owner/name@v2/m.gguf", "no such branch, tag or commit"),
-        ("hf://owner/name/n.gguf", "has no file n.gguf at main; it has m.gguf, q/m-00001"),
-        ("hf://owner/gated/m.gguf", "let you in"),
+        ("hf://no/body/x.gguf", ["there is no such repository, or it is private"]),
+        ("hf://own/er@v9/x.gguf", ["the repository has no such branch, tag or commit"]),
+        ("hf://own/er/y.gguf", ["own/er has no file y.gguf at main; it has x.gguf."]),
+        ("hf://own/er", ["hf://own/er@main has no config.json with *.safetensors beside it"]),
     ],
 )
-def test_what_the_hub_does_not_give(server, tmp_path, address, expected):
-    server.repositories["owner/gated"] = {"m.gguf": b""}
-    server.gated.add("owner/gated")
-    said = fails(tmp_path / "out", address)
-    assert expected in said and TOKEN not in said
+def test_what_is_not_there_is_named(hub, tmp_path, asked, words):
+    hub.add("own/er", {"x.gguf": CONTENT})
+    fails_with(command("fetch_model", *arguments(tmp_path, asked)), *words)
 
 
-def test_no_network(server, tmp_path):
-    server.shutdown()
-    server.server_close()
-    said = fails(tmp_path / "out", "hf://owner/name/m.gguf")
-    assert "cannot be fetched" in said and "Run again" in said
-    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+def test_without_a_network(hub, tmp_path, monkeypatch):
+    hub.add("own/er", {"x.gguf": CONTENT})
+    asked = arguments(tmp_path, "hf://own/er/x.gguf")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    fails_with(command("fetch_model", *asked), "HF_HUB_OFFLINE is set; unset it")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    fails_with(command("fetch_model", *asked), "the hub cannot be reached", "run again where there")
+
+
+def test_a_full_disk(hub, tmp_path):
+    hub.add("own/er", {"x.gguf": CONTENT})
+    script, own = HOUSE / "scripts/fetch_model.py", arguments(tmp_path, "hf://own/er/x.gguf")
+    line = [
+        "bash",
+        "-c",
+        'ulimit -f 20; trap "" XFSZ; exec "$@"',
+        "-",
+        sys.executable,
+        script,
+        *own,
+    ]
+    result = subprocess.run(list(map(str, line)), capture_output=True, text=True)
+    fails_with(result, "File too large", "make room and run again, what was computed is kept")
+    assert fetch(tmp_path, "hf://own/er/x.gguf")["files"]["x.gguf"]["sha256"] == sha256(CONTENT)
+
+
+def test_what_has_no_room_is_refused_before_it_is_fetched(hub, tmp_path, monkeypatch):
+    hub.add("own/er", {"x.gguf": CONTENT})
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(QuernError, match=r"has room for 0\.0 GB, and the model takes"):
+        require_room(tmp_path, len(CONTENT))
+    (tmp_path / "part").write_bytes(CONTENT)  # what is there already
+    require_room(tmp_path, len(CONTENT))
