@@ -28,6 +28,8 @@ from quern.command import flags
 from quern.content import ContentHashes
 from quern.files import shards
 
+# Where rules run a model under `--sdm conda`; `quern-cuda` has a llama.cpp for NVIDIA GPUs.
+MODEL_ENVIRONMENT = f"../envs/{os.getenv('QUERN_ENVIRONMENT', 'quern')}.yaml"
 # What the user reads. Each stage adds to it, and `all` asks for it.
 READ = []
 HASHES = Path("results/.content.json")

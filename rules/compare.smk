@@ -99,7 +99,7 @@ rule compare:
     benchmark:
         "results/benchmarks/{model}/compare/{recipe}/{evaluation}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: 8
     resources:
         mem_mb=memory(compare_cost),

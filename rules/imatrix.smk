@@ -111,7 +111,7 @@ rule imatrix_shard:
     benchmark:
         "results/benchmarks/{model}/imatrix/{calibration}/{shard}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: 8
     resources:
         mem_mb=memory(shard_cost),

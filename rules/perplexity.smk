@@ -94,7 +94,7 @@ rule perplexity:
     benchmark:
         "results/benchmarks/{model}/perplexity/{measured}/{corpus}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: 8
     resources:
         mem_mb=memory(perplexity_cost),

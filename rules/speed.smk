@@ -73,7 +73,7 @@ rule speed:
     benchmark:
         "results/benchmarks/{model}/speed.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: all_cores
     resources:
         mem_mb=memory(speed_cost),
