@@ -4,7 +4,7 @@
 
 CORES ?= all
 
-.PHONY: demo test test-sweeps test-others check check-kernels check-others lint
+.PHONY: demo test test-sweeps test-others test-slurm check check-kernels check-others lint
 
 demo: .venv/installed
 	PYTHONPATH=plugins .venv/bin/snakemake --logger calm --cores $(CORES)
@@ -12,16 +12,20 @@ demo: .venv/installed
 	@echo "The page: results/demo/report/python/index.html"
 
 test: .venv/installed-dev lint
-	@$(MAKE) --no-print-directory -j2 test-sweeps test-others
+	@$(MAKE) --no-print-directory -j3 test-sweeps test-others test-slurm
 
-# Two halves of the tests, of about the same length; most of them keep one core busy.
+# Two halves of the tests, of about the same length; most of them keep one core busy. Those of Slurm
+# wait most of their time.
 SWEEPS = $(addprefix tests/workflow/test_, demo.py growth.py mixes.py candidates.py rounding.py)
 
 test-sweeps:
 	.venv/bin/python -m pytest -q $(SWEEPS)
 
 test-others:
-	.venv/bin/python -m pytest -q tests $(addprefix --ignore=,$(SWEEPS))
+	.venv/bin/python -m pytest -q tests $(addprefix --ignore=,$(SWEEPS) tests/slurm)
+
+test-slurm:
+	.venv/bin/python -m pytest -q tests/slurm
 
 check: .venv/installed-dev lint
 	@$(MAKE) --no-print-directory -j2 check-kernels check-others
@@ -45,6 +49,6 @@ lint: .venv/installed-dev
 	envs/install.sh requirements.txt
 	touch $@
 
-.venv/installed-dev: requirements-dev.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt requirements-slurm.txt .venv/installed
 	envs/install.sh requirements-dev.txt
 	touch $@

@@ -18,6 +18,7 @@ if not workflow.overwrite_configfiles:
 # In the order in which data flows. Each stage says in its own file what the user reads of it.
 include: "rules/common.smk"
 include: "rules/costs.smk"
+include: "rules/slurm.smk"
 include: "rules/models.smk"
 include: "rules/corpora.smk"
 include: "rules/axes.smk"

@@ -40,6 +40,7 @@ rule answer:
         "results/logs/{model}/report/{evaluation}.log",
     benchmark:
         "results/benchmarks/{model}/report/{evaluation}.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

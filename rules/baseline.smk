@@ -60,7 +60,7 @@ rule baseline:
     benchmark:
         "results/benchmarks/{model}/baseline/{evaluation}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: 8
     resources:
         mem_mb=memory(baseline_cost),

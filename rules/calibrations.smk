@@ -148,7 +148,7 @@ rule calibration_tokens:
     benchmark:
         "results/benchmarks/{model}/tokens/{made}.calibration.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: making_threads
     resources:
         mem_mb=memory(making_cost),

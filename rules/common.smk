@@ -25,13 +25,19 @@ os.environ.update(
 
 from quern import QuernError, configuration, fingerprint
 from quern.command import flags
+from quern.content import ContentHashes
 from quern.files import shards
 
+# Where rules run a model under `--sdm conda`; `quern-cuda` has a llama.cpp for NVIDIA GPUs.
+MODEL_ENVIRONMENT = f"../envs/{os.getenv('QUERN_ENVIRONMENT', 'quern')}.yaml"
 # What the user reads. Each stage adds to it, and `all` asks for it.
 READ = []
-CONTENT = fingerprint.ContentHashes(Path("results/.content.json"))
-# Locally, Snakemake would run any number of GPU jobs at once unless the number is limited.
-workflow.global_resources.setdefault("gpu", 1)
+HASHES = Path("results/.content.json")
+CONTENT = ContentHashes(HASHES)
+# On this machine, Snakemake would run any number of GPU jobs at once unless the number is limited.
+# On a cluster, which is a number of nodes, the cluster limits it.
+if workflow.is_main_process and workflow.resource_settings.nodes is None:
+    workflow.global_resources.setdefault("gpu", 1)
 
 
 @contextlib.contextmanager
@@ -132,8 +138,11 @@ def script_path(name):
 
 
 def code(name):
-    """A hash of the code behind a script, so that a change in it makes results stale."""
-    return fingerprint.code(HOUSE / "scripts" / name)
+    """A hash of the code behind a script, so that a change in it makes results stale.
+
+    Who runs a job that was sent asks for none: what is stale is decided already.
+    """
+    return fingerprint.code(HOUSE / "scripts" / name) if workflow.is_main_process else None
 
 
 def templates(room):

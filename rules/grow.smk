@@ -198,6 +198,7 @@ checkpoint growth_step:
         "results/logs/{model}/growth/{corpus}/{ladder}/{step}.log",
     benchmark:
         "results/benchmarks/{model}/growth/{corpus}/{ladder}/{step}.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -297,6 +298,7 @@ rule grow:
         "results/logs/{model}/growth/{corpus}/{choice}/grow.log",
     benchmark:
         "results/benchmarks/{model}/growth/{corpus}/{choice}/grow.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -355,6 +357,7 @@ rule imatrix_of_corpus:
         "results/logs/{model}/imatrix/{calibration}.log",
     benchmark:
         "results/benchmarks/{model}/imatrix/{calibration}.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

@@ -9,6 +9,7 @@ from quern.growth.ladder import shards as cut_into_shards
 # Calibrations whose imatrices the recipes use.
 CALIBRATED = sorted({recipe.imatrix for recipe in RECIPES.values()} & CALIBRATIONS.keys())
 PARTS = 16  # jobs that share a whole pool, whose length is not known before they run
+WORTH = 16  # windows that a job is worth, if each byte of the sources were a token
 GROWTH = config["growth"]
 if GROWTH:
     # Windows of each step of the growth ladder, perhaps without end.
@@ -110,7 +111,7 @@ rule imatrix_shard:
     benchmark:
         "results/benchmarks/{model}/imatrix/{calibration}/{shard}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: 8
     resources:
         mem_mb=memory(shard_cost),
@@ -141,6 +142,19 @@ def grows(
     return bool(GROWTH) and calibration in config["corpora"]
 
 
+def parts_of(
+    calibration,
+):
+    """Jobs that share all windows: fewer where the sources are short, one for what is made."""
+    found = SOURCES[calibration.corpus]
+    if calibration.made:
+        return 1
+    if any(source.kind in sources.FETCHED for source in found):
+        return PARTS
+    size = sum(Path(path).stat().st_size for s in found for path in sources.matching(s.path))
+    return max(1, min(PARTS, size // (WORTH * calibration.n_ctx)))
+
+
 def shards_of(
     wildcards,
 ):
@@ -148,7 +162,7 @@ def shards_of(
     name = wildcards.calibration
     folder = f"results/{wildcards.model}/imatrix/{name}/shards"
     if wildcards.windows == "all":
-        parts = 1 if CALIBRATIONS[name].made else PARTS
+        parts = parts_of(CALIBRATIONS[name])
         return [f"{folder}/{part}of{parts}.h5" for part in range(1, parts + 1)]
     windows = int(wildcards.windows)
     below = takewhile(windows.__gt__, rungs()) if grows(name) else []
@@ -192,6 +206,7 @@ rule imatrix:
         "results/logs/{model}/imatrix/{calibration}/{windows}.log",
     benchmark:
         "results/benchmarks/{model}/imatrix/{calibration}/{windows}.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -235,6 +250,7 @@ rule imatrix_statistics:
         "results/logs/{model}/imatrix/{calibration}.statistics.log",
     benchmark:
         "results/benchmarks/{model}/imatrix/{calibration}.statistics.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

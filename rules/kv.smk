@@ -165,6 +165,7 @@ rule kv_table:
         "results/logs/{model}/kv/{corpus}.log",
     benchmark:
         "results/benchmarks/{model}/kv/{corpus}.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

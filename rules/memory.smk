@@ -24,7 +24,7 @@ rule memory:
     benchmark:
         "results/benchmarks/{model}/memory/{recipe}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: 1
     resources:
         mem_mb=memory(memory_cost),

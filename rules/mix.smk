@@ -108,7 +108,7 @@ rule damage:
     benchmark:
         "results/benchmarks/{model}/mix/damage/{importances}/{turn}/{share}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: 8
     resources:
         mem_mb=memory(damage_cost),
@@ -304,7 +304,7 @@ rule mix:
     benchmark:
         "results/benchmarks/{model}/mix/{mixed}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: 8
     resources:
         mem_mb=memory(mix_cost),
@@ -358,6 +358,7 @@ rule mix_picture:
         "results/logs/{model}/mix/{importances}.picture.log",
     benchmark:
         "results/benchmarks/{model}/mix/{importances}.picture.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

@@ -239,15 +239,19 @@ def made_facts(
 
 def model_content(
     wildcards,
-    input,
 ):
     """The model by content: touching it makes nothing stale, changing it does."""
-    path = Path(model_path(wildcards))
-    if input.facts:  # which Snakemake waits for where they are not there yet
-        hashes = hub.hashes(json.loads(open(str(input.facts)).read()))
-    else:
-        hashes = [CONTENT.of(shard) for shard in shards(path)]
-    return {"code": code("model.py"), "sha256": hashes}
+    paths = [] if made_facts(wildcards) else shards(Path(model_path(wildcards)))
+    return {"code": code("model.py"), "sha256": [CONTENT.of(path) for path in paths]}
+
+
+def model_hashes(
+    wildcards,
+    input,
+):
+    """The hashes of a model's files; of one that was made, as its facts say."""
+    found = model_content(wildcards)["sha256"]
+    return hub.hashes(files.read_json(input.facts)) if input.facts else found
 
 
 def model_cost(
@@ -280,11 +284,41 @@ rule model:
         disk_mb=disk(model_cost),
     params:
         settings=model_content,
+        hashes=model_hashes,
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"
-        " --sha256 {params.settings[sha256]}"
+        " --sha256 {params.hashes}"
         " --output {output.info:q}"
+        " --log {log:q}"
+
+
+rule hashed:
+    """Only hash users' models, in a job, before the workflow asks for it where it is read."""
+    input:
+        script=ancient(script_path("hashed.py")),
+        models=[
+            ancient(local(str(shard)))
+            for name, path in MODEL_FILES.items()
+            if name not in {**ON_HUB, **FOLDERS}
+            for shard in shards(Path(path))
+        ],
+    log:
+        "results/logs/hashed.log",
+    benchmark:
+        "results/benchmarks/hashed.tsv"
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        cache=HASHES,
+    shell:
+        "python {input.script:q}"
+        " --files {input.models:q}"
+        " --cache {params.cache:q}"
         " --log {log:q}"
 
 

@@ -70,7 +70,7 @@ rule moments:
     benchmark:
         "results/benchmarks/{model}/moments/{corpus}/{share}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: 8
     resources:
         mem_mb=memory(moments_cost),

@@ -94,7 +94,7 @@ rule perplexity:
     benchmark:
         "results/benchmarks/{model}/perplexity/{measured}/{corpus}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: 8
     resources:
         mem_mb=memory(perplexity_cost),
@@ -164,6 +164,7 @@ rule perplexity_table:
         "results/logs/{model}/perplexity/{corpus}.log",
     benchmark:
         "results/benchmarks/{model}/perplexity/{corpus}.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

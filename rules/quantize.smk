@@ -176,6 +176,7 @@ rule quantize:
         "results/benchmarks/{model}/quantize/{plain}.tsv"
     wildcard_constraints:
         plain=one_of(PLAIN.keys() - BRIEF),
+    priority: 1  # so that several models wait to be compared at once
     conda:
         "../envs/quern.yaml"
     threads: 8
@@ -283,6 +284,7 @@ rule reround:
         "results/benchmarks/{model}/quantize/{rounded}.tsv"
     wildcard_constraints:
         rounded=one_of(ROUNDED.keys() - BRIEF),
+    priority: 1  # so that several models wait to be compared at once
     conda:
         "../envs/quern.yaml"
     threads: 8

@@ -34,6 +34,7 @@ rule readable:
         "results/logs/html.log",
     benchmark:
         "results/benchmarks/html.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

@@ -120,6 +120,7 @@ rule summary:
         "results/logs/{model}/summary/{evaluation}.log",
     benchmark:
         "results/benchmarks/{model}/summary/{evaluation}.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -172,6 +173,7 @@ rule rounding_table:
         "results/logs/{model}/rounding/{corpus}.log",
     benchmark:
         "results/benchmarks/{model}/rounding/{corpus}.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1
@@ -209,6 +211,7 @@ rule rounding_pictures:
         "results/logs/rounding/pictures.log",
     benchmark:
         "results/benchmarks/rounding/pictures.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

@@ -8,7 +8,7 @@ if SPEED:
 def all_cores(
     wildcards,
 ):
-    """All cores of this machine's run, so that nothing runs beside; on a cluster a job's usual 8."""
+    """All cores of a run, so that nothing runs beside; on a cluster those of a node, or 8."""
     return workflow.resource_settings.cores or 8
 
 
@@ -73,7 +73,7 @@ rule speed:
     benchmark:
         "results/benchmarks/{model}/speed.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: all_cores
     resources:
         mem_mb=memory(speed_cost),

@@ -110,6 +110,7 @@ rule study:
         "results/logs/{model}/studies/{study}.log",
     benchmark:
         "results/benchmarks/{model}/studies/{study}.tsv"
+    localrule: True
     conda:
         "../envs/quern.yaml"
     threads: 1

@@ -53,7 +53,7 @@ rule tune:
     benchmark:
         "results/benchmarks/{model}/tuning/{n_ctx}.tsv"
     conda:
-        "../envs/quern.yaml"
+        MODEL_ENVIRONMENT
     threads: all_cores
     resources:
         mem_mb=memory(tune_cost),

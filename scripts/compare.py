@@ -3,11 +3,14 @@ figures per position (HDF5), per window (CSV), over all and per source (JSON), a
 llama-perplexity (text).
 
 Run again after an interruption, it goes on at the next window. With several models, the baseline's
-logits are computed once for all: give each of --model, --info and the outputs as many times.
+logits are computed once for all: give each of --model, --info and the outputs as many times. Those
+of --beside get windows as well, which their own comparison takes up.
 """
 
 import argparse
 import csv
+import json
+import logging
 from pathlib import Path
 
 from quern import QuernError, command, files
@@ -17,6 +20,8 @@ from quern.measure.baseline import Baseline
 from quern.tuning.taken import taken_up
 
 OUTPUTS = ("output", "windows", "summary", "text")
+
+log = logging.getLogger("quern.compare")
 
 
 def main(arguments):
@@ -28,18 +33,45 @@ def main(arguments):
         if reason := files.failure(info):  # there is nothing to compare
             files.write_failure(summary, reason, output, windows, text)
         else:
-            candidate = comparison.Candidate(
-                *(model, ModelInfo.read(info), output, arguments.kv_type),
-                flash=False if arguments.flash == "none" else None,
-            )
-            jobs.append((candidate, windows, summary, text))
+            jobs.append((candidate(arguments, model, info, output), windows, summary, text))
     if jobs:
         compare(arguments, jobs)
 
 
+def candidate(arguments, model: Path, info: Path, output: Path) -> comparison.Candidate:
+    """A model as it is to be compared."""
+    flash = False if arguments.flash == "none" else None
+    return comparison.Candidate(model, ModelInfo.read(info), output, arguments.kv_type, flash)
+
+
+def beside(arguments):
+    """Those of --beside that can be compared."""
+    for entry in arguments.beside:
+        model, info, output = (Path(entry[key]) for key in ("model", "info", "output"))
+        try:
+            if not files.failure(info):
+                yield candidate(arguments, model, info, output)
+        except QuernError as error:
+            log.warning("%s is left to its own comparison: %s", model, error)
+
+
+def alone(arguments, sentence) -> bool:
+    """Where native code crashed, perhaps on a model of --beside, compare again without them."""
+    if not arguments.beside:
+        return False
+    arguments.beside = []
+
+    def again(arguments):
+        log.warning("%s Once more without those beside it.", sentence)
+        main(arguments)
+
+    log.parent.handlers.clear()  # the log begins anew
+    command.run(again, arguments)  # which ends this process
+
+
 def compare(arguments, jobs):
     """Compare candidates; each has its CSV, JSON and text to write."""
-    candidates = [candidate for candidate, *_ in jobs]
+    candidates = [own for own, *_ in jobs]
     info = ModelInfo.read(arguments.baseline_info) if arguments.baseline_info else None
     with Baseline(arguments.baseline, arguments.baseline_model, info) as baseline:
         compute = {"gpus": arguments.gpus} | taken_up(
@@ -56,14 +88,15 @@ def compare(arguments, jobs):
             first=getattr(arguments, "from"),
             last=arguments.to,
             until=comparison.Until(*arguments.until) if arguments.until else None,
+            beside=list(beside(arguments)),
         )
         noise = [
             comparison.noise(c, baseline, **compute, windows=arguments.noise_windows)
             for c in candidates
         ]
-    for (candidate, windows, summary, text), own in zip(jobs, noise, strict=True):
-        result, table = comparison.summarize(candidate.output)
-        result["noise"] = own
+    for (own, windows, summary, text), moved in zip(jobs, noise, strict=True):
+        result, table = comparison.summarize(own.output)
+        result["noise"] = moved
         with files.replacing(windows) as temporary, open(temporary, "w", newline="") as file:
             rows = zip(*(column.tolist() for column in table.values()), strict=True)
             csv.writer(file, lineterminator="\n").writerows([table, *rows])
@@ -118,6 +151,14 @@ if __name__ == "__main__":
         default=8,
         help="decode so many windows again in other graphs, to know the noise; 0 for none",
     )
+    p.add_argument(
+        "--beside",
+        type=json.loads,
+        default=[],
+        metavar="JSON",
+        help="what is to be compared next: a list of objects with model, info and output; windows "
+        "are done ahead for each until its own comparison begins",
+    )
     command.add_window_range(p)
     command.add_compute(p)
     command.add_tuning(p)
@@ -125,4 +166,4 @@ if __name__ == "__main__":
     p.add_argument("--windows", type=Path, nargs="+", required=True, help="CSV to write")
     p.add_argument("--summary", type=Path, nargs="+", required=True, help="JSON to write")
     p.add_argument("--text", type=Path, nargs="+", required=True, help="text to write")
-    command.run(main, p.parse_args())
+    command.run(main, p.parse_args(), crashed=alone)

@@ -60,6 +60,8 @@ def mix(arguments) -> dict:
     measured = damage.read(arguments.damage, inputs, tokens, arguments.n_ctx)
     ratios = errors.read(arguments.errors, inputs)
     used = set(measured.windows)
+    if min(len(used), arguments.proof_windows) < 2:
+        raise QuernError("a mix needs 2 windows of damages and 2 to prove it; one has no interval.")
     others = [w for w in damage.windows_of(tokens, arguments.n_ctx).tolist() if w not in used]
     if len(others) < arguments.proof_windows:
         raise QuernError(

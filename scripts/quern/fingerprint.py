@@ -1,12 +1,10 @@
-"""What a result depends on besides its input files: the code that made it, a file's content."""
+"""What a result depends on besides its input files: the code that made it."""
 
 import ast
 import functools
 import hashlib
 import importlib.metadata
 from pathlib import Path
-
-from . import QuernError, files
 
 
 @functools.cache
@@ -86,32 +84,3 @@ def _is_docstring(node: ast.AST) -> bool:
 
 def _is_version(node: ast.AST) -> bool:
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
-
-
-class ContentHashes:
-    """SHA-256 of users' files, kept in a JSON file and taken anew when size or time differ."""
-
-    def __init__(self, cache: Path):
-        self._cache = cache
-        try:
-            self._known = files.read_json(cache)
-        except QuernError:  # missing or damaged: it is only a cache
-            self._known = {}
-
-    def of(self, path: Path) -> str:
-        """Hash of a file's content, or `missing`."""
-        path = Path(path)
-        if not path.is_file():
-            return "missing"
-        stat = path.stat()
-        entry = self._known.get(str(path))
-        if entry and entry["bytes"] == stat.st_size and entry["mtime_ns"] == stat.st_mtime_ns:
-            return entry["sha256"]
-        entry = {
-            "bytes": stat.st_size,
-            "mtime_ns": stat.st_mtime_ns,
-            "sha256": files.sha256(path),
-        }
-        self._known[str(path)] = entry
-        files.write_json(self._cache, self._known)
-        return entry["sha256"]

@@ -66,7 +66,8 @@ def test_the_converter_s_environment_equals_its_lock_file():
 
 
 def test_everything_is_pinned_without_addresses():
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-convert.txt"):
+    kinds = ("", "-slurm", "-dev", "-convert")
+    for name in (f"requirements{kind}.txt" for kind in kinds):
         text = (HOUSE / name).read_text()
         assert "://" not in text
         lines = [line for line in text.splitlines() if line and line[0] not in "#-"]

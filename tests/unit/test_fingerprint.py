@@ -1,6 +1,4 @@
-"""What makes results stale: code that a script reaches by its imports, and content."""
-
-import os
+"""What makes results stale: code that a script reaches by its imports."""
 
 import pytest
 
@@ -47,17 +45,3 @@ def test_the_folder_does_not_count(house, tmp_path_factory):
 
     moved = shutil.copytree(house, tmp_path_factory.mktemp("other") / "place")
     assert code(house) == code(moved)
-
-
-def test_content_follows_the_bytes_and_not_the_time(tmp_path):
-    file, cache = tmp_path / "f", tmp_path / "cache.json"
-    file.write_text("one")
-    first = fingerprint.ContentHashes(cache).of(file)
-    os.utime(file, (1, 1))
-    assert fingerprint.ContentHashes(cache).of(file) == first
-    file.write_text("two")
-    os.utime(file, (1, 1))
-    os.truncate(file, 2)
-    assert fingerprint.ContentHashes(cache).of(file) != first
-    cache.write_text("{damaged")
-    assert fingerprint.ContentHashes(cache).of(tmp_path / "absent") == "missing"

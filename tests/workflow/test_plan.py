@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 from conftest import HOUSE
 from quern import files
@@ -74,7 +75,8 @@ def test_jobs_ask_for_what_the_formulas_say_up_to_what_a_profile_allows(house):
     job = asked["Q4_0"]
     cost = stages.compare(of, stages.quantized_bytes(of, "Q4_0"), windows)
     assert job["resources"]["seconds"] == math.ceil(cost.seconds(2))
-    assert job["resources"]["mem_mb"] == cost.megabytes_asked()
+    beside = replace(cost, memory=cost.memory + 4e9)  # room for others
+    assert job["resources"]["mem_mb"] == beside.megabytes_asked()
     assert job["resources"]["disk_mb"] == math.ceil(cost.disk / 1e6)
 
 

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import shutil
 import time
 
 import gguf
@@ -87,6 +88,13 @@ def test_a_whole_pool_is_collected_in_parts(house):
     assert house.would_run(target) == {}  # nobody asks for it again
     (house.folder / "results/tiny/imatrix/topics/all.gguf").unlink()
     assert house.would_run("results/tiny/imatrix/topics/all.gguf")["imatrix_shard"] == 1
+
+
+def test_a_short_pool_is_collected_in_few_parts(house):
+    text = house.folder / "input/text.txt"
+    text.write_text(text.read_text()[:9000])
+    house.configure(changed(imatrix__windows=None))
+    assert house.would_run()["imatrix_shard"] == 9000 // (16 * CONFIG["imatrix"]["n_ctx"])
 
 
 @pytest.mark.parametrize(
@@ -178,6 +186,39 @@ def test_touching_files_and_editing_the_readme_run_nothing(house):
 def test_a_deleted_result_is_made_again_and_no_other(house):
     (house.folder / "results/tiny/summary/topics.png").unlink()
     assert house.would_run() == {"summary": 1}
+
+
+def comparisons(house):
+    """The files of all comparisons, by their paths."""
+    folder = house.folder / "results/tiny/compare"
+    return {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_recipes_that_wait_together_are_compared_together_and_as_alone(house):
+    logs = [
+        path.read_text() for path in (house.folder / "results/logs").glob("tiny/compare/*/*.log")
+    ]
+    shared = sum(log.count("is compared as well") for log in logs)
+    assert 2 <= shared == sum("6 windows are done already" in log for log in logs)
+    before = {name: path.read_bytes() for name, path in comparisons(house).items()}
+    assert not [name for name in before if "partial" in name.name]
+    shutil.rmtree(house.folder / "results/tiny/compare")
+    for name in before:
+        if name.suffix == ".json":
+            assert house.run(f"results/tiny/compare/{name}") == {"compare": 1}
+    assert {name: path.read_bytes() for name, path in comparisons(house).items()} == before
+
+
+def test_a_recipe_is_compared_anew_by_itself(house):
+    """The others, whose windows were done in the same job, stay as they are."""
+    files = comparisons(house).items()
+    before = {name: path.stat().st_mtime_ns for name, path in files if name.parts[0] != "Q2_K"}
+    (house.folder / "results/tiny/compare/Q2_K/topics.json").unlink()
+    assert house.run() == {"compare": 1, "summary": 1}
+    assert (
+        before.items() <= {n: p.stat().st_mtime_ns for n, p in comparisons(house).items()}.items()
+    )
+    assert house.would_run() == {}
 
 
 def test_results_carry_their_origin(house):

@@ -1,9 +1,16 @@
-"""Compare quantized models with a baseline store, window by window."""
+"""Compare quantized models with a baseline store, window by window.
+
+The baseline's logits are the same for all of them, so a comparison can fill those of other models
+as well while it is at it. Each of these has a file *ahead* of its own comparison, which takes up
+what is there and computes the rest.
+"""
 
 import json
 import logging
+import shutil
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +18,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from .. import QuernError, vocabulary
+from .. import QuernError, files, vocabulary
 from ..gguf_files import ModelInfo, require_same_shapes
 from ..llama import KV_TYPE, Model, computed_by
 from ..vocabulary import Common
@@ -65,29 +72,25 @@ def compare(
     last: int | None = None,
     windows: list[int] | None = None,
     until: Until | None = None,
+    beside: Sequence[Candidate] = (),
 ) -> None:
     """Write the figures of each candidate at each scored position (HDF5).
 
     The baseline's logits are computed once for all candidates. Windows that are compared already
-    are left alone.
+    are left alone. What another process did ahead for a candidate is taken up.
 
     Args:
         contexts, tokens_per_batch: of `Model`; they change no digit.
         tokens_per_graph: llama.cpp's micro-batch; another than usual shows the noise.
         first, last, windows: which windows, from one to another or by number; all where not given.
+        beside: others whose windows are computed ahead of their own comparison, if none of them is
+            done yet. Whatever fails there is left to that comparison, and so is what remains
+            when it begins.
 
     Raises:
         QuernError: the store is damaged, or of another model, tokenizer or vocabulary; a logit is
             not finite.
     """
-    common = [_common_tokens(baseline, candidate) for candidate in candidates]
-    for candidate, (_, said) in zip(candidates, common, strict=True):
-        if said:
-            log.warning("%s: %s", candidate.model, said)
-        for key, (before, now) in _changed_settings(baseline, candidate.info).items():
-            log.warning(
-                "%s: its tokenizer's %s is %s, the baseline's %s", candidate.model, key, now, before
-            )
     wanted = windows or list(window_range(first, last, len(baseline.done)))
     if absent := [w for w in wanted if not baseline.done[w]]:
         raise QuernError(
@@ -96,41 +99,35 @@ def compare(
         )
     if until:  # a random order, so that the first windows stand for all
         wanted = np.random.default_rng(0).permutation(wanted).tolist()
+    compute = {
+        "threads": threads,
+        "gpus": gpus,
+        "contexts": contexts,
+        "tokens_per_batch": tokens_per_batch,
+        "tokens_per_graph": tokens_per_graph,
+    }
     with ExitStack() as stack:
-        models = [
-            stack.enter_context(
-                Model(
-                    c.model,
-                    threads=threads,
-                    gpus=gpus,
-                    n_ctx=int(baseline.attributes["n_ctx"]),
-                    contexts=contexts,
-                    tokens_per_batch=tokens_per_batch,
-                    tokens_per_graph=tokens_per_graph,
-                    kv_type=c.kv_type,
-                    flash=c.flash,
-                )
-            )
-            for c in candidates
-        ]
-        stores = [
-            stack.enter_context(_store(c, baseline, shared, gpus))
-            for c, shared in zip(candidates, common, strict=True)
-        ]
+        for candidate in candidates:
+            _take_up(candidate.output)
+        own = [stack.enter_context(_Lane(c, baseline, **compute)) for c in candidates]
+        begun = any(lane.store.done.any() for lane in own)
+        ahead = [] if begun else _lanes_ahead(beside, baseline, **compute)
+        others = [stack.enter_context(lane) for lane in ahead]
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         bar = stack.enter_context(
             tqdm(total=len(wanted), unit="window", desc="compare", disable=None)
         )
         for batch in _looks(len(wanted)) if until else [len(wanted)]:
-            some = [w for w in wanted[:batch] if not all(store.done[w] for store in stores)]
+            some = [w for w in wanted[:batch] if not all(lane.store.done[w] for lane in own)]
             bar.update(batch - bar.n - len(some))
-            counts = [shared.count for shared in common]
-            for _ in _figures(models, stores, counts, baseline, some, pool) if some else ():
+            for _ in _figures(own, others, baseline, some, pool) if some else ():
                 bar.update()
-            if until and all(_known(store, until, batch, len(wanted)) for store in stores):
-                break
-        for store, candidate in zip(stores, candidates, strict=True):
-            store.finish(candidate.output)
+            if until:
+                if all(_known(lane.store, until, batch, len(wanted)) for lane in own):
+                    break
+                others = [o for o in others if not _known(o.store, until, batch, len(wanted))]
+        for lane, candidate in zip(own, candidates, strict=True):
+            lane.store.finish(candidate.output)
 
 
 def summarize(output: Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -220,40 +217,148 @@ def noise(candidate: Candidate, baseline: Baseline, *, windows: int = 8, **compu
     return {"windows": len(places), "tokens_per_graph": size, "figures": found}
 
 
-def _figures(models, stores, counts, baseline, windows, pool):
-    """Fill the stores, of each model by its first so many tokens; yield after each window."""
-    first, n_scored = baseline.first, baseline.n_scored
-    tokens = np.array([baseline.tokens(w) for w in windows], np.int32)
-    for model, count in zip(models, counts, strict=True):
-        if tokens.max() >= count:
-            window = windows[int((tokens >= count).any(axis=1).argmax())]
+class _Lane:
+    """A candidate at work: its model, the store of its figures, its tokens that count."""
+
+    def __init__(self, candidate: Candidate, baseline: Baseline, *, gpus: int, **compute):
+        self.candidate = candidate
+        shared = _common_tokens(baseline, candidate)
+        self.count = shared.count
+        if shared.said:
+            log.warning("%s: %s", candidate.model, shared.said)
+        for key, (before, now) in _changed_settings(baseline, candidate.info).items():
+            log.warning(
+                "%s: its tokenizer's %s is %s, the baseline's %s", candidate.model, key, now, before
+            )
+        with ExitStack() as stack:
+            self.model = stack.enter_context(
+                Model(
+                    candidate.model,
+                    gpus=gpus,
+                    n_ctx=int(baseline.attributes["n_ctx"]),
+                    kv_type=candidate.kv_type,
+                    flash=candidate.flash,
+                    **compute,
+                )
+            )
+            self.store = stack.enter_context(_store(candidate, baseline, shared, gpus))
+            self._open = stack.pop_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._open.close()
+
+    def logits(self, baseline: Baseline, windows: list[int]) -> Iterator:
+        """The model's logits in these windows, as `Model.logits` yields them."""
+        tokens = np.array([baseline.tokens(w) for w in windows], np.int32)
+        if tokens.max() >= self.count:
+            window = windows[int((tokens >= self.count).any(axis=1).argmax())]
             raise QuernError(
                 f"window {window} of {baseline.path} has the token {tokens.max()}, which is not "
-                f"among the {count} that {model.path} has in common with the baseline."
+                f"among the {self.count} that {self.model.path} has in common with the baseline."
             )
-    if not baseline.attributes["tokenizer_sha256"]:  # llama-perplexity's: the text as it was
-        tokens = models[0].with_bos(tokens)
-    streams = (model.logits(tokens, first, first + n_scored) for model in models)
-    for steps in zip(*streams, strict=True):
+        if not baseline.attributes["tokenizer_sha256"]:  # llama-perplexity's: the text as it was
+            tokens = self.model.with_bos(tokens)
+        return self.model.logits(tokens, baseline.first, baseline.first + baseline.n_scored)
+
+    def keep(self, baseline: Baseline, window: int, position: int, reference, logits, pool):
+        """Write the figures of some positions; a window counts with its last."""
+        first, n_scored = baseline.first, baseline.n_scored
+        targets = baseline.tokens(window)[position + 1 : position + 1 + len(logits)]
+        figures = position_figures(reference, logits, targets, pool, self.count)
+        if not np.isfinite(figures["kld"]).all():
+            raise QuernError(
+                f"{self.model.path} computes logits that are not finite in window {window}, "
+                f"near position {position}."
+            )
+        self.store.write(window, position - first, **figures)
+        if position - first + len(logits) == n_scored:
+            if baseline.source_names:
+                predicted = baseline.sources(window)[first + 1 : first + 1 + n_scored]
+                self.store.write(window, source=predicted)
+            self.store.commit(window)
+
+
+def _figures(own, others, baseline, windows, pool):
+    """Fill the lanes' stores; yield after each window. Of the others, who fails is left out."""
+    streams = {lane: lane.logits(baseline, windows) for lane in own}
+    for lane in [*others]:
+        with _left_out_if_it_fails(lane, others):
+            streams[lane] = lane.logits(baseline, windows)
+    for steps in zip(*(streams[lane] for lane in own), strict=True):
         i, position, rows = steps[0]
-        start, stop = position - first, position - first + len(rows)
+        start, stop = position - baseline.first, position - baseline.first + len(rows)
         reference = baseline.logits(windows[i], start, stop, pool)
-        targets = tokens[i, position + 1 : position + 1 + len(rows)]
-        for store, model, count, step in zip(stores, models, counts, steps, strict=True):
-            figures = position_figures(reference, step[2], targets, pool, count)
-            if not np.isfinite(figures["kld"]).all():
-                raise QuernError(
-                    f"{model.path} computes logits that are not finite in window {windows[i]}, "
-                    f"near position {position}."
-                )
-            store.write(windows[i], start, **figures)
-            if stop == n_scored:
-                if baseline.source_names:
-                    predicted = baseline.sources(windows[i])[first + 1 : first + 1 + n_scored]
-                    store.write(windows[i], source=predicted)
-                store.commit(windows[i])
-        if stop == n_scored:
+        for lane, (*_, rows) in zip(own, steps, strict=True):
+            lane.keep(baseline, windows[i], position, reference, rows, pool)
+        for lane in [*others]:
+            with _left_out_if_it_fails(lane, others):
+                *place, found = next(streams[lane])
+                if place != [i, position] or len(found) != len(rows):
+                    raise QuernError("its logits come in other parts")
+                lane.keep(baseline, windows[i], position, reference, found, pool)
+        if stop == baseline.n_scored:
+            others[:] = [lane for lane in others if lane.store.path.exists()]  # not taken up yet
             yield
+
+
+# --- ahead of other comparisons --------------------------------------------------------------
+
+
+def ahead_path(output: Path) -> Path:
+    """Where windows are kept that were compared ahead of the comparison `output`."""
+    return partial_path(_ahead_of(output))
+
+
+def _ahead_of(output: Path) -> Path:
+    """The output of a comparison that is not the model's own, and is never finished."""
+    return output.with_name(f"{output.name}.ahead")
+
+
+def _take_up(output: Path) -> None:
+    """Go on with what was done ahead; who is at it sees that the file is gone.
+
+    It is copied, since it may be written at this moment: a window that is not whole is made anew.
+    """
+    ahead, partial = ahead_path(output), partial_path(output)
+    if not ahead.exists():
+        return
+    if not output.exists() and not partial.exists():
+        with files.replacing(partial) as temporary:
+            shutil.copyfile(ahead, temporary)
+    ahead.unlink()
+
+
+def _lanes_ahead(candidates, baseline: Baseline, **compute) -> Iterator[_Lane]:
+    """Lanes for those of which nothing is done yet; who has begun goes on alone."""
+    for candidate in candidates:
+        if ahead_path(candidate.output).exists() or partial_path(candidate.output).exists():
+            continue
+        try:
+            lane = _Lane(
+                replace(candidate, output=_ahead_of(candidate.output)), baseline, **compute
+            )
+        except QuernError as error:
+            _say_left(candidate, error)
+        else:
+            log.info("%s is compared as well, ahead of its own comparison", candidate.model)
+            yield lane
+
+
+@contextmanager
+def _left_out_if_it_fails(lane: _Lane, others: list[_Lane]) -> Iterator[None]:
+    """Remove a lane from the others where it raises a QuernError."""
+    try:
+        yield
+    except QuernError as error:
+        _say_left(lane.candidate, error)
+        others.remove(lane)
+
+
+def _say_left(candidate: Candidate, error: QuernError) -> None:
+    log.warning("%s is left to its own comparison: %s", candidate.model, error)
 
 
 def _store(candidate: Candidate, baseline: Baseline, shared: Common, gpus: int) -> WindowStore:

@@ -108,7 +108,7 @@ class Damages:
         """The divergence of a plan over these tensors, nats, and its 95 % interval over windows."""
         totals = sum(self.of(name, plan[name]) for name in names)
         n = len(totals)
-        half = special.stdtrit(n - 1, 0.975) * totals.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+        half = special.stdtrit(n - 1, 0.975) * totals.std(ddof=1) / np.sqrt(n)
         value = float(totals.mean())
         return {"kld": value, "low": max(0.0, value - float(half)), "high": value + float(half)}
 
