@@ -102,7 +102,7 @@ class Run:
     def wait_for(self, found, what: str):
         """Wait until something is found, as long as Snakemake is at work; it ends with the test."""
         try:
-            return until(lambda: found() or self.process.poll() is not None, 600, what) and found()
+            return until(lambda: found() or self.process.poll() is not None, 1500, what) and found()
         except BaseException:
             self.process.kill()
             raise
