@@ -43,6 +43,7 @@ TARGETS = (
     "tuning:",
     "release:",
     "plan:",
+    "hashed:",  # its cache is no output
 )
 IMATRIX = {"imatrix_shard": 1, "imatrix": 1, "imatrix_of_corpus": 1, "imatrix_statistics": 1}
 FROM_BASELINE = {"baseline": 1, "compare": 4, "summary": 1}
