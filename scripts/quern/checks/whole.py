@@ -38,7 +38,7 @@ def found(paths: list[Path]) -> Iterator[Path]:
 
 def _is_fetched(path: Path) -> bool:
     """Whether it lies in a folder of somebody else's, which the facts beside that folder check."""
-    return any(p.with_name(f"{p.name}.fetched.json").is_file() for p in path.parents)
+    return any(Path(f"{p}.fetched.json").is_file() for p in path.parents)
 
 
 def check(path: Path) -> None:
