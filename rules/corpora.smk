@@ -15,9 +15,9 @@ with sentences():
             if source.kind == "plugin":
                 require_file(["corpora", corpus, "sources"], source.path)
             elif source.kind not in sources.FETCHED:
-                keys, files = ["corpora", corpus, "sources"], sources.matching(source.path)
-                require(files, keys, f"no file matches {source.path} (source {source.label})")
-                for path in files:
+                keys, paths = ["corpora", corpus, "sources"], sources.matching(source.path)
+                require(paths, keys, f"no file matches {source.path} (source {source.label})")
+                for path in paths:
                     require_name(keys, path)
 for name, found in SOURCES.items():
     SOURCES[name] = [

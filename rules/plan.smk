@@ -33,7 +33,7 @@ def whole_ladder(
 ):
     """How many steps there can be, and what they cost together."""
     pool = calibrated_windows(model, corpus)
-    steps = [n for n in takewhile(pool.count.__gt__, rungs())]
+    steps = list(takewhile(pool.count.__gt__, rungs()))
     shape = shape_of(model)
     cost = stages.imatrix_shard(shape, pool)
     for kind in JUDGES:

@@ -3,7 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from . import QuernError, files
+from . import files
+from .remembered import Remembered
 
 LARGE = 1 << 30  # bytes of a file that takes more than some seconds to read
 _BLOCK = 16 << 20
@@ -13,29 +14,18 @@ class ContentHashes:
     """SHA-256 of users' files, kept in a JSON file and taken anew when size or time differ."""
 
     def __init__(self, cache: Path):
-        self._cache = cache
-        try:
-            self._known = files.read_json(cache)
-        except QuernError:  # missing or damaged: it is only a cache
-            self._known = {}
+        self._known = Remembered(cache)
 
     def of(self, path: Path) -> str:
         """Hash of a file's content, or `missing`."""
         path = Path(path)
         if not path.is_file():
             return "missing"
-        stat = path.stat()
-        entry = self._known.get(str(path))
-        if entry and entry["bytes"] == stat.st_size and entry["mtime_ns"] == stat.st_mtime_ns:
-            return entry["sha256"]
-        entry = {
-            "bytes": stat.st_size,
-            "mtime_ns": stat.st_mtime_ns,
-            "sha256": _watched(path) if stat.st_size > LARGE else files.sha256(path),
-        }
-        self._known[str(path)] = entry
-        files.write_json(self._cache, self._known)
-        return entry["sha256"]
+        return self._known.of(path, [path], lambda: {"sha256": _sha256(path)})["sha256"]
+
+
+def _sha256(path: Path) -> str:
+    return _watched(path) if path.stat().st_size > LARGE else files.sha256(path)
 
 
 def _watched(path: Path) -> str:

@@ -4,7 +4,6 @@ The rules read it, so it does without the gguf package (0.25 s to import) and be
 reads; whoever opens the model for more checks it, see `gguf_header`. Source: ggml/include/gguf.h.
 """
 
-import contextlib
 import math
 import mmap
 import struct
@@ -12,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import QuernError, files
+from .. import files
+from ..remembered import Remembered
 
 _NUMBERS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
@@ -211,20 +211,10 @@ class Shapes:
     """Shapes of users' files, kept in a JSON file and read anew when size or time differ."""
 
     def __init__(self, cache: Path):
-        self._cache = cache
-        try:
-            self._known = files.read_json(cache)
-        except QuernError:  # missing or damaged: it is only a cache
-            self._known = {}
+        self._known = Remembered(cache)
 
     def of(self, path: Path) -> Shape:
         """The shape of a model."""
-        stats = [p.stat() for p in files.shards(Path(path)) if p.is_file()]
-        stamp = [[s.st_size, s.st_mtime_ns] for s in stats]
-        entry = self._known.get(str(path))
-        if not entry or entry["stamp"] != stamp:
-            entry = {"stamp": stamp, "shape": asdict(of_file(Path(path)))}
-            self._known[str(path)] = entry
-            with contextlib.suppress(OSError):  # a folder that cannot be written
-                files.write_json(self._cache, self._known)
-        return Shape(**entry["shape"])
+        parts = [part for part in files.shards(Path(path)) if part.is_file()]
+        found = self._known.of(path, parts, lambda: {"shape": asdict(of_file(Path(path)))})
+        return Shape(**found["shape"])

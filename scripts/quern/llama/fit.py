@@ -6,7 +6,7 @@ most of the bytes and few of the operations, so they leave first, as with `--n-c
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,13 +50,7 @@ class Fit(NamedTuple):
 
 def needs_of(path: Path, cache: int, compute: int) -> Needs:
     """What a model's file says of its weights, with the bytes of a context."""
-    return needs_of_tensors(
-        {name: t.n_bytes for name, t in tensors_of(path).items()}, cache, compute
-    )
-
-
-def needs_of_tensors(sizes: Mapping[str, int], cache: int, compute: int) -> Needs:
-    """The same, from the bytes of each tensor by name."""
+    sizes = {name: t.n_bytes for name, t in tensors_of(path).items()}
     numbered = {name: int(found[1]) for name in sizes if (found := _LAYER.match(name))}
     count = max(numbered.values(), default=-1) + 1
     layers, experts = [0] * count, [0] * count
