@@ -146,13 +146,11 @@ def parts_of(
     calibration,
 ):
     """Jobs that share all windows: fewer where the sources are short, one for what is made."""
-    found = SOURCES[calibration.corpus]
     if calibration.made:
         return 1
-    if any(source.kind in sources.FETCHED for source in found):
+    if any(source.kind in sources.FETCHED for source in SOURCES[calibration.corpus]):
         return PARTS
-    size = sum(Path(path).stat().st_size for s in found for path in sources.matching(s.path))
-    return max(1, min(PARTS, size // (WORTH * calibration.n_ctx)))
+    return max(1, min(PARTS, source_bytes(calibration.corpus) // (WORTH * calibration.n_ctx)))
 
 
 def shards_of(
