@@ -55,10 +55,8 @@ def candidate_content(
     wildcards,
 ):
     """A candidate by content: touching it makes nothing stale, changing it does."""
-    return {
-        "code": code("candidate.py"),
-        "sha256": [CONTENT.of(path) for path in shards(Path(candidate_path(wildcards)))],
-    }
+    paths = shards(Path(candidate_path(wildcards)))
+    return {"code": code("candidate.py"), "sha256": hashes_of_models(paths)}
 
 
 def candidate_cost(

@@ -34,9 +34,11 @@ MODEL_ENVIRONMENT = f"../envs/{os.getenv('QUERN_ENVIRONMENT', 'quern')}.yaml"
 READ = []
 HASHES = Path("results/.content.json")
 CONTENT = ContentHashes(HASHES)
+# Jobs run on other machines.
+ELSEWHERE = workflow.is_main_process and workflow.resource_settings.nodes is not None
 # On this machine, Snakemake would run any number of GPU jobs at once unless the number is limited.
 # On a cluster, which is a number of nodes, the cluster limits it.
-if workflow.is_main_process and workflow.resource_settings.nodes is None:
+if workflow.is_main_process and not ELSEWHERE:
     workflow.global_resources.setdefault("gpu", 1)
 
 
@@ -70,6 +72,17 @@ elif os.getenv("QUERN_CONFIGURATION", SETTLED) != SETTLED:
         "this job reads another configuration than the run that sent it; do not change the files "
         "of a configuration while they are in use, and run again."
     )
+
+
+def hashes_of_models(paths):
+    """SHA-256 of users' models; a large one is not read where this machine only sends jobs."""
+    for path in paths if ELSEWHERE else ():
+        if CONTENT.must_read(path):
+            raise WorkflowError(
+                f"{path} is large and was not hashed yet, which would be done on this machine; "
+                "`snakemake hashed`, with the same options, does it in a job."
+            )
+    return [CONTENT.of(path) for path in paths]
 
 
 def require(condition, keys, message):

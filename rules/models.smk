@@ -242,7 +242,7 @@ def model_content(
 ):
     """The model by content: touching it makes nothing stale, changing it does."""
     paths = [] if made_facts(wildcards) else shards(Path(model_path(wildcards)))
-    return {"code": code("model.py"), "sha256": [CONTENT.of(path) for path in paths]}
+    return {"code": code("model.py"), "sha256": hashes_of_models(paths)}
 
 
 def model_hashes(
@@ -298,16 +298,21 @@ rule model:
         " --log {log:q}"
 
 
+def users_models(
+    wildcards,
+):
+    """Models and candidates that are users' files, in all their parts."""
+    own = [path for name, path in MODEL_FILES.items() if name not in {**ON_HUB, **FOLDERS}]
+    candidates = [path for of_model in CANDIDATES.values() for path in of_model.values()]
+    parts = [part for path in [*own, *candidates] for part in shards(Path(path))]
+    return [local(str(part)) for part in dict.fromkeys(parts)]
+
+
 rule hashed:
     """Only hash users' models, in a job, before the workflow asks for it where it is read."""
     input:
         script=ancient(script_path("hashed.py")),
-        models=[
-            ancient(local(str(shard)))
-            for name, path in MODEL_FILES.items()
-            if name not in {**ON_HUB, **FOLDERS}
-            for shard in shards(Path(path))
-        ],
+        models=ancient(users_models),
     log:
         "results/logs/hashed.log",
     benchmark:

@@ -73,7 +73,9 @@ def compare(arguments, jobs):
     """Compare candidates; each has its CSV, JSON and text to write."""
     candidates = [own for own, *_ in jobs]
     info = ModelInfo.read(arguments.baseline_info) if arguments.baseline_info else None
-    with Baseline(arguments.baseline, arguments.baseline_model, info) as baseline:
+    with Baseline(
+        *(arguments.baseline, arguments.baseline_model, info), gpus=arguments.gpus
+    ) as baseline:
         compute = {"gpus": arguments.gpus} | taken_up(
             arguments.tuning,
             model_sha256=baseline.attributes["model_sha256"],

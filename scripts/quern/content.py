@@ -16,6 +16,12 @@ class ContentHashes:
     def __init__(self, cache: Path):
         self._known = Remembered(cache)
 
+    def must_read(self, path: Path) -> bool:
+        """Whether a large file would be read to hash it."""
+        path = Path(path)
+        is_large = path.is_file() and path.stat().st_size > LARGE
+        return is_large and not self._known.has(path, [path])
+
     def of(self, path: Path) -> str:
         """Hash of a file's content, or `missing`."""
         path = Path(path)

@@ -18,10 +18,16 @@ class Remembered:
 
     def of(self, path: Path, parts: Sequence[Path], find: Callable[[], dict]) -> dict:
         """What `find` returns of a file that consists of these parts, which exist."""
-        stats = [part.stat() for part in parts]
-        stamp = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
-        entry = self._known.get(str(path))
-        if not entry or entry.get("stamp") != stamp:
-            entry = self._known[str(path)] = {"stamp": stamp} | find()
+        if not self.has(path, parts):
+            self._known[str(path)] = {"stamp": _stamp(parts)} | find()
             files.write_json(self._cache, self._known)
-        return entry
+        return self._known[str(path)]
+
+    def has(self, path: Path, parts: Sequence[Path]) -> bool:
+        """Whether `of` would find nothing anew."""
+        return self._known.get(str(path), {}).get("stamp") == _stamp(parts)
+
+
+def _stamp(parts: Sequence[Path]) -> list[list[int]]:
+    stats = [part.stat() for part in parts]
+    return [[stat.st_size, stat.st_mtime_ns] for stat in stats]

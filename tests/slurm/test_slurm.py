@@ -17,6 +17,7 @@ from threading import Thread
 import pytest
 
 from models import write_model
+from quern.content import LARGE
 from workflow.conftest import CONFIG, build
 
 from .conftest import said, until
@@ -248,6 +249,16 @@ def test_two_gpus_are_for_one_command(swept):
     assert log.count("quern ERROR") == 1, log
 
 
+@contextlib.contextmanager
+def large(path: Path):
+    """A file with more than a gigabyte of nothing behind it."""
+    before, content = path.stat(), path.read_bytes()
+    os.truncate(path, LARGE + 1)
+    yield
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def test_models_are_hashed_in_a_job(swept):
     cache = swept.folder / "results/.content.json"
     before = json.loads(cache.read_text())["input/tiny.gguf"]
@@ -261,5 +272,9 @@ def test_a_cluster_that_cannot_serve_is_refused_at_once(swept):
     target = "results/tiny/memory/Q4_0~exact+topics.json"
     result = swept.snakemake("--executor", "slurm", "--jobs", "2", target)
     assert "give --slurm-status-command squeue" in result.stdout + result.stderr
+    model = swept.folder / "input/tiny.gguf"
+    with large(model):
+        result = swept.snakemake(*PROFILE, target)
+        assert "`snakemake hashed`, with the same options" in result.stdout + result.stderr
     result = swept.snakemake(*PROFILE, "--cores", "5", target)
     assert "no node of this cluster has 5 cores; the largest has 4" in result.stdout + result.stderr

@@ -17,6 +17,7 @@ from . import rates
 from .shape import Shape
 
 LOGITS_BYTES = 96 << 20  # of one decode call, see `llama.model`
+GPU_LOGITS_BYTES = 512 << 20  # the same where models are on GPUs
 PRODUCT_BYTES = 128 << 20  # of one product, see `measure.baseline`
 SMALL_MODEL = 512 << 20  # bytes up to which a model has two contexts side by side
 POSITION_BYTES = 36  # of a comparison, for each scored position
@@ -133,15 +134,16 @@ def flop(shape: Shape, windows: Windows) -> float:
     return (2 * shape.body + attention) * windows.tokens + 2 * shape.output * windows.positions
 
 
-def context(shape: Shape, windows: Windows) -> float:
+def context(shape: Shape, windows: Windows, gpu: int = 0) -> float:
     """Bytes of a context: K/V cache in F16, a graph's intermediate values, logits of one call.
 
-    Two contexts where the model is small. The cache is made anew for each window.
+    Two contexts where the model is small, or on GPUs. The cache is made anew for each window.
     """
     cache = 2 * shape.cache * windows.n_ctx
     graph = 4 * min(GRAPH, windows.n_ctx) * (8 * shape.width)
-    logits = min(LOGITS_BYTES, 4 * shape.vocab * windows.scored)
-    return (2 if shape.bytes <= SMALL_MODEL else 1) * (cache + graph + logits)
+    room = GPU_LOGITS_BYTES if gpu else LOGITS_BYTES
+    logits = min(room, 4 * shape.vocab * windows.scored)
+    return (2 if gpu or shape.bytes <= SMALL_MODEL else 1) * (cache + graph + logits)
 
 
 def decode(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cost:
@@ -152,7 +154,7 @@ def decode(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cost:
         gpu: how many GPUs it runs on; its weights pass through the host's memory then. Several
             share the layers and take turns, so they are no faster than one.
     """
-    start, memory = rates.START + size / rates.READ, rates.BASE + context(shape, windows)
+    start, memory = rates.START + size / rates.READ, rates.BASE + context(shape, windows, gpu)
     if gpu:
         device = size / rates.PCI + flop(shape, windows) / rates.GPU_FLOPS
         return Cost(start, device=device, memory=memory, passing=size)
@@ -173,18 +175,22 @@ def compare(shape: Shape, size: float, windows: Windows, store: str = "auto", gp
     """A quantized model decoded, some windows twice (noise), and the divergence of its logits.
 
     From hidden states, the baseline's logits are a product of 2 · vocabulary · width FLOP a
-    position, on the CPU. Intervals take a second more.
+    position, on the CPU or the GPU, from where they come to the host. Intervals take a second more.
     """
     again = min(NOISE_WINDOWS, windows.count)
     found = decode(shape, size, replace(windows, count=windows.count + again), gpu)
     positions = windows.positions + again * windows.scored
     work = positions * shape.vocab * rates.PAIR
     memory = found.memory + 2 * min(PRODUCT_BYTES, 4 * shape.vocab * windows.scored)
-    if store != "logits":
+    device = 0.0
+    if store != "logits" and gpu:
+        product = 2 * shape.output * positions / rates.GPU_FLOPS
+        device = product + (2 * shape.output + 4 * shape.vocab * positions) / rates.PCI
+    elif store != "logits":
         work += 2 * shape.output * positions / rates.PRODUCT
         memory += 2 * shape.output
     disk = POSITION_BYTES * windows.positions
-    return replace(found, memory=memory, disk=disk) + Cost(serial=1.0, work=work)
+    return replace(found, memory=memory, disk=disk) + Cost(serial=1.0, work=work, device=device)
 
 
 def perplexity(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cost:

@@ -17,6 +17,7 @@ from .library import (
     tensor_types,
 )
 from .model import KV_TYPE, TOKENS_PER_UBATCH, Model
+from .product import DeviceProduct
 from .quantizer import (
     QuantizationParameters,
     dequantize_rows,
@@ -38,6 +39,7 @@ __all__ = [
     "TOKENS_PER_UBATCH",
     "VERSION",
     "Bench",
+    "DeviceProduct",
     "Model",
     "Product",
     "QuantizationParameters",

@@ -114,6 +114,9 @@ def _ggml() -> ctypes.CDLL:
         ("ggml_backend_dev_description", ctypes.c_char_p, [ctypes.c_void_p]),
         ("ggml_backend_dev_type", ctypes.c_int, [ctypes.c_void_p]),
         ("ggml_backend_dev_buffer_type", ctypes.c_void_p, [ctypes.c_void_p]),
+        ("ggml_backend_dev_init", ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]),
+        ("ggml_backend_dev_backend_reg", ctypes.c_void_p, [ctypes.c_void_p]),
+        ("ggml_backend_reg_get_proc_address", ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]),
         (
             "ggml_backend_dev_memory",
             None,
@@ -144,6 +147,25 @@ def free_bytes(device: int) -> int:
     return free.value
 
 
+def backend_of(gpu: bool, threads: int) -> int:
+    """A ggml_backend on the first GPU or on the CPU, which the caller frees.
+
+    Raises:
+        QuernError: there is no such device, or it cannot be used.
+    """
+    kinds = _GPU_TYPES if gpu else (_CPU_TYPE,)
+    device = next((handle for handle, kind in _devices() if kind in kinds), None)
+    recent.clear()
+    backend = device and _ggml().ggml_backend_dev_init(device, None)
+    if not backend:
+        raise QuernError(f"ggml cannot use {'a GPU' if gpu else 'the CPU'}: {complaint()}")
+    registry = _ggml().ggml_backend_dev_backend_reg(device)
+    found = _ggml().ggml_backend_reg_get_proc_address(registry, b"ggml_backend_set_n_threads")
+    if found:
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)(found)(backend, threads)
+    return backend
+
+
 class _Override(ctypes.Structure):
     """struct llama_model_tensor_buft_override of llama.h."""
 
@@ -172,6 +194,16 @@ class TypeTraits(ctypes.Structure):
     )
 
 
+class InitParams(ctypes.Structure):
+    """struct ggml_init_params of ggml.h."""
+
+    _fields_ = (
+        ("mem_size", ctypes.c_size_t),
+        ("mem_buffer", ctypes.c_void_p),
+        ("no_alloc", ctypes.c_bool),
+    )
+
+
 @functools.cache
 def ggml_base() -> ctypes.CDLL:
     """libggml-base, with the signatures used here."""
@@ -191,6 +223,20 @@ def ggml_base() -> ctypes.CDLL:
             [ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3, ctypes.c_void_p],
         ),
         ("ggml_backend_buffer_is_host", ctypes.c_bool, [ctypes.c_void_p]),
+        ("ggml_init", ctypes.c_void_p, [InitParams]),
+        ("ggml_free", None, [ctypes.c_void_p]),
+        (
+            "ggml_new_tensor_2d",
+            ctypes.c_void_p,
+            [ctypes.c_void_p, ctypes.c_int, *[ctypes.c_int64] * 2],
+        ),
+        ("ggml_mul_mat", ctypes.c_void_p, [ctypes.c_void_p] * 3),
+        ("ggml_new_graph", ctypes.c_void_p, [ctypes.c_void_p]),
+        ("ggml_build_forward_expand", None, [ctypes.c_void_p] * 2),
+        ("ggml_backend_alloc_ctx_tensors", ctypes.c_void_p, [ctypes.c_void_p] * 2),
+        ("ggml_backend_graph_compute", ctypes.c_int, [ctypes.c_void_p] * 2),
+        ("ggml_backend_buffer_free", None, [ctypes.c_void_p]),
+        ("ggml_backend_free", None, [ctypes.c_void_p]),
         *(
             (name, None, [*[ctypes.c_void_p] * 2, *[ctypes.c_size_t] * 2])
             for name in ("ggml_backend_tensor_get", "ggml_backend_tensor_set")

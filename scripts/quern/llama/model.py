@@ -33,6 +33,7 @@ KV_TYPE = "f16"  # llama.cpp's default
 TOKENS_PER_UBATCH = 512  # tokens of one graph by default, as in llama.cpp's tools
 SMALL_MODEL = 512 << 20  # bytes of weights up to which two contexts are faster than one
 LOGITS_BYTES = 96 << 20  # bound on the logits of one decode call
+GPU_LOGITS_BYTES = 512 << 20  # the same of a machine whose models are on GPUs
 
 
 class Model:
@@ -79,7 +80,7 @@ class Model:
         start()
         self.kv_type, self.flash = kv_type, flash
         block_size(kv_type.upper())  # ggml must know it
-        self.path, self.gpus = Path(path), gpus
+        self.path, self.gpus, self._gpu_contexts = Path(path), gpus, 1
         self.decode_by(threads, contexts, tokens_per_batch, tokens_per_graph)
         self._running = set()
         if not self.path.is_file():
@@ -133,12 +134,16 @@ class Model:
             hollow.decode_by(self.threads, 1, self.tokens_per_batch, self.tokens_per_graph)
             own = reserved_for_windows(hollow, n_ctx)
         free = free_on_gpus()
-        needs = needs_of(self.path, own.cache, own.compute)
-        fit = fitting(needs, free)
+        for self._gpu_contexts in (2, 1):  # two where nothing must make room for the second
+            many = self._gpu_contexts
+            needs = needs_of(self.path, many * own.cache, many * own.compute)
+            fit = fitting(needs, free)
+            if all_of_it := fit == (len(needs.layers) + 1, 0):
+                break
         params.n_gpu_layers = fit.layers
         self._kept = cpu_buffers(overrides(fit))  # llama.cpp reads it while it loads the model
         params.tensor_buft_overrides = ctypes.addressof(self._kept)
-        if fit != (len(needs.layers) + 1, 0):
+        if not all_of_it:
             log.warning(
                 "%s does not fit into the %.1f GB free on %d GPUs: %d of %d layers are there, the "
                 "experts of %d on the CPU",
@@ -163,14 +168,21 @@ class Model:
 
         Two with half of the threads each wait less for each other's threads than one with all. It
         is not done where windows are long, for want of memory, nor for larger models, whose weights
-        would be read twice as often.
+        would be read twice as often. On GPUs, one decodes while the logits of the other are used.
         """
-        small = llama_cpp.llama_model_size(self._model) <= SMALL_MODEL and not self.gpus
+        if self.gpus:
+            return self._gpu_contexts
+        small = llama_cpp.llama_model_size(self._model) <= SMALL_MODEL
         return 2 if small and n_ctx <= TOKENS_PER_BATCH and self.threads % 2 == 0 else 1
 
     def logits_fit(self, n_scored: int) -> bool:
         """Whether one decode call may keep the logits of so many positions."""
-        return n_scored * self.n_vocab * 4 <= LOGITS_BYTES
+        return n_scored <= self.positions_of_logits()
+
+    def positions_of_logits(self) -> int:
+        """For how many positions one decode call may keep the logits."""
+        room = GPU_LOGITS_BYTES if self.gpus else LOGITS_BYTES
+        return max(1, room // (self.n_vocab * 4))
 
     def weights(self) -> dict[str, Weight]:
         """The weights that the model's graph reads, by name; it must be `editable`.
@@ -387,7 +399,7 @@ class _Context:
         """Decode a window from an empty memory; yield the positions begin, end of each part."""
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, True)
-        scored = max(1, LOGITS_BYTES // (self.model.n_vocab * 4))
+        scored = self.model.positions_of_logits()
         few_at_a_time = last - first > scored
         if self._tap and self._tap.discards_logits and self.n_ctx <= self._width:
             few_at_a_time = False  # a graph that is left early writes no logits

@@ -128,9 +128,11 @@ def choose_encoding(
 def _ways(model, info) -> list[Encoding]:
     """Every way to keep hidden states that is worth a trial."""
     matrix = OutputMatrix.of_model(model.path, info)
+    places = [matrix.on_gpu(), matrix] if model.gpus else [matrix]
     return [
-        Encoding("hidden", dtype, "proved on real windows", np.inf, replace(matrix, transform=t))
+        Encoding("hidden", dtype, "proved on real windows", np.inf, replace(place, transform=t))
         for dtype in dict.fromkeys([matrix.hidden_type, np.float32])
+        for place in places
         for t in matrix.candidates
     ]
 
@@ -311,13 +313,22 @@ class Baseline:
         model, info: the baseline's GGUF and what is known of it, for its output weights; needed
             only where the store keeps hidden states and not the weights themselves, or where
             another file's vocabulary is to be held beside it.
+        gpus: where there are any, the product of hidden states is computed on the first, so open
+            the store before the models that share it.
 
     Raises:
         QuernError: the store is damaged or of another model, or the output weights are missing or
             not those it was made with.
     """
 
-    def __init__(self, path: Path, model: Path | None = None, info: ModelInfo | None = None):
+    def __init__(
+        self,
+        path: Path,
+        model: Path | None = None,
+        info: ModelInfo | None = None,
+        *,
+        gpus: int = 0,
+    ):
         self._store = WindowStore.open(path)
         self.path, self.attributes = path, self._store.attributes
         self.model, self.info = model, info
@@ -333,7 +344,8 @@ class Baseline:
         self.done, self._checked = self._store.done, set()
         self._product, self._produced = np.empty((0, 0), np.float32), (-1, 0, 0)
         if self.attributes["encoding"] == "hidden":
-            self._matrix = self._output_matrix(model, info)
+            matrix = self._output_matrix(model, info)
+            self._matrix = matrix.on_gpu() if gpus else matrix
 
     def __enter__(self):
         return self

@@ -7,21 +7,25 @@ transform is rebuilt from the metadata, and proved on real windows before it is 
 
 import hashlib
 import itertools
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from .. import QuernError, blas, half_types
 from ..gguf_files import ModelInfo, shards
+from ..llama import DeviceProduct
 from ..stored_rows import StoredRows
 
 BLOCK_BYTES = 8 << 20  # of float32 weights multiplied at a time: they stay in the cache
 LEAST_BLOCKS = 8  # so that threads have something to share where the vocabulary is small
 # What ggml makes of the hidden state before the product, by the type of the weights.
 HIDDEN_TYPES = {"F16": np.float16, "BF16": np.uint16, "F32": np.float32}
+
+log = logging.getLogger("quern.logits")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class OutputMatrix:
         type: ggml's name of the weights' type.
         bias: float32 [n_vocab], or None.
         candidates: transforms that the metadata suggests; `transform` is the one in use.
+        device: the weights on a device that multiplies, or None for BLAS.
     """
 
     weights: np.ndarray | StoredRows
@@ -56,6 +61,7 @@ class OutputMatrix:
     bias: np.ndarray | None = None
     candidates: tuple[Transform, ...] = (Transform(),)
     transform: Transform = field(default_factory=Transform)
+    device: DeviceProduct | None = None
 
     @classmethod
     def of_model(cls, path: Path, info: ModelInfo) -> "OutputMatrix":
@@ -87,6 +93,14 @@ class OutputMatrix:
         """The dtype in which ggml feeds the hidden state to the product."""
         return HIDDEN_TYPES[self.type]
 
+    def on_gpu(self) -> "OutputMatrix":
+        """The same, multiplied on the first GPU, if there is room for the weights."""
+        try:
+            return replace(self, device=DeviceProduct(self.weights))
+        except QuernError as error:
+            log.warning("the baseline's logits are computed on the CPU: %s", error)
+            return self
+
     def sha256(self) -> str:
         """Hash of the weights and the bias."""
         digest = hashlib.sha256(self.type.encode())
@@ -99,7 +113,8 @@ class OutputMatrix:
     def logits(self, hidden: np.ndarray, out: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
         """Logits of hidden states.
 
-        Every entry is computed in the same order of operations however many threads `pool` has.
+        With BLAS, every entry is computed in the same order of operations however many threads
+        `pool` has.
 
         Args:
             hidden: as stored, [k, n_embd].
@@ -116,15 +131,20 @@ class OutputMatrix:
         def some(start):
             columns = slice(start, min(start + step, n_vocab))
             block = out[:, columns]
-            if not hasattr(scratch, "weights"):
-                scratch.weights = np.empty((step, n_embd), np.float32)
-            weights = self.weights[columns]
-            weights = half_types.to_float32(weights, scratch.weights[: len(weights)])
-            np.matmul(states, weights.T, out=block)
+            if not self.device:
+                if not hasattr(scratch, "weights"):
+                    scratch.weights = np.empty((step, n_embd), np.float32)
+                weights = self.weights[columns]
+                weights = half_types.to_float32(weights, scratch.weights[: len(weights)])
+                np.matmul(states, weights.T, out=block)
             if self.bias is not None:
                 block += self.bias[columns]
             self.transform.apply(block)
 
+        if self.device:
+            self.device.multiply(states, out)
+            if self.bias is None and self.transform == Transform():
+                return out
         with blas.one_thread():
             list(pool.map(some, range(0, n_vocab, step)))
         return out

@@ -126,7 +126,8 @@ def _ways(model: Model, settings: Settings) -> list[Way]:
         model.threads,
         model.usual_contexts(n_ctx) if fits else 1,
     )
-    return grid(n_ctx, usual, contexts=(1, 2) if fits and not model.gpus else (1,))
+    most = usual.contexts if model.gpus else 2  # as many as there is memory for
+    return grid(n_ctx, usual, contexts=(1, 2)[:most] if fits else (1,))
 
 
 def _described(model, ways, windows, settings) -> tuple[dict[Way, dict], dict[str, str]]:
