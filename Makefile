@@ -49,6 +49,6 @@ lint: .venv/installed-dev
 	envs/install.sh requirements.txt
 	touch $@
 
-.venv/installed-dev: requirements-dev.txt requirements-slurm.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt requirements-slurm.txt requirements-s3.txt .venv/installed
 	envs/install.sh requirements-dev.txt
 	touch $@

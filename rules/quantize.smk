@@ -51,6 +51,15 @@ wildcard_constraints:
     rounded=one_of(ROUNDED),
 
 
+def recipe_file(
+    wildcard,
+    names,
+    extension,
+):
+    """What one of these recipes makes. A rule's own constraints do not hold for files in S3."""
+    return f"results/{{model}}/quantize/{{{wildcard},{one_of(names)}}}.{extension}"
+
+
 def imatrix_of(
     model,
     recipe,
@@ -168,14 +177,12 @@ rule quantize:
         mix=recipe_mix,
         like=recipe_like,
     output:
-        model="results/{model}/quantize/{plain}.gguf",
-        info="results/{model}/quantize/{plain}.json",
+        model=recipe_file("plain", PLAIN.keys() - BRIEF, "gguf"),
+        info=recipe_file("plain", PLAIN.keys() - BRIEF, "json"),
     log:
         "results/logs/{model}/quantize/{plain}.log",
     benchmark:
         "results/benchmarks/{model}/quantize/{plain}.tsv"
-    wildcard_constraints:
-        plain=one_of(PLAIN.keys() - BRIEF),
     priority: 1  # so that several models wait to be compared at once
     conda:
         "../envs/quern.yaml"
@@ -201,10 +208,8 @@ rule quantize:
 
 use rule quantize as quantize_briefly with:
     output:
-        model=temp("results/{model}/quantize/{plain}.gguf"),
-        info="results/{model}/quantize/{plain}.json",
-    wildcard_constraints:
-        plain=one_of(PLAIN.keys() & BRIEF),
+        model=temp(recipe_file("plain", PLAIN.keys() & BRIEF, "gguf")),
+        info=recipe_file("plain", PLAIN.keys() & BRIEF, "json"),
 
 
 def rounding_model(
@@ -276,14 +281,12 @@ rule reround:
         moments=rounding_moments,
         baseline_info="results/{model}/model.json",
     output:
-        model="results/{model}/quantize/{rounded}.gguf",
-        info="results/{model}/quantize/{rounded}.json",
+        model=recipe_file("rounded", ROUNDED.keys() - BRIEF, "gguf"),
+        info=recipe_file("rounded", ROUNDED.keys() - BRIEF, "json"),
     log:
         "results/logs/{model}/quantize/{rounded}.log",
     benchmark:
         "results/benchmarks/{model}/quantize/{rounded}.tsv"
-    wildcard_constraints:
-        rounded=one_of(ROUNDED.keys() - BRIEF),
     priority: 1  # so that several models wait to be compared at once
     conda:
         "../envs/quern.yaml"
@@ -310,10 +313,8 @@ rule reround:
 
 use rule reround as reround_briefly with:
     output:
-        model=temp("results/{model}/quantize/{rounded}.gguf"),
-        info="results/{model}/quantize/{rounded}.json",
-    wildcard_constraints:
-        rounded=one_of(ROUNDED.keys() & BRIEF),
+        model=temp(recipe_file("rounded", ROUNDED.keys() & BRIEF, "gguf")),
+        info=recipe_file("rounded", ROUNDED.keys() & BRIEF, "json"),
 
 
 rule quantized:
