@@ -21,12 +21,12 @@ TARGET = "results/tiny/summary/topics.md"
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory):
     """The address of a server that has an empty bucket."""
-    log = (tmp_path_factory.mktemp("s3") / "log").open("w+")
-    server = subprocess.Popen(
-        [sys.executable, "-u", "-m", "moto.server", "--port", "0"], stdout=log, stderr=log
-    )
+    log = tmp_path_factory.mktemp("s3") / "log"
+    command = [sys.executable, "-u", "-m", "moto.server", "--port", "0"]
+    with log.open("w") as file:
+        server = subprocess.Popen(command, stdout=file, stderr=file)
     try:
-        yield _address(server, log.name)
+        yield _address(server, log)
     finally:
         server.kill()
         server.wait()
@@ -35,14 +35,14 @@ def endpoint(tmp_path_factory):
 def _address(server, log):
     """What it says where it listens, once it answers."""
     while server.poll() is None:
-        words = open(log).read().split()
+        words = log.read_text().split()
         found = [word for word in words if word.startswith("http://127.0.0.1:")]
         with contextlib.suppress(OSError):
             urllib.request.urlopen(found[0]).close() if found else None
             if found:
                 return found[0]
         time.sleep(0.1)
-    pytest.fail(open(log).read())
+    pytest.fail(log.read_text())
 
 
 @pytest.fixture(scope="module")
