@@ -28,7 +28,7 @@ def jobs(of: shape.Shape, gpu: int) -> dict[str, stages.Cost]:
     parts = max(1, round(5 * of.bytes / MOMENTS_BYTES))
     small = stages.quantized_bytes(of, "IQ2_S")
     return {
-        "model (hash)": stages.hashing(of, of.bytes),
+        "model (hash)": stages.hashing(of.bytes, of.vocab),
         "baseline, 100 windows": stages.baseline(of, EVALUATED, gpu=gpu),
         "imatrix_shard, 256 windows": stages.imatrix_shard(of, POOL, gpu),
         f"quantize, {KIND}": stages.quantize(of, KIND, size),

@@ -65,7 +65,7 @@ def candidate_cost(
 ):
     """Hashing takes as long as reading."""
     size = measured_bytes(wildcards.model, wildcards.candidate)
-    return stages.hashing(shape_of(wildcards.model), size)
+    return stages.hashing(size, shape_of(wildcards.model).vocab)
 
 
 rule candidate:

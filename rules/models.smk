@@ -185,6 +185,15 @@ def conversion_content(
     }
 
 
+def conversion_cost(
+    wildcards,
+    gpu=0,
+):
+    """By the bytes of the safetensors; what is not fetched yet counts as an 8B."""
+    weights = Path(FOLDERS[wildcards.converted]).glob("*.safetensors")
+    return stages.conversion(sum(path.stat().st_size for path in weights) or 16e9)
+
+
 checkpoint convert:
     """Convert safetensors to GGUF with llama.cpp's converter, in its own environment."""
     input:
@@ -203,8 +212,10 @@ checkpoint convert:
         "../envs/convert.yaml"
     threads: 1
     resources:
-        mem_mb=12000,
-        runtime=240,
+        mem_mb=memory(conversion_cost),
+        runtime=minutes(conversion_cost),
+        seconds=seconds(conversion_cost),
+        disk_mb=disk(conversion_cost),
     params:
         settings=conversion_content,
         python="python" if IN_CONDA else f"{CONVERTER}/bin/python",
@@ -264,7 +275,7 @@ def model_cost(
     gpu=0,
 ):
     """Hashing takes as long as reading."""
-    return stages.hashing(shape_of(wildcards.model), model_size(wildcards))
+    return stages.hashing(model_size(wildcards), shape_of(wildcards.model).vocab)
 
 
 rule model:
@@ -308,6 +319,14 @@ def users_models(
     return [local(str(part)) for part in dict.fromkeys(parts)]
 
 
+def hashed_cost(
+    wildcards,
+    gpu=0,
+):
+    """All of them read."""
+    return stages.hashing(sum(os.path.getsize(path) for path in users_models(wildcards)))
+
+
 rule hashed:
     """Only hash users' models, in a job, before the workflow asks for it where it is read."""
     input:
@@ -321,8 +340,9 @@ rule hashed:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=memory(hashed_cost),
+        runtime=minutes(hashed_cost),
+        seconds=seconds(hashed_cost),
     params:
         cache=HASHES,
     shell:

@@ -10,6 +10,7 @@ START = 1.8  # s of a core for a command: Python, imports, compiled loops that a
 LIGHT = 4.0  # s of a core for tables and pictures, which pandas, matplotlib and intervals take
 BASE = 250e6  # bytes of Python, its libraries and what they hold
 PYTHON = 70e6  # bytes of Python alone
+CONVERTER = 9e9  # bytes of llama.cpp's converter: PyTorch, and the largest tensor in float32
 ENTRY = 1e-4  # s for an entry of a vocabulary that the gguf package reads, with its merges
 ENTRY_BYTES = 3e3  # that it holds of it
 READ = 500e6  # bytes/s from a disk; a network's file system may be slower

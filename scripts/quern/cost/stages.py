@@ -107,13 +107,19 @@ def light(size: float = 0.0) -> Cost:
     return Cost(serial=rates.LIGHT, memory=2 * rates.BASE, disk=size)
 
 
-def hashing(shape: Shape, size: float) -> Cost:
+def hashing(size: float, vocab: int = 0) -> Cost:
     """A file read once, by the rate of SHA-256; a vocabulary read entry by entry."""
     return Cost(
-        rates.START / 4 + size / rates.READ + size / rates.HASH + shape.vocab * rates.ENTRY,
-        memory=rates.PYTHON + rates.ENTRY_BYTES * shape.vocab,
+        rates.START / 4 + size / rates.READ + size / rates.HASH + vocab * rates.ENTRY,
+        memory=rates.PYTHON + rates.ENTRY_BYTES * vocab,
         passing=size,
     )
+
+
+def conversion(size: float) -> Cost:
+    """Weights read, written in about as many bytes, and hashed, by a program that holds some."""
+    seconds = size / rates.READ + size / rates.WRITE + size / rates.HASH
+    return Cost(5 * rates.START + seconds, memory=rates.CONVERTER, passing=size, disk=size)
 
 
 def corpus(size: float) -> Cost:

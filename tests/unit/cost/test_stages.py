@@ -39,7 +39,7 @@ def expected(row):
     windows = replace(WINDOWS, count=int(row["windows"] or 40))
     match row["stage"]:
         case "model":
-            return stages.hashing(of, of.bytes)
+            return stages.hashing(of.bytes, of.vocab)
         case "tokens":
             return stages.tokens(of, size)
         case "baseline":
@@ -114,12 +114,14 @@ def test_no_job_of_a_70b_asks_for_days():
     assert hours["reround"] < 4 and gigabytes["reround"] < 30
     assert hours["baseline"] < 12 and hours["compare"] < 12 and hours["imatrix_shard"] < 24
     assert gigabytes["compare"] < 70 < gigabytes["baseline"] < 200
+    converted = stages.conversion(PAPER["70B"].bytes)
+    assert converted.disk == PAPER["70B"].bytes and converted.minutes_asked(1) < 60
 
 
 def test_a_gpu_shortens_what_the_model_computes_and_nothing_else():
     of = PAPER["8B"]
     slow, fast = costs_of(of), costs_of(of, gpu=1)
-    for name in ("baseline", "imatrix_shard", "perplexity"):
+    for name in ("baseline", "compare", "imatrix_shard", "perplexity"):
         assert fast[name].seconds(8) < slow[name].seconds(8) / 10, name
     assert fast["quantize"] == slow["quantize"]
 
