@@ -15,7 +15,7 @@ boto3 = pytest.importorskip("boto3", reason="requirements-dev.txt has the client
 pytest.importorskip("moto", reason="requirements-dev.txt has the server of S3")
 
 SECRET = "a secret of this test"
-TARGET = "results/tiny/summary/topics.md"
+TARGET = "results/tiny/compare/Q2_K+topics/topics.json"
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,8 @@ def test_a_sweep_ends_well_and_has_nothing_to_do_again(stored):
 
 def test_results_are_those_of_a_disk(stored, bucket, finished):
     found = {item.key: item.get()["Body"].read() for item in bucket.objects.all()}
-    kinds = (".gguf", ".h5", ".csv", ".md")
-    results = {key: data for key, data in found.items() if key.endswith(kinds)}
-    assert len(results) > 15
+    results = {key: data for key, data in found.items() if key.endswith((".gguf", ".h5", ".csv"))}
+    assert len(results) > 5
     for key, data in results.items():
         assert data == (finished.folder / key.removeprefix("sweep/")).read_bytes(), key
 
