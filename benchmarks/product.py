@@ -17,7 +17,6 @@ from quern.measure.output_matrix import OutputMatrix
 SHAPES = {
     "small body": (128256, 512, 255),
     "1B": (128256, 2048, 255),
-    "8B": (128256, 4096, 255),
     "SmolLM2": (49152, 576, 255),
     "Gemma 3 270M": (262144, 640, 127),
 }
