@@ -51,13 +51,14 @@ wildcard_constraints:
     rounded=one_of(ROUNDED),
 
 
-def recipe_file(
-    wildcard,
-    names,
-    extension,
+def only(
+    pattern,
+    **names,
 ):
-    """What one of these recipes makes. A rule's own constraints do not hold for files in S3."""
-    return f"results/{{model}}/quantize/{{{wildcard},{one_of(names)}}}.{extension}"
+    """A pattern whose wildcards take these names alone, also in S3, where rules' constraints do not hold."""
+    for wildcard, allowed in names.items():
+        pattern = pattern.replace(f"{{{wildcard}}}", f"{{{wildcard},{one_of(allowed)}}}")
+    return pattern
 
 
 def imatrix_of(
@@ -177,12 +178,12 @@ rule quantize:
         mix=recipe_mix,
         like=recipe_like,
     output:
-        model=recipe_file("plain", PLAIN.keys() - BRIEF, "gguf"),
-        info=recipe_file("plain", PLAIN.keys() - BRIEF, "json"),
+        model=only("results/{model}/quantize/{plain}.gguf", plain=PLAIN.keys() - BRIEF),
+        info=only("results/{model}/quantize/{plain}.json", plain=PLAIN.keys() - BRIEF),
     log:
         "results/logs/{model}/quantize/{plain}.log",
     benchmark:
-        "results/benchmarks/{model}/quantize/{plain}.tsv"
+        only("results/benchmarks/{model}/quantize/{plain}.tsv", plain=PLAIN.keys() - BRIEF)
     priority: 1  # so that several models wait to be compared at once
     conda:
         "../envs/quern.yaml"
@@ -208,8 +209,10 @@ rule quantize:
 
 use rule quantize as quantize_briefly with:
     output:
-        model=temp(recipe_file("plain", PLAIN.keys() & BRIEF, "gguf")),
-        info=recipe_file("plain", PLAIN.keys() & BRIEF, "json"),
+        model=temp(only("results/{model}/quantize/{plain}.gguf", plain=PLAIN.keys() & BRIEF)),
+        info=only("results/{model}/quantize/{plain}.json", plain=PLAIN.keys() & BRIEF),
+    benchmark:
+        only("results/benchmarks/{model}/quantize/{plain}.tsv", plain=PLAIN.keys() & BRIEF)
 
 
 def rounding_model(
@@ -281,12 +284,12 @@ rule reround:
         moments=rounding_moments,
         baseline_info="results/{model}/model.json",
     output:
-        model=recipe_file("rounded", ROUNDED.keys() - BRIEF, "gguf"),
-        info=recipe_file("rounded", ROUNDED.keys() - BRIEF, "json"),
+        model=only("results/{model}/quantize/{rounded}.gguf", rounded=ROUNDED.keys() - BRIEF),
+        info=only("results/{model}/quantize/{rounded}.json", rounded=ROUNDED.keys() - BRIEF),
     log:
         "results/logs/{model}/quantize/{rounded}.log",
     benchmark:
-        "results/benchmarks/{model}/quantize/{rounded}.tsv"
+        only("results/benchmarks/{model}/quantize/{rounded}.tsv", rounded=ROUNDED.keys() - BRIEF)
     priority: 1  # so that several models wait to be compared at once
     conda:
         "../envs/quern.yaml"
@@ -313,8 +316,10 @@ rule reround:
 
 use rule reround as reround_briefly with:
     output:
-        model=temp(recipe_file("rounded", ROUNDED.keys() & BRIEF, "gguf")),
-        info=recipe_file("rounded", ROUNDED.keys() & BRIEF, "json"),
+        model=temp(only("results/{model}/quantize/{rounded}.gguf", rounded=ROUNDED.keys() & BRIEF)),
+        info=only("results/{model}/quantize/{rounded}.json", rounded=ROUNDED.keys() & BRIEF),
+    benchmark:
+        only("results/benchmarks/{model}/quantize/{rounded}.tsv", rounded=ROUNDED.keys() & BRIEF)
 
 
 rule quantized:
