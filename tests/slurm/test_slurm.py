@@ -254,9 +254,11 @@ def large(path: Path):
     """A file with more than a gigabyte of nothing behind it."""
     before, content = path.stat(), path.read_bytes()
     os.truncate(path, LARGE + 1)
-    yield
-    path.write_bytes(content)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_models_are_hashed_in_a_job(swept):
