@@ -117,7 +117,7 @@ rule page:
         compare=comparisons_of,
         positions=ancient(positions_of),
         growth=growth_decisions,
-        baseline=ancient("results/{model}/baseline/{evaluation}.h5"),
+        baseline=ancient(baseline_of),
         baseline_model=ancient(model_path),
         baseline_info="results/{model}/model.json",
     output:

@@ -4,13 +4,25 @@ Each has a name and a path of its own. A corpus stands for itself in both.
 """
 
 from quern.imatrix.calibration import calibrations_of
-from quern.measure.evaluation import evaluations_of
+from quern.measure.evaluation import baselines_of, cache_evaluations_of, evaluations_of
 from quern.studies.kinds import plans
 from quern.tokens.making import OF_DOCUMENTS
 
 EVALUATIONS = evaluations_of(config)
 CALIBRATIONS = calibrations_of(config)
+# What `evaluation.kv` adds, by corpus and by name.
+CACHES = cache_evaluations_of(config)
 with sentences():
+    for corpus, caches in CACHES.items():
+        require(
+            len(caches) > 1,
+            ["evaluation", "kv", "flash"],
+            "a quantized K/V cache needs flash attention, so nothing is left to compare; add auto",
+        )
+        taken = caches.keys() & {*EVALUATIONS, *CALIBRATIONS, *config["imatrix"]["files"]}
+        said = f"it makes {', '.join(sorted(taken))}, and another has this name; rename that one"
+        require(not taken, ["evaluation", "kv"], said)
+        EVALUATIONS |= caches
     # What studies add to evaluations, calibrations and recipes, each a dictionary by name.
     PLANS = plans(config)
     for name, plan in PLANS.items():
@@ -20,6 +32,7 @@ with sentences():
         require(not taken, ["studies", name], said)
         EVALUATIONS |= plan.evaluations
         CALIBRATIONS |= plan.calibrations
+BASELINES = baselines_of(EVALUATIONS)
 # What has a summary of its own.
 EVALUATED = [*config["evaluation"]["corpora"], *config["evaluations"]]
 
@@ -84,7 +97,10 @@ with sentences():
                 "an imatrix file has this name; choose another",
             )
             require_corpus([*keys, "corpus"], config[section][name]["corpus"])
+    usual = EVALUATIONS[config["evaluation"]["corpora"][0]].objection
+    require(not usual, ["evaluation", "flash"], usual)
     for keys, evaluation in with_keys("evaluations", EVALUATIONS):
+        require(not evaluation.objection, [*keys, "flash"], evaluation.objection)
         require_context(keys, evaluation.corpus, evaluation.part, evaluation.n_ctx)
     for keys, calibration in with_keys("calibrations", CALIBRATIONS):
         require(not calibration.objection, keys, calibration.objection)

@@ -44,6 +44,20 @@ def baseline_cost(
     return stages.baseline(shape_of(wildcards.model), windows, store, gpu)
 
 
+def baseline_of(
+    wildcards,
+):
+    """The baseline that an evaluation is held against."""
+    return f"results/{wildcards.model}/baseline/{BASELINES[wildcards.evaluation]}.h5"
+
+
+def baseline_facts(
+    wildcards,
+):
+    """What is known of it."""
+    return baseline_of(wildcards).removesuffix("h5") + "json"
+
+
 rule baseline:
     """Store what the unquantized model says. An interrupted run goes on where it stopped."""
     input:
@@ -89,7 +103,7 @@ rule baselines:
     """Only the baseline stores."""
     input:
         expand(
-            "results/{model}/baseline/{evaluation}.h5",
+            "results/{model}/baseline/{baseline}.h5",
             model=config["models"],
-            evaluation=EVALUATED,
+            baseline={BASELINES[name] for name in EVALUATED},
         ),

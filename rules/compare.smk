@@ -52,10 +52,19 @@ def compare_options(
     wildcards,
     resources,
 ):
-    """How long to compare, and what beside."""
+    """With which cache and how long to compare, and what beside."""
     until = f"{UNTIL['figure']}={UNTIL['within']}" if UNTIL else None
     beside = compared_beside(wildcards, resources)
-    return flags({"until": until, "beside": json.dumps(beside) if beside else None})
+    own = {"until": until, "beside": json.dumps(beside) if beside else None}
+    return flags(EVALUATIONS[wildcards.evaluation].cache | own)
+
+
+def compare_settings(
+    wildcards,
+):
+    """What a comparison depends on besides its inputs."""
+    found = {"code": code("compare.py"), "until": UNTIL}
+    return found | EVALUATIONS[wildcards.evaluation].cache
 
 
 def comparison_cost(
@@ -85,8 +94,8 @@ rule compare:
         script=ancient(script_path("compare.py")),
         model=ancient(compared_model),
         info="results/{model}/quantize/{recipe}.json",
-        baseline=ancient("results/{model}/baseline/{evaluation}.h5"),
-        facts="results/{model}/baseline/{evaluation}.json",
+        baseline=ancient(baseline_of),
+        facts=baseline_facts,
         baseline_model=ancient(model_path),
         baseline_info="results/{model}/model.json",
     output:
@@ -108,7 +117,7 @@ rule compare:
         disk_mb=disk(compare_cost),
         gpu=0,
     params:
-        settings={"code": code("compare.py"), "until": UNTIL},
+        settings=compare_settings,
         options=compare_options,
     shell:
         "python {input.script:q}"

@@ -8,6 +8,19 @@ READ += expand(
     evaluation=EVALUATED,
     ending=["csv", "pairs.csv", "md", "png"],
 )
+# Recipes that are measured with several types of the K/V cache, at a long context.
+KV = config["evaluation"]["kv"]
+KV_RECIPES = KV["recipes"] or [*dict.fromkeys([[*RECIPES][0], [*RECIPES][-1]])] if KV else []
+with sentences():
+    for i, name in enumerate(KV_RECIPES):
+        known = configuration.unknown(name, RECIPES)
+        require(name in RECIPES, ["evaluation", "kv", "recipes", i], known)
+READ += expand(
+    "results/{model}/kv/{corpus}.{ending}",
+    model=config["models"],
+    corpus=CACHES,
+    ending=["csv", "md"],
+)
 # Recipes that are rounded, and what they are measured against: the same with ggml's rounding.
 TABLED = with_roundings(RECIPES)
 
@@ -190,6 +203,80 @@ rule rounding_table:
         "python {input.script:q}"
         " --recipes {params.recipes:q}"
         " --title '{wildcards.model} on {wildcards.corpus}'"
+        " --csv {output.csv:q}"
+        " --markdown {output.markdown:q}"
+        " --log {log:q}"
+
+
+def kv_compared(
+    wildcards,
+):
+    """The comparisons of a corpus with all types of the K/V cache, recipe by recipe."""
+    folder = f"results/{wildcards.model}/compare"
+    caches = CACHES[wildcards.corpus]
+    return [f"{folder}/{recipe}/{name}.json" for recipe in KV_RECIPES for name in caches]
+
+
+def kv_positions(
+    wildcards,
+):
+    """Their figures per position."""
+    return [path.removesuffix("json") + "h5" for path in kv_compared(wildcards)]
+
+
+def kv_listed(
+    corpus,
+):
+    """What the table says of them, in the same order."""
+    caches = [evaluation.cache for evaluation in CACHES[corpus].values()]
+    return [labels(RECIPES[recipe]) | cache for recipe in KV_RECIPES for cache in caches]
+
+
+def kv_settings(
+    wildcards,
+):
+    """What the table depends on besides its inputs."""
+    return {"code": code("kv_table.py"), "recipes": kv_listed(wildcards.corpus)}
+
+
+def kv_recipes(
+    wildcards,
+    input,
+):
+    """The recipes of the table, once for each type of cache."""
+    entries = kv_listed(wildcards.corpus)
+    info = [f"results/{wildcards.model}/quantize/{entry['name']}.json" for entry in entries]
+    return compared(entries, info=info, compare=input.compare, positions=input.positions)
+
+
+rule kv_table:
+    """Types of the K/V cache side by side, for some recipes."""
+    input:
+        script=ancient(script_path("kv_table.py")),
+        info=expand("results/{{model}}/quantize/{recipe}.json", recipe=KV_RECIPES),
+        compare=kv_compared,
+        positions=ancient(kv_positions),
+    output:
+        csv="results/{model}/kv/{corpus}.csv",
+        markdown="results/{model}/kv/{corpus}.md",
+    log:
+        "results/logs/{model}/kv/{corpus}.log",
+    benchmark:
+        "results/benchmarks/{model}/kv/{corpus}.tsv"
+    localrule: True
+    conda:
+        "../envs/quern.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=kv_settings,
+        recipes=kv_recipes,
+    shell:
+        "python {input.script:q}"
+        " --recipes {params.recipes:q}"
+        " --title '{wildcards.model} on {wildcards.corpus}: types of the K/V cache'"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
         " --log {log:q}"

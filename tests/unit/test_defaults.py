@@ -16,7 +16,7 @@ SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
 # Sections of the configuration, and the commands that take what stands in them.
 COMMANDS = {
     "corpora": ["corpus", "tokens"],
-    "evaluation": ["baseline"],
+    "evaluation": ["baseline", "compare"],
     "calibrations": ["calibration"],
     "imatrix": ["imatrix_shard", "quantize"],
     "growth": ["grow"],
@@ -54,7 +54,7 @@ def defaults_of(name, monkeypatch):
     caught = []
     monkeypatch.setattr(sys, "argv", [name])
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda p, *_: caught.append(p))
-    monkeypatch.setattr(command, "run", lambda *_: None)
+    monkeypatch.setattr(command, "run", lambda *_, **__: None)
     runpy.run_path(str(HOUSE / "scripts" / f"{name}.py"), run_name="__main__")
     return {action.dest: action.default for action in caught[0]._actions}
 

@@ -11,7 +11,7 @@ RECIPES = ("Q8_0", "Q8_0+topics", "Q2_K", "Q2_K+topics")
 
 def test_they_are_made_and_make_nothing_else_stale(house):
     house.configure(changed(speed=SPEED, evaluation__kv=KV, report={"contexts": [256]}))
-    jobs = {"speed": 1, "kv_baseline": 1, "kv_compare": 2, "kv_table": 1}
+    jobs = {"speed": 1, "baseline": 1, "compare": 2, "kv_table": 1}
     assert house.run("all", "memories", report=True) == jobs | {"memories": 1}
     results = house.folder / "results/tiny"
     speed = json.loads((results / "speed.json").read_text())
@@ -26,10 +26,13 @@ def test_they_are_made_and_make_nothing_else_stale(house):
     house.configure(changed(speed=SPEED, evaluation__kv=KV, quantize=more))
     assert house.would_run() == {"quantize": 1, "compare": 1, "summary": 1, "speed": 1}
     house.configure(changed(speed=SPEED, evaluation__kv=KV | {"types": ["f16", "q4_0", "q8_0"]}))
-    assert house.would_run() == {"kv_compare": 1, "kv_table": 1}
+    assert house.would_run() == {"compare": 1, "kv_table": 1}
 
 
 def test_what_is_wrong_is_a_sentence(house):
+    house.configure(changed(evaluation__kv_type="q8_0", evaluation__flash="none"))
+    said = house.snakemake("-n").stderr
+    assert "evaluation.flash: a cache of q8_0 needs flash attention" in said
     for kv, words in (
         (KV | {"recipes": ["Q9"]}, "evaluation.kv.recipes.0: there is no 'Q9'"),
         (KV | {"types": ["q8_0"], "flash": ["none"]}, "needs flash attention"),

@@ -28,8 +28,9 @@ class Rival:
     Attributes:
         foreign: whether somebody else made it.
         score: in nats, lower is better.
-        total_bytes: of memory in use: tensors, KV cache and compute buffers.
+        total_bytes: of memory in use: tensors, K/V cache and compute buffers.
         speed: tokens/s of generation (median, low, high); None where it was not timed.
+        kv_type: ggml's type of that cache.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Rival:
     score: float
     total_bytes: int
     speed: tuple[float, float, float] | None = None
+    kv_type: str = "f16"
 
 
 @dataclass(frozen=True)
@@ -97,27 +99,27 @@ def _among_equals(equals):
     return min(as_fast, key=_by_size), by
 
 
-def answer(
-    rivals: list[Rival], differences: Differences, budget: int, n_ctx: int, kv_type: str
-) -> dict:
+def answer(rivals: list[Rival], differences: Differences, budget: int, n_ctx: int) -> dict:
     """What to ship for a budget, in the form of `results/{model}/report/{corpus}.json`.
 
     Args:
         budget: bytes of memory.
-        n_ctx, kv_type: context and cache type that the rivals' `total_bytes` are for.
+        n_ctx: the context that the rivals' `total_bytes` are for.
 
     Returns:
-        budget_bytes, n_ctx, kv_type; recipe (None where none fits), foreign, own (the same choice
-        among the recipes that are not foreign), total_bytes, free_bytes, why, tied, and next: what
-        the next step of memory would buy (None where nothing).
+        budget_bytes, n_ctx; kv_type of the recipe, or of the smallest where none fits; recipe (None
+        where none fits), foreign, own (the same choice among the recipes that are not foreign),
+        total_bytes, free_bytes, why, tied, and next: what the next step of memory would buy (None
+        where nothing).
     """
     choice = choose(rivals, differences, budget)
     own = choose([r for r in rivals if not r.foreign], differences, budget)
+    least = min(rivals, key=_by_size)
+    kv_type = choice.recipe.kv_type if choice else least.kv_type
     found = {"budget_bytes": budget, "n_ctx": n_ctx, "kv_type": kv_type}
     found |= {"recipe": None, "foreign": False, "own": own.recipe.name if own else None}
     found |= {"total_bytes": None, "free_bytes": None, "tied": []}
     if choice is None:
-        least = min(rivals, key=_by_size)
         found["why"] = (
             f"Nothing fits: the smallest, {least.name}, needs {shown(least.total_bytes)} with a "
             f"context of {n_ctx:,} tokens."
@@ -201,49 +203,49 @@ def budgets(rivals: list[Rival], cards: tuple[int, ...] = CARDS) -> list[int]:
     return sizes[first : last + 1]
 
 
-def contexts(memory: dict[str, dict]) -> list[tuple[int, str]]:
-    """The contexts for which all recipes' memory is known, each with the cache type that decides.
+def contexts(memory: dict[str, dict]) -> list[int]:
+    """The contexts for which all recipes' memory is known.
 
     Args:
-        memory: by recipe, what memory.py wrote; its first cache type decides.
+        memory: by recipe, what memory.py wrote.
 
     Raises:
         QuernError: there is none.
     """
-    known = [[(c["n_ctx"], c["kv_type"]) for c in m["contexts"]] for m in memory.values()]
-    common = [pair for pair in known[0] if all(pair in others for others in known)] if known else []
+    known = [list(_by_context(own)) for own in memory.values()]
+    common = [n_ctx for n_ctx in known[0] if all(n_ctx in own for own in known)] if known else []
     if not common:
         raise QuernError("the recipes' memory was not computed for the same contexts.")
-    return [pair for pair in dict.fromkeys(common) if pair[1] == common[0][1]]
+    return common
+
+
+def _by_context(memory: dict) -> dict[int, dict]:
+    """A recipe's memory with its own type of cache, the first, by context."""
+    own = memory["contexts"][0]["kv_type"] if memory["contexts"] else None
+    return {c["n_ctx"]: c for c in memory["contexts"] if c["kv_type"] == own}
 
 
 def rivals(
-    table: pd.DataFrame,
-    memory: dict[str, dict],
-    speed: dict | None,
-    n_ctx: int,
-    kv_type: str,
+    table: pd.DataFrame, memory: dict[str, dict], speed: dict | None, n_ctx: int
 ) -> list[Rival]:
     """The recipes of a summary's table that have figures and a known memory.
 
     Args:
         table: the summary's.
-        memory: by recipe, what memory.py wrote.
+        memory: by recipe, what memory.py wrote; the first type of its cache is the recipe's.
         speed: what speed.py wrote; None where nothing was timed.
     """
     speeds = generation(speed)
-    total = {
-        name: context["total_bytes"]
-        for name, found in memory.items()
-        for context in found["contexts"]
-        if (context["n_ctx"], context["kv_type"]) == (n_ctx, kv_type)
-    }
+    needs = {name: own[n_ctx] for name, m in memory.items() if n_ctx in (own := _by_context(m))}
     foreign = table.foreign if "foreign" in table else [False] * len(table)
     rows = zip(table.recipe, foreign, table[FIGURE], strict=True)
     return [
-        Rival(name, bool(is_foreign), float(score), total[name], speeds.get(name))
+        Rival(
+            *(name, bool(is_foreign), float(score), needs[name]["total_bytes"], speeds.get(name)),
+            needs[name]["kv_type"],
+        )
         for name, is_foreign, score in rows
-        if name in total and pd.notna(score)
+        if name in needs and pd.notna(score)
     ]
 
 
@@ -280,12 +282,12 @@ def answers(
         wanted: budgets in bytes; those of usual cards where there is none.
     """
     differences, found = Differences(pairs, FIGURE), []
-    for n_ctx, kv_type in contexts(memory):
-        own = rivals(table, memory, speed, n_ctx, kv_type)
+    for n_ctx in contexts(memory):
+        own = rivals(table, memory, speed, n_ctx)
         if not own:
             raise QuernError("no recipe has both figures and a known memory.")
         for budget in wanted or budgets(own):
-            found.append(answer(own, differences, budget, n_ctx, kv_type))
+            found.append(answer(own, differences, budget, n_ctx))
     return found
 
 
@@ -302,7 +304,10 @@ def markdown(found: list[dict], title: str) -> str:
         }
         for a in found
     ]
-    align = ["right", "right", "left", "right", "right", "left"]
+    types = list(dict.fromkeys(a["kv_type"] for a in found))
+    if len(types) > 1:
+        rows = [row | {"cache": a["kv_type"]} for row, a in zip(rows, found, strict=True)]
+    align = ["left" if c in ("ship", "as good", "cache") else "right" for c in rows[0]]
     body = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True, colalign=align)
     said = "".join(
         f"- **{shown(a['budget_bytes'])}, {a['n_ctx']:,} tokens of context**: {a['why']} "
@@ -310,7 +315,7 @@ def markdown(found: list[dict], title: str) -> str:
         for a in found
     )
     return (
-        f"# {title}\n\n{body}\n\n{said}\nMemory is that of the tensors, a {found[0]['kv_type']} KV "
+        f"# {title}\n\n{body}\n\n{said}\nMemory is that of the tensors, a {' or '.join(types)} KV "
         "cache for the context, and llama.cpp's compute buffers. 1 GB is 10⁹ bytes, so a card of "
         "8 GiB has some 7 % left for others. Scores that differ by less than their noise, or whose "
         "paired 95 % interval holds 0, count as equal.\n"

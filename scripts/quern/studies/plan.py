@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from .. import QuernError
 from ..imatrix.calibration import Calibration
-from ..measure.evaluation import BASELINE, Evaluation
+from ..measure.evaluation import BASELINE, CACHE, Evaluation
 from ..quantize.recipes import Recipe, needs_imatrix
 
 VARIANT = "pure"  # in the recipes' names: studies quantize all tensors to one type
@@ -105,7 +105,7 @@ class Plan:
 
 def usual_evaluation(corpus: str, config: Mapping, **others) -> Evaluation:
     """An evaluation of a corpus with the settings of `evaluation`, besides `others`."""
-    usual = {key: config["evaluation"][key] for key in BASELINE}
+    usual = {key: config["evaluation"][key] for key in (*BASELINE, *CACHE)}
     return Evaluation(corpus, **usual | others)
 
 

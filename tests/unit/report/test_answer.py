@@ -33,7 +33,7 @@ DIFFERENCES = Differences(pairs(), FIGURE)
 
 
 def ask(budget, rivals=RIVALS):
-    return answer.answer(rivals, DIFFERENCES, budget * MB, 4096, "f16")
+    return answer.answer(rivals, DIFFERENCES, budget * MB, 4096)
 
 
 def test_a_difference_is_the_same_from_both_sides():
@@ -89,7 +89,7 @@ def test_speed_decides_among_equals(q4, q4x, named, word):
 def test_a_worse_one_that_is_larger_is_told():
     odd = [*RIVALS[:3], Rival("q8", False, SCORES["q2"], 35 * MB)]
     differences = Differences(pairs({**SCORES, "q8": SCORES["q2"]}), FIGURE)
-    found = answer.answer(odd, differences, 35 * MB, 4096, "f16")
+    found = answer.answer(odd, differences, 35 * MB, 4096)
     assert found["recipe"] == "q4"
     assert "The next larger, q8, has a score that is credibly higher, by 0.799" in found["why"]
     assert found["next"] is None
@@ -166,14 +166,30 @@ def test_answers_for_every_context_and_budget(tmp_path):
         (200, 2_150_000, "q2"),
     ]
     assert {a["kv_type"] for a in found} == {"f16"}
-    rivals = answer.rivals(table, memory, {"results": results}, 100, "f16")
+    rivals = answer.rivals(table, memory, {"results": results}, 100)
     assert [r.speed for r in rivals] == [(50, 49, 51)] * 2
     text = answer.markdown(found, "title")
     assert len([line for line in text.splitlines() if line.startswith("|")]) == 6
     with pytest.raises(QuernError, match="same contexts"):
         answer.contexts(
-            {"a": memory_of("a", 1, contexts[:1]), "b": memory_of("b", 1, contexts[1:])}
+            {"a": memory_of("a", 1, contexts[:1]), "b": memory_of("b", 1, contexts[2:])}
         )
+
+
+def test_a_recipe_s_memory_is_that_of_its_own_type_of_cache():
+    memory = {
+        "q2": memory_of("q2", 1 * MB, [(1000, "f16"), (1000, "q8_0")]),
+        "q3": memory_of("q3", 2 * MB, [(1000, "q8_0"), (1000, "f16")]),
+    }
+    table = pd.DataFrame({"recipe": ["q2", "q3"], "score": [0.9, 0.4]})
+    found = answer.answers(table, pairs(), memory, None, [1_000_000, 2_100_000, 2_600_000])
+    assert [(a["recipe"], a["kv_type"]) for a in found] == [
+        (None, "f16"),
+        ("q2", "f16"),
+        ("q3", "q8_0"),
+    ]
+    text = answer.markdown(found, "title")
+    assert "a f16 or q8_0 KV cache" in text and "| cache |" in text.replace("  ", "")
 
 
 @pytest.mark.parametrize(
