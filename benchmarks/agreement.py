@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import peer  # first: it says where quern lies
+import record
 
 from quern import gguf_files
 from quern.corpus import build, sources
@@ -31,6 +32,12 @@ from quern.tokens import windows
 
 KINDS = ("Q4_K_M", "Q2_K")
 NUMBER = r"([-+0-9.einf]+)"
+# The figures of the page; the CSV file beside it has all of them.
+SHOWN = (
+    *("imatrix", "imatrix entries", "imatrix counts", "tensor data", "PPL of the baseline"),
+    *("MeanPPL(Q)/PPL(base)", "MeanKLD", "MeanKLD ±", "99.0%KLD", "MinimumKLD", "Sametopp"),
+)
+PREFIX = rf"^({'|'.join(KINDS)}) "
 
 
 class Tools:
@@ -90,11 +97,16 @@ def main():
     p.add_argument("--n-ctx", type=int, default=512)
     p.add_argument("--windows", type=int, default=40)
     p.add_argument("--threads", type=int, default=os.cpu_count())
+    record.add_option(p)
     arguments = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder), arguments)
-    table = pd.DataFrame(rows, columns=["figure", "llama.cpp", "Quern", "difference", "limit", ""])
-    print(table.to_markdown(index=False, disable_numparse=True))
+    table = pd.DataFrame(
+        rows, columns=["figure", "llama.cpp", "Quern", "difference", "limit", "verdict"]
+    )
+    record.keep(table, "agreement", record=arguments.record)
+    some = table[table["figure"].str.replace(PREFIX, "", regex=True).isin(SHOWN)]
+    record.show(record.markdown(some), "agreement", "agreement", record=arguments.record)
     sys.exit(any(row[-1] == "beyond" for row in rows))
 
 

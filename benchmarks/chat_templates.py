@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import llama_cpp
+import record
 from peer import HOUSE
 
 sys.path.insert(0, str(HOUSE / "scripts"))
@@ -103,7 +104,7 @@ def by_quern(template: str, messages: list) -> str | None:
 
 
 def main(arguments):
-    total = same = 0
+    total = same = refusals = 0
     for name, template in templates(arguments.templates).items():
         agree, differ, refused = 0, [], 0
         for kind, messages in CONVERSATIONS.items():
@@ -113,12 +114,15 @@ def main(arguments):
             if ours != theirs:
                 differ.append(kind)
         total, same = total + len(CONVERSATIONS), same + agree
+        refusals += refused
         print(f"{name:60} {agree}/{len(CONVERSATIONS)} ({refused} refused by both)", *differ)
-    print(f"{same} of {total} agree")
+    said = f"{same} of {total} conversations agree, {refusals} of them refused by both."
+    record.show(said, "chat_templates", "chat_templates", record=arguments.record)
     return same != total
 
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("templates", type=Path, nargs="*", help="GGUF files, or templates in Jinja")
+    record.add_option(p)
     sys.exit(main(p.parse_args()))

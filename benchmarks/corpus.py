@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import record
 from peer import DEMO, script, timed
 
 TEXT = DEMO.parent / "text"
@@ -77,13 +78,14 @@ def main(arguments):
         options = ["--bytes", arguments.bytes, "--seed", arguments.seed, "--words", arguments.words]
         timed(sys.executable, __file__, GENERATE, folder, *options)
         size = sum((folder / file).stat().st_size for file in ("a.jsonl", "b.txt"))
-        print("| step | MB | s | MB/s | peak MiB |\n| --- | ---: | ---: | ---: | ---: |")
+        lines = ["| step | MB | s | MB/s | peak MiB |\n| --- | ---: | ---: | ---: | ---: |"]
         model = None if arguments.corpus_only else arguments.model
         for step, count, seconds, peak in measure(folder, size, model):
             rate = count / 1e6 / seconds
-            print(
+            lines.append(
                 f"| {step} | {count / 1e6:.0f} | {seconds:.1f} | {rate:.1f} | {peak / 2**20:.0f} |"
             )
+        record.show("\n".join(lines), "corpora", "corpus", record=arguments.record)
 
 
 if __name__ == "__main__":
@@ -94,6 +96,7 @@ if __name__ == "__main__":
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--model", type=Path, default=DEMO, help="whose tokenizer")
     p.add_argument("--folder", type=Path, help="where to work; needs six times the size")
+    record.add_option(p)
     p.add_argument(GENERATE, type=Path, metavar="FOLDER", help="only write the text here")
     a = p.parse_args()
     generate(a.generate, a.bytes, a.seed, a.words) if a.generate else main(a)

@@ -26,6 +26,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import record
 from peer import DEMO_TEXT, HOUSE
 
 from models import write_model
@@ -266,10 +267,12 @@ def main(arguments):
                 if wrong := getattr(sweep, kind.removesuffix("s"))(stage):
                     failures.append(f"{stage}, {kind}: {wrong}")
                     print(failures[-1], file=sys.stderr)
-        print(f"| stage | {' | '.join(KINDS)} |\n| --- |{' ---: |' * len(KINDS)}")
+        lines = [f"| stage | {' | '.join(KINDS)} |", f"| --- |{' ---: |' * len(KINDS)}"]
         for stage in sweep.reference:
-            print(f"| {stage} | {' | '.join(str(trials[stage, kind]) for kind in KINDS)} |")
-    print(f"\n{sum(trials.values())} trials, {len(failures)} failures.")
+            counts = (str(trials[stage, kind]) for kind in KINDS)
+            lines.append(f"| {stage} | {' | '.join(counts)} |")
+    lines.append(f"\n{sum(trials.values())} trials, {len(failures)} failures.")
+    record.show("\n".join(lines), "faults", "faults", record=arguments.record)
     sys.exit(bool(failures))
 
 
@@ -279,4 +282,5 @@ if __name__ == "__main__":
     p.add_argument("--errors", type=int, default=100)
     p.add_argument("--mutants", type=int, default=1000)
     p.add_argument("--seed", type=int, default=0)
+    record.add_option(p)
     main(p.parse_args())

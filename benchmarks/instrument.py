@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import record
 from peer import DEMO, DEMO_TEXT, common_options, script, timed, tools
 
 from models import write_model
@@ -209,6 +210,7 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--repeat", type=int, default=3, help="runs of each command; the best counts")
     p.add_argument("--growth", type=Path, metavar="PNG", help="measure growth instead, and draw it")
+    record.add_option(p)
     arguments = p.parse_args()
     rows = []
     for name in arguments.cases:
@@ -216,13 +218,15 @@ def main():
             case = CASES[name]
             bench = Bench(Path(folder), case, arguments.threads)
             if arguments.growth:
-                print(growth(bench, arguments.growth).to_markdown(index=False, floatfmt=".4g"))
+                table = growth(bench, arguments.growth).to_markdown(index=False, floatfmt=".4g")
+                record.show(table, "speed", "instrument growth", record=arguments.record)
                 return
             found = best_of([bench.turn() for _ in range(arguments.repeat)])
             rows += ratios(name, case, found)
             print(*rows[-9:], sep="\n", file=sys.stderr, flush=True)
-    columns = ["model", "what", "llama.cpp", "Quern", "ratio", "limit", ""]
-    print(pd.DataFrame(rows, columns=columns).to_markdown(index=False, disable_numparse=True))
+    columns = ["model", "what", "llama.cpp", "Quern", "ratio", "limit", "verdict"]
+    table = record.markdown(pd.DataFrame(rows, columns=columns))
+    record.show(table, "speed", "instrument", record=arguments.record)
 
 
 if __name__ == "__main__":

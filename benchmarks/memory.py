@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 import peer  # first: it says where quern lies
+import record
 
 from models import write_model
 from quern import llama
@@ -71,6 +72,7 @@ def main():
     p.add_argument("models", type=Path, nargs="*", default=[peer.DEMO])
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--longest", type=int, default=CONTEXTS[-1], help="context to fill at most")
+    record.add_option(p)
     arguments = p.parse_args()
     tiny = write_model(
         Path(tempfile.mkdtemp()) / "tiny.gguf",
@@ -98,7 +100,7 @@ def main():
     for name in [c for c in shown if c.endswith("bytes") or c == "tensors"]:
         shown[name] = (shown[name] / (1 << 20)).map("{:.1f}".format)
     shown["off"] = shown["off"].map("{:+.1%}".format)
-    print(shown.to_markdown(index=False, disable_numparse=True))
+    record.show(record.markdown(shown), "memory", "memory", record=arguments.record)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import record
 import yaml
 from peer import HOUSE
 
@@ -60,8 +62,8 @@ def mixes_of(free, budget, damages: dict) -> dict[str, dict[str, str]]:
     return {name: search.choose(free, own, budget) for name, own in damages.items()}
 
 
-def compare(editor, inputs, free, plans, measured, ratios, windows, folder, kinds) -> None:
-    """Print the first table."""
+def compare(editor, inputs, free, plans, measured, ratios, windows, folder, kinds) -> str:
+    """The first table."""
     names = [t.name for t in free]
     kept = {n: k for n, k in next(iter(plans.values())).items() if n not in set(names)}
     local = by_local_error(inputs, names)
@@ -75,6 +77,7 @@ def compare(editor, inputs, free, plans, measured, ratios, windows, folder, kind
         ways[f"{n} windows"] = {k: v[:n] for k, v in measured.items()}
     ways |= {"role × layer": by_groups(measured), "local error": local}
     damages = {name: search.Damages(own, ratios) for name, own in ways.items()}
+    table = pd.DataFrame(index=[*damages, "stock"])
     for kind in kinds:
         budget = search.plan_bytes(plans[kind], inputs.tensors)
         mixes = mixes_of(free, budget - search.plan_bytes(kept, inputs.tensors), damages)
@@ -82,17 +85,19 @@ def compare(editor, inputs, free, plans, measured, ratios, windows, folder, kind
         figures = proof.measure(editor, mixes, windows, folder)
         found = {k: statistics.Sample(v).replicates for k, v in figures.items()}
         first = found["all windows, each tensor"]
-        print(f"{kind}, {budget:,} bytes")
-        for name, own in found.items():
-            value, low, high = (
-                100 * x / first.values["kld_mean"] for x in own.difference(first, "kld_mean")
-            )
-            kld = own.values["kld_mean"]
-            print(f"  {name:28} {kld:.5f}  {value:+6.1f} % ({low:+.1f} to {high:+.1f})")
+        table[kind] = {name: cell(own, first) for name, own in found.items()}
+    return table.to_markdown(disable_numparse=True)
 
 
-def predict(editor, inputs, plans, measured, ratios, window) -> None:
-    """Print the second table."""
+def cell(own, first) -> str:
+    """A mean KLD, and how far it is from that of the choice by all damages."""
+    kld, base = (sample.values["kld_mean"] for sample in (own, first))
+    value, low, high = (100 * x / base for x in own.difference(first, "kld_mean"))
+    return f"{kld:.5f}, {value:+.1f} % ({low:+.1f} to {high:+.1f})"
+
+
+def predict(editor, inputs, plans, measured, ratios, window) -> str:
+    """The second table."""
     names = list(measured)
     first, last = scored_positions(len(window), "half")
     editor.become({})
@@ -109,7 +114,10 @@ def predict(editor, inputs, plans, measured, ratios, window) -> None:
     gram = np.array([[a @ b for b in changes] for a in changes]) / (2 * len(rows))
     scale = np.sqrt(np.diag(gram))
     cosines = (gram / np.outer(scale, scale))[np.triu_indices(len(names), 1)]
-    print(f"cosines of changes: mean {cosines.mean():.4f}, deviation {cosines.std():.4f}")
+    lines = [
+        f"Cosines of changes: mean {cosines.mean():.4f}, deviation {cosines.std():.4f}.\n",
+        "| mix | KLD | over the sum | over second order |\n| --- | ---: | ---: | ---: |",
+    ]
     logs = []
     for kind, plan in plans.items():
         if not all(plan[n] in ratios[n] for n in names):
@@ -119,10 +127,11 @@ def predict(editor, inputs, plans, measured, ratios, window) -> None:
         root = np.sqrt([ratios[n][plan[n]] for n in names])
         added = sum(measured[n][0] * ratios[n][plan[n]] for n in names)
         logs.append(np.log([found / added, found / (root @ gram @ root)]))
-        print(f"  {kind:8} {found:.5f}, over sum {np.exp(logs[-1][0]):.2f}, over second order "
-              f"{np.exp(logs[-1][1]):.2f}")  # fmt: skip
+        by_sum, by_order = np.exp(logs[-1])
+        lines.append(f"| {kind} | {found:.5f} | {by_sum:.2f} | {by_order:.2f} |")
     mean, deviation = np.mean(logs, 0), np.std(logs, 0, ddof=1)
-    print(f"log of both: mean {mean.round(3)}, deviation {deviation.round(3)}")
+    lines.append(f"\nLogarithms of both: mean {mean.round(3)}, deviation {deviation.round(3)}.")
+    return "\n".join(lines)
 
 
 def main(arguments):
@@ -144,10 +153,13 @@ def main(arguments):
         Editor(model, inputs.sources, inputs.importances) as editor,
     ):
         common = inputs, inputs.free(), plans, measured, ratios
-        compare(editor, *common, held_back, folder, arguments.kinds)
+        found = compare(editor, *common, held_back, folder, arguments.kinds)
+        record.show(found, "mixes", "mixes", record=arguments.record)
         if arguments.second_order:
             own = {name: values[:1] for name, values in measured.items()}
-            predict(editor, inputs, plans, own, ratios, tokens.windows(512, used[:1])[:][0])
+            window = tokens.windows(512, used[:1])[:][0]
+            found = predict(editor, inputs, plans, own, ratios, window)
+            record.show(found, "mixes", "mixes second order", record=arguments.record)
 
 
 if __name__ == "__main__":
@@ -160,4 +172,5 @@ if __name__ == "__main__":
     p.add_argument("--windows", type=int, default=24)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--second-order", action="store_true", help="the second table as well")
+    record.add_option(p)
     main(p.parse_args())

@@ -9,6 +9,7 @@ import argparse
 import json
 import random
 
+import record
 from peer import DEMO_TEXT
 
 from quern.corpus.overlap import Overlap
@@ -40,13 +41,16 @@ def main(arguments):
     def found(pool):
         return sum(overlap.match(text.encode()) is not None for text in pool) / len(pool)
 
-    print(f"{len(evaluation)} pieces of {arguments.length} characters; ", end="")
-    print(f"{found(others):.1%} of the {len(others)} others are found.\n")
-    print("| words replaced | found by itself | found in 8 others |\n| ---: | ---: | ---: |")
+    lines = [
+        f"{len(evaluation)} pieces of {arguments.length} characters; "
+        f"{found(others):.1%} of the {len(others)} others are found.\n",
+        "| words replaced | found by itself | found in 8 others |\n| ---: | ---: | ---: |",
+    ]
     for share in (0, 0.01, 0.02, 0.05, 0.1, 0.2):
         copies = [changed(text, share, words, rng) for text in evaluation]
         inside = [" ".join([*rng.sample(others, 4), t, *rng.sample(others, 4)]) for t in copies]
-        print(f"| {share:.0%} | {found(copies):.1%} | {found(inside):.1%} |")
+        lines.append(f"| {share:.0%} | {found(copies):.1%} | {found(inside):.1%} |")
+    record.show("\n".join(lines), "corpora", "overlap", record=arguments.record)
 
 
 if __name__ == "__main__":
@@ -54,4 +58,5 @@ if __name__ == "__main__":
     p.add_argument("--length", type=int, default=2000, help="characters of a piece")
     p.add_argument("--similarity", type=float, default=0.7)
     p.add_argument("--seed", type=int, default=0)
+    record.add_option(p)
     main(p.parse_args())

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import record
 import yaml
 from peer import DEMO, HOUSE
 
@@ -59,6 +60,7 @@ def main(arguments):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder)
+        lines = []
         for _ in range(arguments.repeat):
             start = time.monotonic()
             result = subprocess.run(
@@ -70,10 +72,12 @@ def main(arguments):
             found = re.search(r"^total +(\d+)", said, re.M)
             if not found:
                 sys.exit(said[-3000:])
-            print(f"{found[1]} jobs, {seconds:.1f} s", flush=True)
+            lines.append(f"{found[1]} jobs, {seconds:.1f} s")
+        record.show("\n\n".join(lines), "workflow", "parsing", record=arguments.record)
 
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--repeat", type=int, default=3)
+    record.add_option(p)
     main(p.parse_args())

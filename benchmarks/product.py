@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import record
 from peer import HOUSE  # noqa: F401 - puts the library on the path
 
 from quern import llama
@@ -36,8 +37,8 @@ def best_of(ways: list[OutputMatrix], states, out, pool, repeat: int) -> np.ndar
 
 def main(arguments) -> None:
     places = ["BLAS", "ggml on the CPU", *(["ggml on the GPU"] if llama.devices() else [])]
-    print(f"| shape | rows | GFLOP | {' | '.join(places)} |")
-    print(f"| --- |{' ---: |' * (len(places) + 2)}")
+    lines = [f"| shape | rows | GFLOP | {' | '.join(places)} |"]
+    lines.append(f"| --- |{' ---: |' * (len(places) + 2)}")
     rng = np.random.default_rng(0)
     with ThreadPoolExecutor(arguments.threads) as pool:
         for name, (vocabulary, width, rows) in SHAPES.items():
@@ -50,11 +51,13 @@ def main(arguments) -> None:
             best = best_of(ways, states, out, pool, arguments.repeat)
             flop = 2e-9 * vocabulary * width * rows
             cells = [f"{s:.3f} s ({flop / s:.0f} GFLOP/s)" for s in best]
-            print(f"| {name} | {rows} | {flop:.0f} | {' | '.join(cells)} |", flush=True)
+            lines.append(f"| {name} | {rows} | {flop:.0f} | {' | '.join(cells)} |")
+    record.show("\n".join(lines), "speed", "product", record=arguments.record)
 
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--threads", type=int, default=2, help="CPU threads")
     p.add_argument("--repeat", type=int, default=4, help="turns after one that does not count")
+    record.add_option(p)
     main(p.parse_args())

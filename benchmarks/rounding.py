@@ -16,6 +16,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import record
 from peer import HOUSE, best_time
 
 from quern import llama, rounding
@@ -139,23 +140,25 @@ def main():
     p.add_argument("--repeat", type=int, default=5, help="runs of each; the best counts")
     p.add_argument("--weights", type=int, default=1 << 19, help="how many are rounded in each run")
     p.add_argument("--two-cores", action="store_true", help="measure two threads too")
+    record.add_option(p)
     arguments = p.parse_args()
     first, again = compilation()
-    print(f"First block of every type: {first:.1f} s with compilation, {again:.1f} s after.\n")
-    rows = []
+    rows, said = (
+        [],
+        f"First block of every type: {first:.1f} s with compilation, {again:.1f} s after.\n\n",
+    )
     for kind in arguments.kinds:
         rows += rows_of(kind, arguments.repeat, arguments.weights)
         print(rows[-1], file=sys.stderr, flush=True)
     columns = ["type", "rounding", "ns", "× ggml", *(f"{d}: excess %" for d in DRAWS), "limits"]
-    print(pd.DataFrame(rows, columns=columns).to_markdown(index=False, disable_numparse=True))
+    table = pd.DataFrame(rows, columns=columns)
+    record.keep(table, "rounding", record=arguments.record)
+    said += record.markdown(table[table["rounding"].isin(["ggml", "exact"])])
+    record.show(said, "rounding", "rounding", record=arguments.record)
     if arguments.two_cores:
         ratios = [[k, f"{two_cores(k, 8 * arguments.weights):.2f}"] for k in arguments.kinds]
-        print()
-        print(
-            pd.DataFrame(ratios, columns=["type", "two threads, ×"]).to_markdown(
-                index=False, disable_numparse=True
-            )
-        )
+        table = record.markdown(pd.DataFrame(ratios, columns=["type", "two threads, ×"]))
+        record.show(table, "rounding", "rounding two cores", record=arguments.record)
 
 
 if __name__ == "__main__":

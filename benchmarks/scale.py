@@ -3,8 +3,10 @@
 Out: the tables of docs/measurements/scale.md, as Markdown.
 """
 
+import argparse
 from dataclasses import replace
 
+import record
 from peer import HOUSE  # noqa: F401 - puts the library on the path
 
 from quern.cost import shape, stages
@@ -49,27 +51,34 @@ def clock(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def main() -> None:
+def table(titles: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table whose first column is text and whose others are numbers."""
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments) -> None:
     costs = {name: [jobs(of, gpu) for gpu in (0, 1)] for name, of in MODELS.items()}
-    titles = [f"{name} {where}" for name in MODELS for where in ("CPU", "GPU")]
-    print(f"| job | {' | '.join(titles)} |\n| --- |{' ---: |' * len(titles)}")
+    times, sizes = [], []
     for stage in costs["8B"][0]:
-        cells = [clock(c[stage].seconds(CORES)) for pair in costs.values() for c in pair]
-        print(f"| {stage} | {' | '.join(cells)} |")
-    titles = [f"{name} {what}" for name in MODELS for what in ("memory", "left")]
-    print(f"\n| job, on a CPU | {' | '.join(titles)} |\n| --- |{' ---: |' * len(titles)}")
-    for stage in costs["8B"][0]:
-        cells = []
-        for cpu, _ in costs.values():
-            cells += [shown(round(cpu[stage].memory)), shown(round(cpu[stage].disk))]
-        print(f"| {stage} | {' | '.join(cells)} |")
-    print(f"\n| 40 recipes, as {KIND} | 8B | 70B | 405B |\n| --- | ---: | ---: | ---: |")
+        seconds = (c[stage].seconds(CORES) for pair in costs.values() for c in pair)
+        times.append([stage, *map(clock, seconds)])
+        bytes_of = ((cpu[stage].memory, cpu[stage].disk) for cpu, _ in costs.values())
+        sizes.append([stage, *(shown(round(n)) for pair in bytes_of for n in pair)])
     one = [stages.quantized_bytes(of, KIND) for of in MODELS.values()]
-    print(f"| kept | {' | '.join(shown(round(40 * size)) for size in one)} |")
-    print(
-        f"| with `keep: false`, one after the other | {' | '.join(map(shown, map(round, one)))} |"
+    kept = [
+        ["kept", *(shown(round(40 * size)) for size in one)],
+        ["with `keep: false`, one after the other", *(shown(round(size)) for size in one)],
+    ]
+    tables = (
+        table(["job", *(f"{m} {where}" for m in MODELS for where in ("CPU", "GPU"))], times),
+        table(["job, on a CPU", *(f"{m} {w}" for m in MODELS for w in ("memory", "left"))], sizes),
+        table([f"40 recipes, as {KIND}", *MODELS], kept),
     )
+    record.show("\n\n".join(tables), "scale", "scale", record=arguments.record)
 
 
 if __name__ == "__main__":
-    main()
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    record.add_option(p)
+    main(p.parse_args())

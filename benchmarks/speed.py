@@ -20,6 +20,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "300000")  # as in scripts/speed.py
 import numpy as np
 import pandas as pd
 import peer  # first: it says where quern lies
+import record
 from tqdm import tqdm
 
 from quern import llama
@@ -112,13 +113,15 @@ def main():
     p.add_argument("--generation", type=int, default=128)
     p.add_argument("--repeats", type=int, default=20)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    record.add_option(p)
     arguments = p.parse_args()
     counts = (arguments.prompt, arguments.generation, arguments.repeats, arguments.threads)
     rows = [row for path in arguments.models for row in compare(path, *counts)]
     frame = pd.DataFrame(rows)
     arguments.output.mkdir(parents=True, exist_ok=True)
     frame.to_csv(arguments.output / "llama-bench.csv", index=False)
-    print(summary(frame).to_markdown(index=False, disable_numparse=True))
+    table = record.markdown(summary(frame))
+    record.show(table, "llama-bench", "speed", record=arguments.record)
 
 
 if __name__ == "__main__":
