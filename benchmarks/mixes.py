@@ -85,7 +85,7 @@ def compare(editor, inputs, free, plans, measured, ratios, windows, folder, kind
         figures = proof.measure(editor, mixes, windows, folder)
         found = {k: statistics.Sample(v).replicates for k, v in figures.items()}
         first = found["all windows, each tensor"]
-        table[kind] = {name: cell(own, first) for name, own in found.items()}
+        table[kind] = pd.Series({name: cell(own, first) for name, own in found.items()})
     return table.to_markdown(disable_numparse=True)
 
 
