@@ -1,6 +1,7 @@
-"""Documents name what there is: rules, files, options, keys, rooms, recipes, where figures are from."""
+"""Documents name what there is: rules, files, options, keys, rooms, origins of figures."""
 
 import ast
+import copy
 import json
 import re
 import subprocess
@@ -11,14 +12,16 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from unit.test_rooms import LIBRARY, MAY_IMPORT
 
 from conftest import HOUSE, command
+from quern import configuration
 from quern.checks import whole
 from quern.quantize.recipes import recipes_of
-from unit.test_rooms import LIBRARY, MAY_IMPORT
 
 FOLDERS = "benchmarks|config|docs|envs|plugins|profiles|resources|rules|scripts|tests"
 PAGES = HOUSE / "docs/measurements"
+SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
 
 
 def tracked(*endings):
@@ -268,8 +271,10 @@ def test_the_readme_is_a_page_and_names_the_test_command_of_ci():
 
 
 def test_the_readme_s_figures_are_those_of_the_demo_s_page():
-    config = yaml.safe_load((HOUSE / "config/config.yaml").read_text())
-    names = recipes_of(config | {"calibrations": {}, "imatrix": {"files": {}}})
+    path = HOUSE / "config/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    configuration.check(config, copy.deepcopy(SCHEMA), [path])
+    names = recipes_of(config)
     page = {row[0]: row for row in rows_of((PAGES / "demo.md").read_text(), "recipe")}
     assert set(page) == set(names)
     for name, bits, mean, *_ in rows_of((HOUSE / "README.md").read_text(), "recipe"):
@@ -302,8 +307,6 @@ def test_versions_are_those_of_the_lock_file():
 
 
 # --- the configuration -----------------------------------------------------------------------
-
-SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
 
 
 def keys_in(schema):
@@ -363,9 +366,13 @@ BLOCK = re.compile(r"<!-- benchmark (\w+)([\w ]*) -->\n(.*?)<!-- end of ([\w ]+)
 def test_the_table_of_measurements_is_that_of_the_pages():
     rows = rows_of((PAGES / "README.md").read_text(), "page")
     named = [re.search(r"\]\((\w[\w-]*)\.md\)", row[0])[1] for row in rows]
-    assert sorted(named) == sorted(page.stem for page in PAGES.glob("*.md") if page.stem != "README")
+    assert sorted(named) == sorted(
+        page.stem for page in PAGES.glob("*.md") if page.stem != "README"
+    )
     for row in rows:
-        assert re.search(r"`[^`]*(benchmarks/\w+\.py|snakemake|make demo|scripts/)[^`]*`|by hand", row[2])
+        assert re.search(
+            r"`[^`]*(benchmarks/\w+\.py|snakemake|make demo|scripts/)[^`]*`|by hand", row[2]
+        )
 
 
 @each_page
