@@ -1,5 +1,5 @@
-"""Say which recipe to ship for each memory. In: the summary's tables, each recipe's memory, speed
-where it was timed. Out: the answers with their reasons (JSON, Markdown)."""
+"""Say which recipe to ship for each memory. In: the summary's tables, each recipe's memory, and its
+speed if it was timed. Out: the answers with their reasons (JSON, Markdown)."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ if __name__ == "__main__":
         nargs="+",
         action="extend",
         default=[],
-        help="bytes of memory; those of usual cards that the recipes span where none is given",
+        help="bytes of memory (default: usual cards from the smallest recipe to the largest)",
     )
     p.add_argument("--model", required=True, help="name of the model")
     p.add_argument("--corpus", required=True, help="name of the corpus")

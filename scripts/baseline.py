@@ -1,6 +1,7 @@
-"""Store what the unquantized model says. In: GGUF, tokens. Out: baseline store (HDF5), facts.
+"""Store the unquantized model's output at each scored position. In: GGUF, tokens. Out: baseline store
+(HDF5), facts.
 
-Run again after an interruption, it goes on at the next window.
+An interrupted run goes on at the next window when it is started again.
 """
 
 from pathlib import Path
@@ -58,7 +59,7 @@ if __name__ == "__main__":
         "--store",
         choices=baseline.STORES,
         default="auto",
-        help="keep hidden states, logits, or hidden states where they are proved to be enough",
+        help="what to keep; auto: hidden states if they are proved to give the logits, else logits",
     )
     p.add_argument(
         "--logits-type",

@@ -1,5 +1,5 @@
-"""Make tokens of a pool's: in another order, some of its windows, or text at random. In: GGUF, a
-pool's tokens; its text, documents, comparison. Out: tokens (HDF5), facts (JSON)."""
+"""Make calibration tokens from a pool: another order, some of its windows, or random text. In:
+GGUF, the pool's tokens; as needed its text, documents, comparison. Out: tokens (HDF5), facts (JSON)."""
 
 from dataclasses import asdict
 from pathlib import Path

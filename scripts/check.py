@@ -1,5 +1,5 @@
 """Check files against the hashes in them and beside them. In: files and folders of results. Out: a
-sentence for each file that is damaged, and whether all are whole."""
+sentence for each damaged file. Ends with an error if there is one."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Convert a model with llama.cpp's converter. In: a folder of safetensors. Out: GGUF, JSON.
 
-It is run by the Python of the converter's environment, see envs/converter.sh.
+The Python of the converter's environment runs it, see envs/converter.sh.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ def main(arguments):
 
 if __name__ == "__main__":
     p = command.parser(__doc__)
-    p.add_argument("--folder", type=Path, required=True, help="with config.json and *.safetensors")
+    p.add_argument("--folder", type=Path, required=True, help="config.json and *.safetensors")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")
     command.run(main, p.parse_args())

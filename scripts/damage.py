@@ -1,7 +1,7 @@
-"""Measure what each tensor's error costs. In: unquantized GGUF, tokens of a pool, perhaps an
-imatrix. Out: the divergence of a window with each tensor rounded alone (HDF5).
+"""Measure how far the model strays when each tensor alone is rounded. In: unquantized GGUF, tokens
+of a pool, perhaps an imatrix. Out: the divergence of a window for each tensor (HDF5).
 
-Run again after an interruption, it goes on at the next tensor.
+An interrupted run goes on at the next tensor when it is started again.
 """
 
 from pathlib import Path
@@ -43,7 +43,7 @@ if __name__ == "__main__":
     p.add_argument("--tokens", type=Path, required=True, help="HDF5 from tokens.py, of the pool")
     p.add_argument("--n-ctx", type=int, default=512, help="tokens per window")
     p.add_argument(
-        "--turn", type=int, default=0, help="which window, of the pool's in random order, from 0"
+        "--turn", type=int, default=0, help="the window's number, from 0, in a random order"
     )
     p.add_argument(
         "--part",

@@ -1,6 +1,6 @@
 """Fetch samples from data sets, OSCAR or a plugin, and keep them. In: a config, a source, or a
-plugin's file. Out: Parquet parts a source and language, and a JSON file that lists them. What is
-there is never fetched again."""
+plugin's file. Out: Parquet parts a source and language, and a JSON file that lists them. Samples
+that are there are not fetched again."""
 
 import argparse
 import json
@@ -62,13 +62,13 @@ if __name__ == "__main__":
     p.add_argument("--source", metavar="JSON", help="one source as in the config")
     p.add_argument("--datasource-plugin", type=Path, metavar="FILE", help="a plugin's file")
     p.add_argument("--plugin-class", default="DataSourcePlugin", metavar="NAME", help="its class")
-    p.add_argument("--langs", nargs="+", default=[], metavar="LANG", help="what a plugin is asked")
+    p.add_argument("--langs", nargs="+", default=[], metavar="LANG", help="the plugin's languages")
     p.add_argument("--num-samples", type=int, default=200, help="samples a language")
-    p.add_argument("--skip-samples", type=int, default=0, help="records passed over first")
-    p.add_argument("--name", default=argparse.SUPPRESS, help="of the source (default: the file's)")
-    p.add_argument("--count-only", action="store_true", help="only say what is there")
+    p.add_argument("--skip-samples", type=int, default=0, help="records to skip first")
+    p.add_argument("--name", default=argparse.SUPPRESS, help="source's name (default: the file's)")
+    p.add_argument("--count-only", action="store_true", help="only print what is there")
     p.add_argument(
-        "--output", type=Path, default=Path("results/raw"), metavar="FOLDER", help="where"
+        "--output", type=Path, default=Path("results/raw"), metavar="FOLDER", help="where to write"
     )
     p.set_defaults(name=None)
     command.run(main, p.parse_args())

@@ -26,7 +26,7 @@ if __name__ == "__main__":
         "--place",
         type=Path,
         required=True,
-        help="where the GGUF is to be, its further files beside it; or the repository's folder",
+        help="where to write the GGUF, further files beside it; or a folder for a repository",
     )
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")
     command.run(main, p.parse_args())

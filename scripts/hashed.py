@@ -1,4 +1,5 @@
-"""Hash files, and remember it by their size and time. In: files. Out: a JSON file, added to."""
+"""Hash files and keep the hashes by the files' size and time. In: files. Out: a JSON file, which is
+added to."""
 
 from pathlib import Path
 

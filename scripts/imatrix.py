@@ -1,5 +1,5 @@
 """Merge shards into an importance matrix. In: shards (HDF5). Out: llama.cpp's GGUF imatrix (or
-`.dat`, by the ending), and what it lacks and how noisy it is (JSON)."""
+`.dat`, by the ending), and a report of its noise and of weights without data (JSON)."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ if __name__ == "__main__":
         "--shards", type=Path, nargs="+", required=True, help="HDF5 from imatrix_shard.py"
     )
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
-    p.add_argument("--windows", type=int, help="how many windows the shards were to cover")
+    p.add_argument("--windows", type=int, help="windows that the shards must cover")
     p.add_argument("--dataset", default="calibration", help="recorded as the imatrix's origin")
     p.add_argument("--output", type=Path, required=True, help="GGUF or .dat to write")
     p.add_argument("--report", type=Path, required=True, help="JSON to write")

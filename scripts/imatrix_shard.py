@@ -44,14 +44,14 @@ if __name__ == "__main__":
     p.add_argument(
         "--output-weight",
         action="store_true",
-        help="include the output matrix, for which each graph is computed to its end",
+        help="include the output matrix; each graph is then computed to its end",
     )
     command.add_window_range(p)
     p.add_argument(
         "--part",
         type=command.part_of,
         metavar="K/N",
-        help="instead: the K-th of N equal parts of the text's windows",
+        help="the K-th of N equal parts of the text's windows, in place of --from and --to",
     )
     command.add_compute(p)
     command.add_tuning(p)

@@ -1,6 +1,7 @@
-"""Say what a quantized model takes of memory. In: GGUF, its JSON. Out: JSON.
+"""Compute the memory that a quantized model takes. In: GGUF, its JSON. Out: JSON.
 
-Its tensors, and for each context the K/V cache and llama.cpp's buffers. No weights are read.
+That is its tensors and, for each context, the K/V cache and llama.cpp's buffers. No weights are
+read.
 """
 
 from pathlib import Path

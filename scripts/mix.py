@@ -134,7 +134,10 @@ if __name__ == "__main__":
         help="the type of tensors whose names match a regular expression",
     )
     p.add_argument(
-        "--fast-on", choices=("any", "cpu"), default="any", help="cpu: no types with tables"
+        "--fast-on",
+        choices=("any", "cpu"),
+        default="any",
+        help="cpu leaves out types with tables of points, which are slow there",
     )
     p.add_argument(
         "--rounding", choices=(GGML, *rounding.ROUNDINGS), default=GGML, help="as of the recipe"

@@ -28,7 +28,7 @@ if __name__ == "__main__":
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     p.add_argument("--tokens", type=Path, required=True, help="HDF5 from tokens.py")
     p.add_argument("--n-ctx", type=int, default=512, help="tokens per window")
-    p.add_argument("--windows", type=int, default=512, help="of the text, at most")
+    p.add_argument("--windows", type=int, default=512, help="windows of the text, at most")
     p.add_argument(
         "--part",
         type=command.part_of,

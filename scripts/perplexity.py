@@ -1,6 +1,7 @@
-"""Measure perplexity alone. In: GGUF, tokens. Out: what each token cost (HDF5), figures (JSON).
+"""Measure perplexity alone. In: GGUF, tokens. Out: each token's log-likelihood (HDF5), figures
+(JSON).
 
-No baseline is needed. Run again after an interruption, it goes on at the next window.
+No baseline is needed. An interrupted run goes on at the next window when it is started again.
 """
 
 from pathlib import Path
@@ -44,7 +45,7 @@ if __name__ == "__main__":
         "--tokenized-for",
         type=Path,
         metavar="MODEL",
-        help="the GGUF whose tokens they are, where its vocabulary may differ by padding",
+        help="the GGUF that the tokens were made for, if its vocabulary may differ by padding",
     )
     command.add_options(p, perplexity.Settings)
     command.add_compute(p)

@@ -1,4 +1,4 @@
-"""Give a model that was fetched its place among the results. In: its files. Out: links to them."""
+"""Link a fetched model into the results. In: its files. Out: links to them."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Say what is still to be done and what it costs.
+"""Print what is still to be done and the time, memory and disk that it takes.
 
 In: the jobs of a dry run, a line of JSON each, on standard input. Out: a table, on standard output.
 """
@@ -20,5 +20,5 @@ if __name__ == "__main__":
     p = command.parser(__doc__.splitlines()[0])
     p.add_argument("--local", nargs="*", default=[], help="rules whose jobs are not submitted")
     p.add_argument("--temporary", nargs="*", default=[], help="rules whose output is removed again")
-    p.add_argument("--notes", nargs="*", default=[], help="sentences to say below the table")
+    p.add_argument("--notes", nargs="*", default=[], help="sentences to print below the table")
     command.run(main, p.parse_args())

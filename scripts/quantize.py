@@ -59,7 +59,7 @@ if __name__ == "__main__":
     command.add_options(p, Recipe, BY_LLAMA)
     p.add_argument("--mix", type=Path, help="JSON from mix.py, in place of the type")
     p.add_argument(
-        "--like", type=Path, help="GGUF or tensor-type file whose types are taken, in place of it"
+        "--like", type=Path, help="GGUF or tensor-type file whose types are used, in its place"
     )
     p.add_argument("--imatrix", type=Path, help="llama.cpp's GGUF imatrix, or its older .dat")
     command.add_imatrix_n_ctx(p)
@@ -72,7 +72,7 @@ if __name__ == "__main__":
     p.add_argument(
         "--keep-failure",
         action="store_true",
-        help="where it cannot be done, write the reason to the JSON and succeed, so that a sweep's "
+        help="if it fails, write the reason to the JSON and succeed, so that a sweep's "
         "other recipes are summarized",
     )
     p.add_argument("--threads", type=int, default=1, help="CPU threads")

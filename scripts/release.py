@@ -1,7 +1,7 @@
-"""Lay out a release. In: a model's folder of results. Out: a folder to be uploaded as it is, with
-models, imatrices, recipe maps, a record of what was measured, a model card, hashes.
+"""Make a folder to upload. In: a model's folder of results. Out: a folder to be uploaded as it is,
+with models, imatrices, recipe maps, a record of what was measured, a model card, hashes.
 
-Nothing is uploaded. The command that does it is printed.
+Nothing is uploaded. The command that uploads it is printed.
 """
 
 import json
@@ -62,9 +62,9 @@ if __name__ == "__main__":
         metavar="NAME=SHA256",
         help="imatrices of somebody else's, which are not released",
     )
-    p.add_argument("--memory", action="store_true", help="tell of the memory that each takes")
-    p.add_argument("--speed", action="store_true", help="tell of the speed of each")
-    p.add_argument("--pages", action="store_true", help="take in the report's pages and answers")
+    p.add_argument("--memory", action="store_true", help="describe the memory of each recipe")
+    p.add_argument("--speed", action="store_true", help="describe the speed of each recipe")
+    p.add_argument("--pages", action="store_true", help="include the report's pages and answers")
     command.add_options(p, layout.Settings)
     p.add_argument("--output", type=Path, required=True, help="the folder to make")
     command.run(main, p.parse_args())

@@ -58,7 +58,7 @@ if __name__ == "__main__":
     p.add_argument(
         "--rounding",
         choices=rounding.ROUNDINGS,
-        help="how; exact where it is not given and there is an imatrix",
+        help="rounding; if not given, exact with an imatrix, and none without",
     )
     command.add_moments(p)
     p.add_argument("--baseline-info", type=Path, help="with moments: the baseline's JSON")

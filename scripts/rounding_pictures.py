@@ -1,4 +1,4 @@
-"""Draw how well each rounding meets every direction of three values. Out: a picture."""
+"""Draw the error of each rounding for every direction of three values. Out: a picture."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Time all recipes of a model side by side. In: GGUFs, their JSON. Out: tokens per second (JSON).
 
-Run again after an interruption, it goes on at the next round.
+An interrupted run goes on at the next round when it is started again.
 """
 
 import argparse

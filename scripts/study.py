@@ -1,4 +1,4 @@
-"""Say what a study found. In: what it compared, as JSON; each comparison's JSON and figures per
+"""Summarize a study. In: what it compared, as JSON; each comparison's JSON and figures per
 position. Out: a page (Markdown), its rows (CSV), a picture."""
 
 import json

@@ -1,5 +1,5 @@
-"""Write the types of a quantized model's tensors, for stock llama.cpp to make it again. In: GGUF.
-Out: a file for llama-quantize --tensor-type-file. The command is printed."""
+"""Write the types of a quantized model's tensors, so that stock llama.cpp can make it again. In:
+GGUF. Out: a file for llama-quantize --tensor-type-file. The command is printed."""
 
 from pathlib import Path
 

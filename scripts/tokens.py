@@ -49,7 +49,7 @@ if __name__ == "__main__":
     p.add_argument(
         "--neutralize-special",
         action="store_true",
-        help="let the text of a special token within a message stay text: a character of no width "
+        help="keep the text of a special token within a message as text: a character of no width "
         "is put into it",
     )
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")

@@ -1,7 +1,7 @@
 """Find the fastest way to decode windows on this machine. In: GGUF, tokens. Out: JSON, and all
 trials (CSV).
 
-Run again after an interruption, it goes on at the next round.
+An interrupted run goes on at the next round when it is started again.
 """
 
 import csv

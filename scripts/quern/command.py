@@ -121,8 +121,8 @@ def add_tuning(p: argparse.ArgumentParser) -> None:
         "--tuning",
         type=Path,
         metavar="FOLDER",
-        help="where tune.py's results lie, one a size of windows; taken up where they are of this "
-        "model and machine, and no digit depends on it",
+        help="folder of tune.py's results, one for each size of windows; used if they are of this "
+        "model and machine and change no digit",
     )
 
 
@@ -166,7 +166,7 @@ def add_imatrix_n_ctx(p: argparse.ArgumentParser) -> None:
         "--imatrix-n-ctx",
         type=int,
         default=512,
-        help="tokens of the windows of a .dat, which does not say it",
+        help="tokens per window of a .dat, which does not contain that number",
     )
 
 

@@ -40,7 +40,7 @@ class Settings:
     """How a corpus is split."""
 
     evaluation_characters: int = option(
-        "documents up to this many characters are for evaluation; the rest is the pool", 300_000
+        "characters of documents for evaluation, at most; the rest is the pool", 300_000
     )
     seed: int = option("decides the order of documents, and so which are for evaluation", 0)
     # Random windows are cut later, from tokens.

@@ -36,8 +36,8 @@ class Settings:
     """
 
     n_ctx: int = option("tokens per window", 512)
-    windows: int = option("windows that are timed of each way in each round, an even number", 4)
-    repeats: int = option("rounds; more can tell smaller gains", 8)
+    windows: int = option("windows that are timed in each round, an even number", 4)
+    repeats: int = option("rounds; more rounds show smaller gains", 8)
 
     @property
     def scored(self) -> tuple[int, int]:
