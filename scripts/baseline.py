@@ -1,5 +1,5 @@
-"""Store the unquantized model's output at each scored position. In: GGUF, tokens. Out: baseline store
-(HDF5), facts.
+"""Store the unquantized model's output at each scored position. In: GGUF, tokens. Out: baseline
+store (HDF5), facts.
 
 An interrupted run goes on at the next window when it is started again.
 """

@@ -1,5 +1,6 @@
 """Make calibration tokens from a pool: another order, some of its windows, or random text. In:
-GGUF, the pool's tokens; as needed its text, documents, comparison. Out: tokens (HDF5), facts (JSON)."""
+GGUF, the pool's tokens; as needed its text, documents, comparison. Out: tokens (HDF5), facts
+(JSON)."""
 
 from dataclasses import asdict
 from pathlib import Path

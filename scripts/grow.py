@@ -38,7 +38,7 @@ if __name__ == "__main__":
     p.add_argument(
         "--min-gain", type=float, default=0.01, help="share of the score a step must gain"
     )
-    p.add_argument("--patience", type=int, default=2, help="steps in a row without it")
+    p.add_argument("--patience", type=int, default=2, help="steps in a row that may gain less")
     p.add_argument("--title", required=True, help="title of table and picture")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")
     p.add_argument("--report", type=Path, required=True, help="JSON of the chosen imatrix to write")
