@@ -299,7 +299,7 @@ def test_types_in_tables_are_those_of_the_configuration(name):
 def test_versions_are_those_of_the_lock_file():
     locked = dict(re.findall(r"^([\w.-]+)==(\S+)", (HOUSE / "requirements.txt").read_text(), re.M))
     locked = {name.lower().replace("-", "_"): version for name, version in locked.items()}
-    for path in [HOUSE / "README.md", *(HOUSE / "docs").glob("*.md"), *tracked(".def")]:
+    for path in [*(p for p in DOCUMENTS if p.parent != PAGES), *tracked(".def")]:
         for name, version in re.findall(r"([\w-]+)==([\d.]+\d)", path.read_text()):
             assert locked[name.lower().replace("-", "_")] == version, path
     major, minor = re.search(r'"py(\d)(\d+)"', (HOUSE / "pyproject.toml").read_text()).groups()
