@@ -1,62 +1,22 @@
 """Comparison of each quantized model with its baseline."""
 
 UNTIL = config["evaluation"]["until"]
-# Memory of a comparison for models that are compared beside its own, and what each of them takes
-# besides its weights: two contexts of a large vocabulary.
-BESIDE_BYTES, CONTEXTS_BYTES = 4e9, 1.5e9
-
-
-def compared_file(
-    model,
-    recipe,
-):
-    """What a recipe made, or a candidate's file."""
-    return CANDIDATES[model].get(recipe, f"results/{model}/quantize/{recipe}.gguf")
 
 
 def compared_model(
     wildcards,
 ):
     """What a recipe made, or a candidate's file."""
-    return compared_file(wildcards.model, wildcards.recipe)
-
-
-def compared_beside(
-    wildcards,
-    resources,
-):
-    """What waits to be compared on the same evaluation, as much of it as memory is asked for.
-
-    The baseline's product is the same for all, so the job does their windows as well. That is asked
-    when it starts, and changes no result. On a cluster, a job knows of those in its group. With
-    GPUs, one model is in memory at a time.
-    """
-    waiting = {str(path) for job in workflow.dag.ready_jobs for path in job.output}
-    if not waiting or resources.gpu:
-        return []
-    model, evaluation = wildcards.model, wildcards.evaluation
-    room = BESIDE_BYTES
-    found = []
-    for recipe in [*KNOWN, *CANDIDATES[model]]:
-        output = f"results/{model}/compare/{recipe}/{evaluation}.h5"
-        if output not in waiting:
-            continue
-        path, info = compared_file(model, recipe), f"results/{model}/quantize/{recipe}.json"
-        room -= size_of(path) + CONTEXTS_BYTES
-        if room > 0:
-            found.append({"model": path, "info": info, "output": output})
-    return found
+    model, recipe = wildcards.model, wildcards.recipe
+    return CANDIDATES[model].get(recipe, f"results/{model}/quantize/{recipe}.gguf")
 
 
 def compare_options(
     wildcards,
-    resources,
 ):
-    """With which cache and how long to compare, and what beside."""
-    until = f"{UNTIL['figure']}={UNTIL['within']}" if UNTIL else None
-    beside = compared_beside(wildcards, resources)
-    own = {"until": until, "beside": json.dumps(beside) if beside else None}
-    return flags(EVALUATIONS[wildcards.evaluation].cache | own)
+    """With which cache and how long to compare."""
+    until = UNTIL and "{figure}={within}".format(**UNTIL)
+    return flags(EVALUATIONS[wildcards.evaluation].cache | {"until": until})
 
 
 def compare_settings(
@@ -82,10 +42,9 @@ def compare_cost(
     wildcards,
     gpu=0,
 ):
-    """A recipe or a candidate on an evaluation, with room for others beside it."""
+    """A recipe or a candidate on an evaluation."""
     size = measured_bytes(wildcards.model, wildcards.recipe)
-    own = comparison_cost(wildcards.model, size, wildcards.evaluation, gpu)
-    return replace(own, memory=own.memory + (0 if gpu else BESIDE_BYTES))
+    return comparison_cost(wildcards.model, size, wildcards.evaluation, gpu)
 
 
 rule compare:

@@ -184,7 +184,6 @@ rule quantize:
         "results/logs/{model}/quantize/{plain}.log",
     benchmark:
         only("results/benchmarks/{model}/quantize/{plain}.tsv", plain=PLAIN.keys() - BRIEF)
-    priority: 1  # so that several models wait to be compared at once
     conda:
         "../envs/quern.yaml"
     threads: 8
@@ -290,7 +289,6 @@ rule reround:
         "results/logs/{model}/quantize/{rounded}.log",
     benchmark:
         only("results/benchmarks/{model}/quantize/{rounded}.tsv", rounded=ROUNDED.keys() - BRIEF)
-    priority: 1  # so that several models wait to be compared at once
     conda:
         "../envs/quern.yaml"
     threads: 8

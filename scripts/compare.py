@@ -3,14 +3,11 @@ figures per position (HDF5), per window (CSV), over all and per source (JSON), a
 llama-perplexity (text).
 
 Run again after an interruption, it goes on at the next window. With several models, the baseline's
-logits are computed once for all: give each of --model, --info and the outputs as many times. Those
-of --beside get windows as well, which their own comparison takes up.
+logits are computed once for all: give each of --model, --info and the outputs as many times.
 """
 
 import argparse
 import csv
-import json
-import logging
 from pathlib import Path
 
 from quern import QuernError, command, files
@@ -20,8 +17,6 @@ from quern.measure.baseline import Baseline
 from quern.tuning.taken import taken_up
 
 OUTPUTS = ("output", "windows", "summary", "text")
-
-log = logging.getLogger("quern.compare")
 
 
 def main(arguments):
@@ -42,31 +37,6 @@ def candidate(arguments, model: Path, info: Path, output: Path) -> comparison.Ca
     """A model as it is to be compared."""
     flash = False if arguments.flash == "none" else None
     return comparison.Candidate(model, ModelInfo.read(info), output, arguments.kv_type, flash)
-
-
-def beside(arguments):
-    """Those of --beside that can be compared."""
-    for entry in arguments.beside:
-        model, info, output = (Path(entry[key]) for key in ("model", "info", "output"))
-        try:
-            if not files.failure(info):
-                yield candidate(arguments, model, info, output)
-        except QuernError as error:
-            log.warning("%s is left to its own comparison: %s", model, error)
-
-
-def alone(arguments, sentence) -> bool:
-    """Where native code crashed, perhaps on a model of --beside, compare again without them."""
-    if not arguments.beside:
-        return False
-    arguments.beside = []
-
-    def again(arguments):
-        log.warning("%s Once more without those beside it.", sentence)
-        main(arguments)
-
-    log.parent.handlers.clear()  # the log begins anew
-    command.run(again, arguments)  # which ends this process
 
 
 def compare(arguments, jobs):
@@ -90,7 +60,6 @@ def compare(arguments, jobs):
             first=getattr(arguments, "from"),
             last=arguments.to,
             until=comparison.Until(*arguments.until) if arguments.until else None,
-            beside=list(beside(arguments)),
         )
         noise = [
             comparison.noise(c, baseline, **compute, windows=arguments.noise_windows)
@@ -129,7 +98,7 @@ if __name__ == "__main__":
     p.add_argument(
         "--baseline-model",
         type=Path,
-        help="the baseline's GGUF, for its output weights, unless the store keeps them or logits",
+        help="the baseline's GGUF, for its output weights, unless the store keeps logits",
     )
     p.add_argument(
         "--baseline-info", type=Path, help="the baseline model's JSON; also checks the store"
@@ -153,14 +122,6 @@ if __name__ == "__main__":
         default=8,
         help="decode so many windows again in other graphs, to know the noise; 0 for none",
     )
-    p.add_argument(
-        "--beside",
-        type=json.loads,
-        default=[],
-        metavar="JSON",
-        help="what is to be compared next: a list of objects with model, info and output; windows "
-        "are done ahead for each until its own comparison begins",
-    )
     command.add_window_range(p)
     command.add_compute(p)
     command.add_tuning(p)
@@ -168,4 +129,4 @@ if __name__ == "__main__":
     p.add_argument("--windows", type=Path, nargs="+", required=True, help="CSV to write")
     p.add_argument("--summary", type=Path, nargs="+", required=True, help="JSON to write")
     p.add_argument("--text", type=Path, nargs="+", required=True, help="text to write")
-    command.run(main, p.parse_args(), crashed=alone)
+    command.run(main, p.parse_args())

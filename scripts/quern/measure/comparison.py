@@ -1,16 +1,13 @@
 """Compare quantized models with a baseline store, window by window.
 
-The baseline's logits are the same for all of them, so a comparison can fill those of other models
-as well while it is at it. Each of these has a file *ahead* of its own comparison, which takes up
-what is there and computes the rest.
+The baseline's logits are the same for all of them, so they are computed once for several.
 """
 
 import json
 import logging
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +15,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from .. import QuernError, files, vocabulary
+from .. import QuernError, vocabulary
 from ..gguf_files import ModelInfo, require_same_shapes
 from ..llama import KV_TYPE, Model, computed_by
 from ..vocabulary import Common
@@ -72,20 +69,16 @@ def compare(
     last: int | None = None,
     windows: list[int] | None = None,
     until: Until | None = None,
-    beside: Sequence[Candidate] = (),
 ) -> None:
     """Write the figures of each candidate at each scored position (HDF5).
 
     The baseline's logits are computed once for all candidates. Windows that are compared already
-    are left alone. What another process did ahead for a candidate is taken up.
+    are left alone.
 
     Args:
         contexts, tokens_per_batch: of `Model`; they change no digit.
         tokens_per_graph: llama.cpp's micro-batch; another than usual shows the noise.
         first, last, windows: which windows, from one to another or by number; all where not given.
-        beside: others whose windows are computed ahead of their own comparison, if none of them is
-            done yet. Whatever fails there is left to that comparison, and so is what remains
-            when it begins.
 
     Raises:
         QuernError: the store is damaged, or of another model, tokenizer or vocabulary; a logit is
@@ -107,26 +100,19 @@ def compare(
         "tokens_per_graph": tokens_per_graph,
     }
     with ExitStack() as stack:
-        for candidate in candidates:
-            _take_up(candidate.output)
-        own = [stack.enter_context(_Lane(c, baseline, **compute)) for c in candidates]
-        begun = any(lane.store.done.any() for lane in own)
-        ahead = [] if begun else _lanes_ahead(beside, baseline, **compute)
-        others = [stack.enter_context(lane) for lane in ahead]
+        lanes = [stack.enter_context(_Lane(c, baseline, **compute)) for c in candidates]
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         bar = stack.enter_context(
             tqdm(total=len(wanted), unit="window", desc="compare", disable=None)
         )
         for batch in _looks(len(wanted)) if until else [len(wanted)]:
-            some = [w for w in wanted[:batch] if not all(lane.store.done[w] for lane in own)]
+            some = [w for w in wanted[:batch] if not all(lane.store.done[w] for lane in lanes)]
             bar.update(batch - bar.n - len(some))
-            for _ in _figures(own, others, baseline, some, pool) if some else ():
+            for _ in _figures(lanes, baseline, some, pool) if some else ():
                 bar.update()
-            if until:
-                if all(_known(lane.store, until, batch, len(wanted)) for lane in own):
-                    break
-                others = [o for o in others if not _known(o.store, until, batch, len(wanted))]
-        for lane, candidate in zip(own, candidates, strict=True):
+            if until and all(_known(lane.store, until, batch, len(wanted)) for lane in lanes):
+                break
+        for lane, candidate in zip(lanes, candidates, strict=True):
             lane.store.finish(candidate.output)
 
 
@@ -281,84 +267,16 @@ class _Lane:
             self.store.commit(window)
 
 
-def _figures(own, others, baseline, windows, pool):
-    """Fill the lanes' stores; yield after each window. Of the others, who fails is left out."""
-    streams = {lane: lane.logits(baseline, windows) for lane in own}
-    for lane in [*others]:
-        with _left_out_if_it_fails(lane, others):
-            streams[lane] = lane.logits(baseline, windows)
-    for steps in zip(*(streams[lane] for lane in own), strict=True):
+def _figures(lanes, baseline, windows, pool):
+    """Fill the lanes' stores; yield after each window."""
+    for steps in zip(*(lane.logits(baseline, windows) for lane in lanes), strict=True):
         i, position, rows = steps[0]
         start, stop = position - baseline.first, position - baseline.first + len(rows)
         reference = baseline.logits(windows[i], start, stop, pool)
-        for lane, (*_, rows) in zip(own, steps, strict=True):
+        for lane, (*_, rows) in zip(lanes, steps, strict=True):
             lane.keep(baseline, windows[i], position, reference, rows, pool)
-        for lane in [*others]:
-            with _left_out_if_it_fails(lane, others):
-                *place, found = next(streams[lane])
-                if place != [i, position] or len(found) != len(rows):
-                    raise QuernError("its logits come in other parts")
-                lane.keep(baseline, windows[i], position, reference, found, pool)
         if stop == baseline.n_scored:
-            others[:] = [lane for lane in others if lane.store.path.exists()]  # not taken up yet
             yield
-
-
-# --- ahead of other comparisons --------------------------------------------------------------
-
-
-def ahead_path(output: Path) -> Path:
-    """Where windows are kept that were compared ahead of the comparison `output`."""
-    return partial_path(_ahead_of(output))
-
-
-def _ahead_of(output: Path) -> Path:
-    """The output of a comparison that is not the model's own, and is never finished."""
-    return output.with_name(f"{output.name}.ahead")
-
-
-def _take_up(output: Path) -> None:
-    """Go on with what was done ahead; who is at it sees that the file is gone.
-
-    It is copied, since it may be written at this moment: a window that is not whole is made anew.
-    """
-    ahead, partial = ahead_path(output), partial_path(output)
-    if not ahead.exists():
-        return
-    if not output.exists() and not partial.exists():
-        with files.replacing(partial) as temporary:
-            shutil.copyfile(ahead, temporary)
-    ahead.unlink()
-
-
-def _lanes_ahead(candidates, baseline: Baseline, **compute) -> Iterator[_Lane]:
-    """Lanes for those of which nothing is done yet; who has begun goes on alone."""
-    for candidate in candidates:
-        if ahead_path(candidate.output).exists() or partial_path(candidate.output).exists():
-            continue
-        try:
-            lane = _Lane(
-                replace(candidate, output=_ahead_of(candidate.output)), baseline, **compute
-            )
-        except QuernError as error:
-            _say_left(candidate, error)
-        else:
-            log.info("%s is compared as well, ahead of its own comparison", candidate.model)
-            yield lane
-
-
-@contextmanager
-def _left_out_if_it_fails(lane: _Lane, others: list[_Lane]) -> Iterator[None]:
-    """Remove a lane from the others where it raises a QuernError."""
-    try:
-        yield
-    except QuernError as error:
-        _say_left(lane.candidate, error)
-        others.remove(lane)
-
-
-def _say_left(candidate: Candidate, error: QuernError) -> None:
-    log.warning("%s is left to its own comparison: %s", candidate.model, error)
 
 
 def _store(candidate: Candidate, baseline: Baseline, shared: Common, gpus: int) -> WindowStore:
