@@ -35,7 +35,6 @@ def main(arguments):
             scored=arguments.scored,
             store=arguments.store,
             logits_type=arguments.logits_type,
-            embed_output=arguments.embed_output,
             limit=arguments.windows,
             first=getattr(arguments, "from"),
             last=arguments.to,
@@ -66,11 +65,6 @@ if __name__ == "__main__":
         choices=baseline.LOGITS_TYPES,
         default="float32",
         help="how logits are kept; float16 halves the store and rounds them",
-    )
-    p.add_argument(
-        "--embed-output",
-        action="store_true",
-        help="keep the output weights too, so that comparing needs no baseline model",
     )
     p.add_argument("--windows", type=int, help="use at most this many windows of the text")
     command.add_window_range(p)

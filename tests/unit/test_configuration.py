@@ -132,8 +132,8 @@ def test_texts_from_the_command_line(tmp_path):
         configuration.check(config, copy.deepcopy(SCHEMA), [tmp_path / "c.yaml"], overrides)
         return config
 
-    config = checked({"evaluation": {"windows": "6", "embed_output": "true"}})
-    assert config["evaluation"]["windows"] == 6 and config["evaluation"]["embed_output"] is True
+    config = checked({"evaluation": {"windows": "6"}, "imatrix": {"output_weight": "true"}})
+    assert config["evaluation"]["windows"] == 6 and config["imatrix"]["output_weight"] is True
     assert checked({"evaluation": {"windows": "null"}})["evaluation"]["windows"] is None
     with pytest.raises(QuernError, match=r"^--config: evaluation\.windows: 'six' is not"):
         checked({"evaluation": {"windows": "six"}})

@@ -178,7 +178,6 @@ def write_baseline(
     scored: str = "half",
     store: str = "auto",
     logits_type: str = "float32",
-    embed_output: bool = False,
     limit: int | None = None,
     first: int | None = None,
     last: int | None = None,
@@ -187,8 +186,7 @@ def write_baseline(
 
     The store holds datasets `tokens` int32 and `source` uint8 [windows, n_ctx] and, by its
     encoding, `hidden` [windows, scored, n_embd] or `logits` [windows, scored, n_vocab], and
-    attributes that say what it belongs to. With `embed_output` it also holds the output weights
-    that `hidden` needs.
+    attributes that say what it belongs to.
 
     Returns:
         The attributes.
@@ -216,7 +214,7 @@ def write_baseline(
         "sources": json.dumps(tokens.sources),
         "computed_by": computed_by(model.gpus),
         "hdf5": h5py.version.hdf5_version,
-        "asked": f"{store} {logits_type}{' with output' if embed_output else ''}",
+        "asked": f"{store} {logits_type}",
     }
     kept, had = WindowStore.resume(output, identity, n), {}
     if kept is None:
@@ -234,10 +232,8 @@ def write_baseline(
             "source": ((n_ctx,), np.uint8),
             encoding.name: ((end - begin, columns), encoding.dtype),
         }
-        extra = _output_arrays(encoding.matrix) if embed_output and encoding.matrix else {}
-        kept = WindowStore.create(
-            partial_path(output), n, datasets, identity | encoding.attributes(), extra
-        )
+        attributes = identity | encoding.attributes()
+        kept = WindowStore.create(partial_path(output), n, datasets, attributes)
     if said := identity["beyond_training"]:
         log.warning("%s", said)
     with kept:
@@ -297,11 +293,6 @@ def _keep(kept, model, tokens, steps):
             yield window
 
 
-def _output_arrays(matrix: OutputMatrix) -> dict[str, np.ndarray]:
-    bias = {} if matrix.bias is None else {"output_bias": matrix.bias}
-    return {"output": matrix.weights[:]} | bias
-
-
 # --- reading ---------------------------------------------------------------------------------
 
 
@@ -310,9 +301,9 @@ class Baseline:
 
     Args:
         path: the store.
-        model, info: the baseline's GGUF and what is known of it, for its output weights; needed
-            only where the store keeps hidden states and not the weights themselves, or where
-            another file's vocabulary is to be held beside it.
+        model, info: the baseline's GGUF and what is known of it; needed where the store keeps
+            hidden states, for the output weights, or where another file's vocabulary is to be held
+            beside it.
         gpus: where there are any, the product of hidden states is computed on the first, so open
             the store before the models that share it.
 
@@ -398,20 +389,16 @@ class Baseline:
         return min(self.n_scored, start + parts * part)
 
     def _output_matrix(self, model: Path | None, info: ModelInfo | None) -> OutputMatrix:
-        a, weights = self.attributes, self._store.extra("output")
-        if weights is not None:
-            kind = {"float16": "F16", "float32": "F32", "uint16": "BF16"}[weights.dtype.name]
-            matrix = OutputMatrix(weights, kind, self._store.extra("output_bias"))
-        elif model is None or info is None:
+        a = self.attributes
+        if model is None or info is None:
             raise QuernError(
                 f"{self.path} keeps hidden states: give --baseline-model and --baseline-info, for "
                 "the output weights."
             )
-        else:
-            matrix = OutputMatrix.of_model(model, info)
+        matrix = OutputMatrix.of_model(model, info)
         if matrix.sha256() != a["output_sha256"]:
             raise QuernError(
-                f"{self.path} was made with other output weights than those of {model or 'it'}."
+                f"{self.path} was made with other output weights than those of {model}."
             )
         matrix.transform = Transform(a["logit_scale"], a["logit_softcap"])
         return matrix

@@ -4,7 +4,7 @@ own. Pure, since the rules read it."""
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-BASELINE = ("n_ctx", "windows", "scored", "store", "logits_type", "embed_output")
+BASELINE = ("n_ctx", "windows", "scored", "store", "logits_type")
 CACHE = ("kv_type", "flash")
 WITHOUT_FLASH = ("f32", "f16", "bf16")  # types of a cache that can do without flash attention
 
@@ -19,7 +19,7 @@ class Evaluation:
         n_ctx: tokens per window.
         windows: how many there are at most; None for all of them.
         scored: `half` or `all` positions of a window.
-        store, logits_type, embed_output: how the baseline is kept, see `baseline.py`.
+        store, logits_type: how the baseline is kept, see `baseline.py`.
         kv_type: ggml's type of keys and values while a quantized model is compared. The baseline's
             is always f16.
         flash: flash attention then, `auto` (as llama.cpp chooses) or `none`.
@@ -32,7 +32,6 @@ class Evaluation:
     scored: str = "half"
     store: str = "auto"
     logits_type: str = "float32"
-    embed_output: bool = False
     kv_type: str = "f16"
     flash: str = "auto"
 

@@ -69,18 +69,14 @@ class WindowStore:
         rows: int,
         datasets: dict[str, tuple[tuple[int, ...], type]],
         attributes: dict,
-        extra: dict[str, np.ndarray] | None = None,
     ) -> "WindowStore":
         """Make a store for `rows` windows.
 
         Args:
             datasets: the shape of a window's row, and its dtype, by name.
-            extra: whole arrays that belong to no window.
         """
         with hdf5.writing(path, datasets | _OWN) as h5:
             h5.attrs.update(attributes)
-            for name, array in (extra or {}).items():
-                h5.create_dataset(f"extra/{name}", data=array)
             for name, (shape, dtype) in (datasets | _OWN).items():
                 plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
                 plan.set_obj_track_times(False)  # the same results are the same bytes
@@ -170,14 +166,11 @@ class WindowStore:
         return found or cls.create(partial_path(output), rows, datasets, attributes)
 
     def _resized(self, rows: int) -> "WindowStore":
-        with h5py.File(self.path, "r", locking=False) as h5:
-            extra = {name: d[()] for name, d in h5.get("extra", {}).items()}
         new = WindowStore.create(
             self.path.with_name(f".{self.path.name}.resized"),
             rows,
             {n: (p.shape, p.dtype) for n, p in self._places.items() if n not in _OWN},
             self.attributes,
-            extra,
         )
         with self:
             for window in np.flatnonzero(self.done[:rows]):
@@ -314,11 +307,6 @@ class WindowStore:
         """Bytes on disk for each of a window's `positions`."""
         return sum(p.row_bytes for n, p in self._places.items() if n not in _OWN) / positions
 
-    def extra(self, name: str) -> np.ndarray | None:
-        """A whole array that belongs to no window, if there is one."""
-        with h5py.File(self.path, "r", locking=False) as h5:
-            return h5["extra"][name][()] if f"extra/{name}" in h5 else None
-
     def rows(self, name: str) -> np.ndarray:
         """All complete windows of a dataset, in order: [windows, ...]."""
         numbers, place = np.flatnonzero(self.done), self._places[name]
@@ -346,7 +334,7 @@ def _layout(path: Path) -> tuple[dict, dict[str, _Place], int]:
     """
     with hdf5.reading(path, "store of windows") as h5:
         attributes = hdf5.attributes(h5)
-        found = {name: d for name, d in h5.items() if name != "extra"}
+        found = dict(h5.items())
         known = all(isinstance(d, h5py.Dataset) and d.ndim for d in found.values())
         if not known or not _OWN.keys() <= found.keys():
             raise ValueError("it lacks what every store has")

@@ -44,9 +44,8 @@ class Made:
             settings = {"n_ctx": N_CTX, "limit": 5} | options
             return baseline.write_baseline(model, self.info, self.tokens, output, **settings)
 
-    def read(self, store, window, *, by_itself=False):
-        model = () if by_itself else (self.path, self.info)
-        with Baseline(store, *model) as baseline, ThreadPoolExecutor(2) as pool:
+    def read(self, store, window):
+        with Baseline(store, self.path, self.info) as baseline, ThreadPoolExecutor(2) as pool:
             rows = baseline.logits(window, 0, baseline.n_scored, pool)[0 : baseline.n_scored]
             return np.array(rows, np.float32)
 
@@ -85,13 +84,10 @@ def dense(tmp_path, made):
     return Made(tmp_path, made / "text.txt")
 
 
-def test_embedded_output_weights_need_no_model(dense, tmp_path):
-    dense.write(tmp_path / "b.h5", embed_output=True)
-    by_itself = dense.read(tmp_path / "b.h5", 1, by_itself=True)
-    dense.write(tmp_path / "c.h5")
-    assert (by_itself == dense.read(tmp_path / "c.h5", 1)).all()
+def test_hidden_states_need_the_model(dense, tmp_path):
+    dense.write(tmp_path / "b.h5")
     with pytest.raises(QuernError, match="keeps hidden states: give --baseline-model"):
-        dense.read(tmp_path / "c.h5", 1, by_itself=True)
+        Baseline(tmp_path / "b.h5")
 
 
 def test_other_output_weights_are_refused(dense, tmp_path):

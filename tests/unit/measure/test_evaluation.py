@@ -16,7 +16,6 @@ CONFIG = {
         "scored": "half",
         "store": "hidden",
         "logits_type": "float16",
-        "embed_output": True,
         "until": None,
         "kv": None,
     },
@@ -25,7 +24,7 @@ CONFIG = {
         "pool": {"corpus": "wiki", "part": "pool", "scored": "all"},
     },
 }
-STORED = {"store": "hidden", "logits_type": "float16", "embed_output": True}
+STORED = {"store": "hidden", "logits_type": "float16"}
 
 
 def test_each_corpus_stands_for_itself():
@@ -42,7 +41,7 @@ def test_what_is_left_out_is_as_in_evaluation():
 
 def test_the_options_are_those_of_the_baseline_before_there_were_evaluations():
     options = evaluations_of(CONFIG)["code"].options
-    keys = ("n_ctx", "windows", "scored", "store", "logits_type", "embed_output")
+    keys = ("n_ctx", "windows", "scored", "store", "logits_type")
     assert options == {key: CONFIG["evaluation"][key] for key in keys}
 
 
