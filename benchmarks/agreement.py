@@ -23,12 +23,13 @@ import record
 from quern import gguf_files
 from quern.corpus import build, sources
 from quern.imatrix import formats, shards
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.measure import comparison, printout
 from quern.measure.baseline import Baseline, write_baseline
 from quern.quantize import quantization
 from quern.quantize.recipes import Recipe
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 KINDS = ("Q4_K_M", "Q2_K")
 NUMBER = r"([-+0-9.einf]+)"
@@ -120,11 +121,11 @@ def measure(folder: Path, arguments) -> list[list[str]]:
         rows.append([name, theirs, ours, difference, limit, "within" if within else "beyond"])
 
     info = gguf_files.model_info(arguments.model)
-    with Model(arguments.model, threads=threads) as model:
+    with Model(arguments.model, Way(threads=threads)) as model:
         windows.tokenize_text(model, info.tokenizer_sha256, text, folder / "tokens.h5")
-        tokens = windows.read_tokens(folder / "tokens.h5")
-        write_baseline(model, info, tokens, folder / "b.h5", n_ctx=n_ctx, limit=n)
-        shards.collect(model, info, tokens, folder / "shard.h5", n_ctx=n_ctx, last=n)
+        work = Work(arguments.model, info, windows.read_tokens(folder / "tokens.h5"), n_ctx)
+        write_baseline(model, work, folder / "b.h5", limit=n)
+        shards.collect(model, work, folder / "shard.h5", last=n)
     formats.write(shards.merge([folder / "shard.h5"], "d").matrix, folder / "ours.gguf")
 
     base_ppl = tools.baseline(folder / "base", n)
@@ -169,12 +170,11 @@ def measure(folder: Path, arguments) -> list[list[str]]:
             for a, b in zip(mine.tensors, other.tensors, strict=True)
         )
         row(f"{kind} tensor data", "", "", "", "same bytes", equal)
-        candidate = comparison.Candidate(
-            quantized, gguf_files.model_info(quantized), folder / f"{kind}.h5"
-        )
+        known = gguf_files.model_info(quantized)
+        own = comparison.Comparison(quantized, known, folder / f"{kind}.h5")
         with Baseline(folder / "b.h5", arguments.model, info) as baseline:
-            comparison.compare([candidate], baseline, threads=threads)
-        result, _ = comparison.summarize(candidate.output)
+            comparison.compare([own], baseline, Way(threads=threads))
+        result, _ = comparison.summarize(own.output)
         if kind == KINDS[0]:
             found = result["figures"]["ppl_base"]["value"]
             gap = abs(found / base_ppl - 1)

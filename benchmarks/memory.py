@@ -41,14 +41,14 @@ def child(model: str, n_ctx: int, kv_type: str, threads: int) -> None:
     """Fill a context, or load the vocabulary alone where it is 0; print the peak."""
     if n_ctx:
         with (
-            llama.Model(model, threads=threads, kv_type=kv_type) as loaded,
+            llama.Model(model, llama.Way(threads=threads), kv_type=kv_type) as loaded,
             llama.Bench(loaded, n_ctx) as bench,
         ):
             bench.prompt(n_ctx - 1)
             bench.generate(1)
             print(json.dumps(peak()))
     else:
-        with llama.Model(model, vocab_only=True):
+        with llama.Model(model, load="vocab"):
             print(json.dumps(peak()))
 
 

@@ -22,13 +22,14 @@ from peer import HOUSE
 sys.path.insert(0, str(HOUSE / "scripts"))
 
 from quern.gguf_files import ModelInfo
-from quern.llama import Model
+from quern.llama import Way
 from quern.measure import statistics
 from quern.measure.baseline import scored_positions
 from quern.mix import damage, errors, proof, search
 from quern.mix.editing import Editor
 from quern.mix.inputs import Inputs
 from quern.tokens.windows import read_tokens
+from quern.tokens.work import Work
 
 POSITIONS = 128  # of the window, for the second-order form
 
@@ -143,13 +144,14 @@ def main(arguments):
     )
     stores = sorted((folder / f"mix/damage/{arguments.imatrix}").rglob("*.h5"))
     ratios = errors.read(folder / f"mix/errors/{arguments.imatrix}/ggml^0.json", inputs)
-    tokens = read_tokens(folder / f"tokens/{arguments.imatrix}.pool.h5")
-    used, measured = damage.read(stores, inputs, tokens, 512)
-    others = [w for w in damage.windows_of(tokens, 512).tolist() if w not in used]
-    held_back = tokens.windows(512, sorted(others[: arguments.windows]))[:]
+    pool = read_tokens(folder / f"tokens/{arguments.imatrix}.pool.h5")
+    work = Work(inputs.model, inputs.info, pool, 512)
+    used, measured = damage.read(stores, inputs, work)
+    others = [w for w in damage.windows_of(work).tolist() if w not in used]
+    held_back = work.windows(sorted(others[: arguments.windows]))[:]
     plans = search.stock_plans(inputs)
     with (
-        Model(inputs.model, threads=arguments.threads, editable=True) as model,
+        work.opened(Way(threads=arguments.threads), "editable") as model,
         Editor(model, inputs.sources, inputs.importances) as editor,
     ):
         common = inputs, inputs.free(), plans, measured, ratios
@@ -157,7 +159,7 @@ def main(arguments):
         record.show(found, "mixes", "mixes", record=arguments.record)
         if arguments.second_order:
             own = {name: values[:1] for name, values in measured.items()}
-            window = tokens.windows(512, used[:1])[:][0]
+            window = work.windows(used[:1])[:][0]
             found = predict(editor, inputs, plans, own, ratios, window)
             record.show(found, "mixes", "mixes second order", record=arguments.record)
 

@@ -61,7 +61,7 @@ def compare(path: Path, prompt: int, generation: int, repeats: int, threads: int
     """Samples of both for each round and test."""
     rows, other = [], LlamaBench(path, threads)
     with (
-        llama.Model(path, threads=threads) as model,
+        llama.Model(path, llama.Way(threads=threads)) as model,
         llama.Bench(model, max(prompt, generation)) as bench,
     ):
         for number in tqdm(range(repeats), desc=path.stem, disable=None):

@@ -8,30 +8,22 @@ from pathlib import Path
 
 from quern import command, files
 from quern.gguf_files import ModelInfo, require_unquantized
-from quern.llama import Model
+from quern.llama import Way
 from quern.measure import baseline
 from quern.tokens.windows import read_tokens
+from quern.tokens.work import Work
 from quern.tuning.taken import taken_up
 
 
 def main(arguments):
     info = ModelInfo.read(arguments.info)
     require_unquantized(info, arguments.model)
-    tokens = read_tokens(arguments.tokens)
-    way = taken_up(
-        arguments.tuning,
-        model_sha256=info.sha256,
-        n_ctx=arguments.n_ctx,
-        threads=arguments.threads,
-        gpus=arguments.gpus,
-    )
-    with Model(arguments.model, gpus=arguments.gpus, n_ctx=arguments.n_ctx, **way) as model:
+    work = Work(arguments.model, info, read_tokens(arguments.tokens), arguments.n_ctx)
+    usual = Way(**command.options_of(arguments, Way))
+    way = taken_up(arguments.tuning, usual, model_sha256=info.sha256, n_ctx=work.n_ctx)
+    with work.opened(way) as model:
         facts = baseline.write_baseline(
-            model,
-            info,
-            tokens,
-            arguments.output,
-            n_ctx=arguments.n_ctx,
+            *(model, work, arguments.output),
             scored=arguments.scored,
             store=arguments.store,
             logits_type=arguments.logits_type,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quern import command, files
 from quern.gguf_files import ModelInfo
-from quern.llama import Model, computed_by
+from quern.llama import Model, Way, computed_by
 from quern.tokens import made
 from quern.tokens.making import Making
 from quern.tokens.windows import read_tokens
@@ -18,14 +18,14 @@ def main(arguments):
     info, pool = ModelInfo.read(arguments.info), read_tokens(arguments.tokens)
     pool.require_tokenizer(info.tokenizer_sha256)
     is_sampled = making.random == "samples"
-    compute = {"threads": arguments.threads, "gpus": arguments.gpus}
-    with Model(arguments.model, **compute, vocab_only=not is_sampled) as model:
+    way = Way(**command.options_of(arguments, Way))
+    with Model(arguments.model, way, load="mapped" if is_sampled else "vocab") as model:
         content = made.contents(
             making, model, pool, arguments.text, arguments.documents, arguments.comparison
         )
         done = asdict(making)
         if is_sampled:
-            done |= {"model_sha256": info.sha256, "computed_by": computed_by(model.gpus)}
+            done |= {"model_sha256": info.sha256, "computed_by": computed_by(way.gpus)}
         facts = made.write(arguments.output, model, pool, making, content, done)
     files.write_json(arguments.facts, facts)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from quern import QuernError, command, files
 from quern.gguf_files import ModelInfo
+from quern.llama import Way
 from quern.measure import comparison, printout, statistics
 from quern.measure.baseline import Baseline
 from quern.tuning.taken import taken_up
@@ -28,42 +29,35 @@ def main(arguments):
         if reason := files.failure(info):  # there is nothing to compare
             files.write_failure(summary, reason, output, windows, text)
         else:
-            jobs.append((candidate(arguments, model, info, output), windows, summary, text))
+            own = comparison.Comparison(model, ModelInfo.read(info), output)
+            jobs.append((own, windows, summary, text))
     if jobs:
         compare(arguments, jobs)
 
 
-def candidate(arguments, model: Path, info: Path, output: Path) -> comparison.Candidate:
-    """A model as it is to be compared."""
-    flash = False if arguments.flash == "none" else None
-    return comparison.Candidate(model, ModelInfo.read(info), output, arguments.kv_type, flash)
-
-
 def compare(arguments, jobs):
-    """Compare candidates; each has its CSV, JSON and text to write."""
-    candidates = [own for own, *_ in jobs]
+    """Compare models; each has its CSV, JSON and text to write."""
+    models = [own for own, *_ in jobs]
     info = ModelInfo.read(arguments.baseline_info) if arguments.baseline_info else None
     with Baseline(
         *(arguments.baseline, arguments.baseline_model, info), gpus=arguments.gpus
     ) as baseline:
-        compute = {"gpus": arguments.gpus} | taken_up(
+        way = taken_up(
             arguments.tuning,
+            Way(**command.options_of(arguments, Way)),
             model_sha256=baseline.attributes["model_sha256"],
             n_ctx=int(baseline.attributes["n_ctx"]),
-            threads=arguments.threads,
-            gpus=arguments.gpus,
         )
         comparison.compare(
-            candidates,
-            baseline,
-            **compute,
+            *(models, baseline, way),
+            kv_type=arguments.kv_type,
+            flash=arguments.flash,
             first=getattr(arguments, "from"),
             last=arguments.to,
             until=comparison.Until(*arguments.until) if arguments.until else None,
         )
         noise = [
-            comparison.noise(c, baseline, **compute, windows=arguments.noise_windows)
-            for c in candidates
+            comparison.noise(own, baseline, way, windows=arguments.noise_windows) for own in models
         ]
     for (own, windows, summary, text), moved in zip(jobs, noise, strict=True):
         result, table = comparison.summarize(own.output)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from quern import command
 from quern.gguf_files import ModelInfo
-from quern.llama import Model
+from quern.llama import Way
 from quern.mix import damage
 from quern.mix.inputs import Inputs
 from quern.tokens.windows import read_tokens
+from quern.tokens.work import Work
 
 
 def main(arguments):
@@ -21,16 +22,10 @@ def main(arguments):
         arguments.imatrix,
         imatrix_n_ctx=arguments.imatrix_n_ctx,
     )
-    compute = {"threads": arguments.threads, "gpus": arguments.gpus}
-    with Model(arguments.model, **compute, editable=True) as model:
+    work = Work(arguments.model, inputs.info, read_tokens(arguments.tokens), arguments.n_ctx)
+    with work.opened(Way(**command.options_of(arguments, Way)), "editable") as model:
         damage.measure(
-            model,
-            inputs,
-            read_tokens(arguments.tokens),
-            arguments.output,
-            n_ctx=arguments.n_ctx,
-            turn=arguments.turn,
-            part=arguments.part,
+            *(model, inputs, work, arguments.output), turn=arguments.turn, part=arguments.part
         )
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from quern import QuernError, command
 from quern.gguf_files import ModelInfo
 from quern.imatrix.shards import collect
-from quern.llama import Model
+from quern.llama import Way
 from quern.tokens.windows import read_tokens
+from quern.tokens.work import Work
 from quern.tuning.taken import taken_up
 
 
@@ -14,20 +15,12 @@ def main(arguments):
     if arguments.part and (getattr(arguments, "from"), arguments.to) != (None, None):
         raise QuernError("--part stands in place of --from and --to; give one or the other.")
     info = ModelInfo.read(arguments.info)
-    way = taken_up(
-        arguments.tuning,
-        model_sha256=info.sha256,
-        n_ctx=arguments.n_ctx,
-        threads=arguments.threads,
-        gpus=arguments.gpus,
-    )
-    with Model(arguments.model, gpus=arguments.gpus, n_ctx=arguments.n_ctx, **way) as model:
+    work = Work(arguments.model, info, read_tokens(arguments.tokens), arguments.n_ctx)
+    usual = Way(**command.options_of(arguments, Way))
+    way = taken_up(arguments.tuning, usual, model_sha256=info.sha256, n_ctx=work.n_ctx)
+    with work.opened(way) as model:
         collect(
-            model,
-            info,
-            read_tokens(arguments.tokens),
-            arguments.output,
-            n_ctx=arguments.n_ctx,
+            *(model, work, arguments.output),
             first=getattr(arguments, "from") or 0,
             last=arguments.to,
             part=arguments.part,

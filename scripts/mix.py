@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quern import QuernError, command, files, rounding
 from quern.gguf_files import ModelInfo
-from quern.llama import Model, computed_by
+from quern.llama import Way, computed_by
 from quern.mix import damage, errors, search
 from quern.mix.choices import TYPES
 from quern.mix.editing import Editor
@@ -17,6 +17,7 @@ from quern.quantize.quantization import header_bytes
 from quern.quantize.recipes import GGML, KEY
 from quern.sizes import Size
 from quern.tokens.windows import read_tokens
+from quern.tokens.work import Work
 
 
 def main(arguments):
@@ -55,14 +56,13 @@ def mix(arguments) -> dict:
         fixed=dict(arguments.fixed),
         fast_on_cpu=arguments.fast_on == "cpu",
     )
-    tokens = read_tokens(arguments.tokens)
-    tokens.require_tokenizer(inputs.info.tokenizer_sha256)
-    measured = damage.read(arguments.damage, inputs, tokens, arguments.n_ctx)
+    work = Work(arguments.model, inputs.info, read_tokens(arguments.tokens), arguments.n_ctx)
+    measured = damage.read(arguments.damage, inputs, work)
     ratios = errors.read(arguments.errors, inputs)
     used = set(measured.windows)
     if min(len(used), arguments.proof_windows) < 2:
         raise QuernError("a mix needs 2 windows of damages and 2 to prove it; one has no interval.")
-    others = [w for w in damage.windows_of(tokens, arguments.n_ctx).tolist() if w not in used]
+    others = [w for w in damage.windows_of(work).tolist() if w not in used]
     if len(others) < arguments.proof_windows:
         raise QuernError(
             f"{arguments.tokens} has {len(others)} windows of {arguments.n_ctx} besides those of "
@@ -70,9 +70,8 @@ def mix(arguments) -> dict:
         )
     held_back = sorted(others[: arguments.proof_windows])
     own = {} if arguments.rounding == GGML else {KEY: arguments.rounding}
-    compute = {"threads": arguments.threads, "gpus": arguments.gpus}
     with (
-        Model(arguments.model, **compute, editable=True) as model,
+        work.opened(Way(**command.options_of(arguments, Way)), "editable") as model,
         Editor(model, inputs.sources, inputs.importances, arguments.rounding) as editor,
     ):
         found = search.search(
@@ -83,8 +82,8 @@ def mix(arguments) -> dict:
             arguments.size,
             header=header_bytes(arguments.model, {**inputs.metadata, **own}),
             editor=editor,
-            measured_on=tokens.windows(arguments.n_ctx, measured.windows)[:],
-            held_back=tokens.windows(arguments.n_ctx, held_back)[:],
+            measured_on=work.windows(measured.windows)[:],
+            held_back=work.windows(held_back)[:],
             folder=arguments.output.parent,
         )
     return found | {

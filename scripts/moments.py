@@ -4,19 +4,18 @@ from pathlib import Path
 
 from quern import command
 from quern.gguf_files import ModelInfo
-from quern.llama import Model
+from quern.llama import Way
 from quern.moments.collect import collect
 from quern.tokens.windows import read_tokens
+from quern.tokens.work import Work
 
 
 def main(arguments):
-    with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
+    info, tokens = ModelInfo.read(arguments.info), read_tokens(arguments.tokens)
+    work = Work(arguments.model, info, tokens, arguments.n_ctx)
+    with work.opened(Way(**command.options_of(arguments, Way))) as model:
         collect(
-            model,
-            ModelInfo.read(arguments.info),
-            read_tokens(arguments.tokens),
-            arguments.output,
-            n_ctx=arguments.n_ctx,
+            *(model, work, arguments.output),
             windows=arguments.windows,
             part=arguments.part,
         )

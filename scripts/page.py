@@ -33,7 +33,7 @@ def main(arguments):
 def strays(arguments, recipes, answers):
     """Where each recipe that is to be shipped strays most."""
     shipped = {found["recipe"] for found in answers}
-    with Model(arguments.baseline_model, vocab_only=True) as model:
+    with Model(arguments.baseline_model, load="vocab") as model:
         return [
             page.Strays(
                 recipe=entry["name"],

@@ -8,22 +8,24 @@ from pathlib import Path
 
 from quern import command, files, vocabulary
 from quern.gguf_files import ModelInfo
-from quern.llama import Model
+from quern.llama import Way
 from quern.measure import perplexity
 from quern.tokens.windows import read_tokens
+from quern.tokens.work import Work
 
 
 def main(arguments):
     if reason := files.failure(arguments.info):  # there is nothing to measure
         files.write_failure(arguments.summary, reason, arguments.output)
         return
-    settings = perplexity.Settings(**command.options_of(arguments, perplexity.Settings))
+    cut = perplexity.Cut(**command.options_of(arguments, perplexity.Cut))
     info, tokens = ModelInfo.read(arguments.info), read_tokens(arguments.tokens)
     shared = None
     if arguments.tokenized_for and tokens.tokenizer_sha256 != info.tokenizer_sha256:
         shared = vocabulary.common(arguments.tokenized_for, arguments.model)
-    with Model(arguments.model, threads=arguments.threads, gpus=arguments.gpus) as model:
-        perplexity.measure(model, info, tokens, arguments.output, settings, shared)
+    work = Work(arguments.model, info, tokens, cut.n_ctx, cut.stride, shared)
+    with work.opened(Way(**command.options_of(arguments, Way))) as model:
+        perplexity.measure(model, work, arguments.output, cut.windows)
     found = perplexity.summarize(arguments.output)
     files.write_json(arguments.summary, found)
     if "log" not in arguments:  # by hand
@@ -47,7 +49,7 @@ if __name__ == "__main__":
         metavar="MODEL",
         help="the GGUF that the tokens were made for, if its vocabulary may differ by padding",
     )
-    command.add_options(p, perplexity.Settings)
+    command.add_options(p, perplexity.Cut)
     command.add_compute(p)
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     p.add_argument("--summary", type=Path, required=True, help="JSON to write")

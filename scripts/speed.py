@@ -13,12 +13,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "300000")
 
 from quern import QuernError, command, files
 from quern.gguf_files import ModelInfo
+from quern.llama import Way
 from quern.speed import rounds
 
 
 def main(arguments):
-    arguments.depths = tuple(dict.fromkeys(arguments.depths)) or rounds.Settings.depths
-    settings = rounds.Settings(**command.options_of(arguments, rounds.Settings))
+    arguments.depths = tuple(dict.fromkeys(arguments.depths)) or rounds.Timing.depths
+    settings = rounds.Timing(**command.options_of(arguments, rounds.Timing))
     timed, failed = [], {}
     for entry in arguments.models:
         if reason := files.failure(entry["info"]):
@@ -28,7 +29,7 @@ def main(arguments):
     if not timed:
         raise QuernError(f"there is no model to time: {next(iter(failed.values()), 'none named')}")
     kept = arguments.output.with_name(f"{arguments.output.name}.partial")
-    found = rounds.speeds(timed, settings, kept, threads=arguments.threads, gpus=arguments.gpus)
+    found = rounds.speeds(timed, settings, kept, Way(**command.options_of(arguments, Way)))
     files.write_json(arguments.output, found | {"failed": failed} if failed else found)
     rounds.forget(kept)
 
@@ -63,7 +64,7 @@ if __name__ == "__main__":
         metavar="JSON",
         help="what to time: a list of objects with name, model (GGUF), info (its JSON)",
     )
-    command.add_options(p, rounds.Settings)
+    command.add_options(p, rounds.Timing)
     command.add_compute(p)
     p.add_argument("--output", type=Path, required=True, help="JSON to write")
     command.run(main, p.parse_args())

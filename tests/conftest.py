@@ -71,7 +71,7 @@ def made(tmp_path_factory, texts):
         path = write_model(folder / f"{name}.gguf", **options)
         info = gguf_files.model_info(path)
         files.write_json(folder / f"{name}.json", info.as_dict())
-        with Model(path, vocab_only=True) as model:
+        with Model(path, load="vocab") as model:
             windows.tokenize_text(
                 model, info.tokenizer_sha256, folder / "text.txt", folder / f"{name}.h5"
             )

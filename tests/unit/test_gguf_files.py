@@ -170,7 +170,7 @@ def test_other_files_say_what_they_are(tmp_path, name, metadata, words):
 def test_an_unknown_pre_tokenizer_is_named(tmp_path):
     path = write_model(tmp_path / "m.gguf", n_embd=64, n_layer=1, pre_tokenizer="future-1")
     with pytest.raises(QuernError, match="unknown pre-tokenizer type: 'future-1'"):
-        Model(path, vocab_only=True)
+        Model(path, load="vocab")
 
 
 def test_a_special_id_more_is_the_same_tokenizer(tmp_path, made):

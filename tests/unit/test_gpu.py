@@ -11,12 +11,13 @@ import pytest
 from models import write_model
 from quern import gguf_files, llama
 from quern.imatrix import shards
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.measure import baseline, comparison
 from quern.measure.baseline import Baseline
-from quern.measure.comparison import Candidate
+from quern.measure.comparison import Comparison
 from quern.quantize import quantization
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 NO_GPU = not (llama_cpp.llama_supports_gpu_offload() and llama.devices())
 pytestmark = [
@@ -29,23 +30,22 @@ N_CTX, WINDOWS = 64, 3
 def tokens_of(path, text, folder):
     """A model's facts, and the tokens of a text."""
     info = gguf_files.model_info(path)
-    with Model(path, vocab_only=True) as model:
+    with Model(path, load="vocab") as model:
         windows.tokenize_text(model, info.tokenizer_sha256, text, folder / "t.h5")
     return info, windows.read_tokens(folder / "t.h5")
 
 
 def store(path, info, tokens, output, gpus, **options):
-    with Model(path, gpus=gpus, n_ctx=N_CTX, threads=2) as model:
-        return baseline.write_baseline(
-            model, info, tokens, output, n_ctx=N_CTX, limit=WINDOWS, **options
-        )
+    work = Work(path, info, tokens, N_CTX)
+    with work.opened(Way(threads=2, gpus=gpus)) as model:
+        return baseline.write_baseline(model, work, output, limit=WINDOWS, **options)
 
 
 def compared(path, output, base, model, info, gpus):
     """Figures of each position."""
     with Baseline(base, model, info, gpus=gpus) as opened:
-        candidate = Candidate(path, gguf_files.model_info(path), output)
-        comparison.compare([candidate], opened, threads=2, gpus=gpus)
+        own = Comparison(path, gguf_files.model_info(path), output)
+        comparison.compare([own], opened, Way(threads=2, gpus=gpus))
     with baseline.WindowStore.open(output) as found:
         return comparison.read_figures(found)
 
@@ -80,7 +80,7 @@ def test_two_contexts_and_parts_say_the_same(made, tmp_path, monkeypatch):
     text = tokens.windows(N_CTX, range(WINDOWS))[:]
     found = []
     for contexts in (2, 1):
-        with Model(made / "dense.gguf", gpus=1, n_ctx=N_CTX, contexts=contexts) as model:
+        with Model(made / "dense.gguf", Way(gpus=1, contexts=contexts), n_ctx=N_CTX) as model:
             assert model.usual_contexts(N_CTX) == 2
             found.append(np.concatenate([rows.copy() for *_, rows in model.logits(text, 32, 63)]))
     assert (found[0] == found[1]).all()
@@ -95,7 +95,7 @@ def test_a_model_that_does_not_fit_runs_partly(made, tmp_path, monkeypatch, capl
     room = sum(tensor.n_bytes for tensor in gguf_files.tensors_of(path).values())
     monkeypatch.setattr("quern.llama.fit.MARGIN", 0)
     monkeypatch.setattr("quern.llama.model.free_on_gpus", lambda: [room])
-    with Model(path, gpus=1, n_ctx=N_CTX) as model:
+    with Model(path, Way(gpus=1), n_ctx=N_CTX) as model:
         assert "does not fit" in caplog.text and model.usual_contexts(N_CTX) == 1
         rows = np.concatenate([rows.copy() for *_, rows in model.logits(text, 32, 63)])
     np.testing.assert_allclose(rows, expected, atol=0.05 * np.abs(expected).max())
@@ -106,8 +106,8 @@ def test_sums_of_squares_agree_with_those_on_the_cpu(made, tmp_path):
     _, tokens = tokens_of(path, made / "text.txt", tmp_path)
     found = []
     for gpus in (0, 1):
-        collector = shards.Collector()
-        with Model(path, gpus=gpus, n_ctx=N_CTX) as model:
+        collector = shards.SumsOfSquares()
+        with Model(path, Way(gpus=gpus), n_ctx=N_CTX) as model:
             text = tokens.windows(N_CTX, range(WINDOWS))[:]
             list(model.activations(text, lambda name: name.startswith("blk."), collector))
         even, odd = collector.halves

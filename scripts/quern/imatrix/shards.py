@@ -4,7 +4,6 @@ Sums are kept in float64, over even and odd windows apart; how far the two halve
 imatrix's noise.
 """
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,15 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import QuernError, hdf5
-from ..gguf_files import ModelInfo, beyond_training, require_positions
+from ..gguf_files import ModelInfo, beyond_training
 from ..llama import OUTPUT_WEIGHTS, Model, Product, computed_by
-from ..tokens.windows import Tokens
+from ..tokens.work import Work, share
 from .matrix import Imatrix
-
-log = logging.getLogger("quern.imatrix")
 
 HALVES = ("even", "odd")  # windows
 
 
-class Collector:
+class SumsOfSquares:
     """Sums the squared inputs of products. An input that several products share is summed once.
 
     Even and odd windows may be shown at the same time.
@@ -42,7 +39,7 @@ class Collector:
     def __call__(self, index: int, product: Product) -> None:
         window = self._first + index
         half = window % 2
-        if product.experts:
+        if product.kind == "experts":
             sums, counts = _expert_squares(product)
         else:
             key, squares = self._shared[half]
@@ -71,8 +68,8 @@ def _squares(inputs: np.ndarray, matrices: int) -> tuple[np.ndarray, np.ndarray]
 
 def _expert_squares(product: Product) -> tuple[np.ndarray, np.ndarray]:
     inputs, ids = product.inputs(), product.expert_ids()
-    sums = np.zeros((product.experts, inputs.shape[-1]))
-    counts = np.bincount(ids.ravel(), minlength=product.experts)
+    sums = np.zeros((product.matrices, inputs.shape[-1]))
+    counts = np.bincount(ids.ravel(), minlength=product.matrices)
     for slot in range(ids.shape[1]):
         rows = inputs[:, slot % inputs.shape[1]]  # one input serves all slots, or one each
         for expert in np.unique(ids[:, slot]):
@@ -82,11 +79,9 @@ def _expert_squares(product: Product) -> tuple[np.ndarray, np.ndarray]:
 
 def collect(
     model: Model,
-    info: ModelInfo,
-    tokens: Tokens,
+    work: Work,
     shard: Path,
     *,
-    n_ctx: int,
     first: int = 0,
     last: int | None = None,
     part: tuple[int, int] | None = None,
@@ -103,37 +98,31 @@ def collect(
         The number of windows; 0 where the text ends before `first`, or has too few for a part.
 
     Raises:
-        QuernError: the text is too short, the tokens are another model's, or an input is NaN or
-            infinite (the sentence names the tensor and the window).
+        QuernError: an input is NaN or infinite (the sentence names the tensor and the window).
     """
-    tokens.require_tokenizer(info.tokenizer_sha256)
-    require_positions(info, n_ctx, model.path)
-    if said := beyond_training(info, n_ctx):
-        log.warning("%s", said)
-    available = tokens.n_windows(n_ctx)
+    available = work.count()
     if part:
-        first, last = ((number * available) // part[1] for number in (part[0] - 1, part[0]))
-    wanted = range(first, available if last is None else min(available, last))
-    collector = Collector(first)
+        wanted = share(available, part)
+    else:
+        wanted = range(first, available if last is None else min(available, last))
+    sums = SumsOfSquares(wanted.start)
     if wanted:
-        windows = tokens.windows(n_ctx, wanted)
+        windows = work.windows(wanted)
 
         def is_wanted(name):
             return name.startswith("blk.") or (output_weight and name in OUTPUT_WEIGHTS)
 
         with tqdm(total=len(windows), unit="window", desc="imatrix", disable=None) as bar:
-            for _ in model.activations(windows, is_wanted, collector):
+            for _ in model.activations(windows, is_wanted, sums):
                 bar.update()
     attributes = {
-        "model_sha256": info.sha256,
-        "text_sha256": tokens.text_sha256,
-        "n_ctx": n_ctx,
-        "first": first,
+        **work.origin,
+        "first": wanted.start,
         "windows": len(wanted),
         "available": available,
-        "computed_by": computed_by(model.gpus),
+        "computed_by": computed_by(model.way.gpus),
     }
-    arrays = _arrays(collector.halves)
+    arrays = _arrays(sums.halves)
     with hdf5.writing(shard) as h5:
         h5.attrs.update(attributes)
         for name, array in arrays.items():

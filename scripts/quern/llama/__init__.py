@@ -4,7 +4,7 @@ Nobody else imports llama_cpp or ctypes. llama.cpp's log goes to the `quern.llam
 """
 
 from .bench import Bench
-from .contexts import LOGGED_BYTES, TOKENS_PER_BATCH, Reserved, reserved, reserved_for_windows
+from .contexts import LOGGED_BYTES, Reserved, reserved, reserved_for_windows
 from .library import (
     FOLDER,
     VERSION,
@@ -16,7 +16,7 @@ from .library import (
     target_types,
     tensor_types,
 )
-from .model import KV_TYPE, TOKENS_PER_UBATCH, Model
+from .model import KV_TYPE, Model
 from .product import DeviceProduct
 from .quantizer import (
     QuantizationParameters,
@@ -28,15 +28,15 @@ from .quantizer import (
 )
 from .sampling import samples
 from .taps import OUTPUT_WEIGHTS, Product
+from .way import ONE_THREAD, Way
 from .weights import Weight
 
 __all__ = [
     "FOLDER",
     "KV_TYPE",
     "LOGGED_BYTES",
+    "ONE_THREAD",
     "OUTPUT_WEIGHTS",
-    "TOKENS_PER_BATCH",
-    "TOKENS_PER_UBATCH",
     "VERSION",
     "Bench",
     "DeviceProduct",
@@ -44,6 +44,7 @@ __all__ = [
     "Product",
     "QuantizationParameters",
     "Reserved",
+    "Way",
     "Weight",
     "block_size",
     "build",

@@ -6,10 +6,9 @@ import time
 import llama_cpp
 import numpy as np
 
-from .. import QuernError
-from .contexts import TOKENS_PER_BATCH, context_params, make_context
-from .library import complaint
+from .contexts import context_params, make_context, require_decoded
 from .model import Model
+from .way import Way
 
 POINTER = ctypes.POINTER(llama_cpp.llama_token)
 
@@ -21,7 +20,7 @@ class Bench:
     for logits, and layers with a sliding window keep no more than they need.
 
     Args:
-        model: what is timed, with its threads.
+        model: what is timed, with the threads of its way.
         n_ctx: tokens that the context must hold.
 
     Raises:
@@ -30,7 +29,7 @@ class Bench:
 
     def __init__(self, model: Model, n_ctx: int):
         self._model, self._rng = model, np.random.default_rng(0)
-        params = context_params(model, n_ctx, TOKENS_PER_BATCH, model.threads)
+        params = context_params(model, n_ctx, Way.n_batch, model.way.threads)
         params.swa_full, params.n_outputs_max = False, 1
         self._ctx = make_context(model, params)
         self._memory = llama_cpp.llama_get_memory(self._ctx)
@@ -62,7 +61,7 @@ class Bench:
 
     def prompt(self, n: int) -> float:
         """Decode `n` tokens, as many at once as a prompt's are; the seconds that it took."""
-        return self._decode(n, TOKENS_PER_BATCH)
+        return self._decode(n, Way.n_batch)
 
     def generate(self, n: int) -> float:
         """Decode `n` tokens one after the other; the seconds that it took."""
@@ -82,11 +81,7 @@ class Bench:
         ]
         begin = time.perf_counter()
         for batch in batches:
-            if status := llama_cpp.llama_decode(self._ctx, batch):
-                raise QuernError(
-                    f"llama.cpp failed to decode with {self._model.path} (status {status}): "
-                    f"{complaint()}"
-                )
+            require_decoded(self._model, llama_cpp.llama_decode(self._ctx, batch))
             if at_once == 1:
                 llama_cpp.llama_synchronize(self._ctx)
         llama_cpp.llama_synchronize(self._ctx)

@@ -11,8 +11,9 @@ import llama_cpp
 
 from .. import QuernError
 from .library import complaint, listening, recent, tensor_types
+from .way import Way
 
-TOKENS_PER_BATCH = 2048  # tokens of one decode call, as in llama.cpp's tools
+FLASH = {"auto": -1, "none": 0}  # llama_flash_attn_type of llama.h
 MIB = 1 << 20
 LOGGED_BYTES = 0.01 * MIB  # to which llama.cpp logs a size
 _CACHE = re.compile(r"\bsize = +([\d.]+) MiB \( *\d+ cells")
@@ -38,12 +39,12 @@ def context_params(model, n_ctx: int, width: int, threads: int):
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = n_ctx
     params.n_batch = width
-    params.n_ubatch = min(model.tokens_per_graph, width)
+    params.n_ubatch = min(model.way.n_ubatch, width)
     params.n_threads = params.n_threads_batch = threads
     params.no_perf = True
-    params.offload_kqv = params.op_offload = bool(model.gpus)
+    params.offload_kqv = params.op_offload = bool(model.way.gpus)
     params.type_k = params.type_v = tensor_types()[model.kv_type.upper()]
-    params.flash_attn_type = -1 if model.flash is None else int(model.flash)  # -1 is AUTO
+    params.flash_attn_type = FLASH[model.flash]
     return params
 
 
@@ -63,6 +64,18 @@ def make_context(model, params):
     return context
 
 
+def require_decoded(model, status: int) -> None:
+    """Refuse what llama_decode returned.
+
+    Raises:
+        QuernError: it is no success; llama.cpp's own reason is quoted.
+    """
+    if status:
+        raise QuernError(
+            f"llama.cpp failed to decode with {model.path} (status {status}): {complaint()}"
+        )
+
+
 def reserved(model, n_ctx: int) -> Reserved:
     """What llama.cpp reserves for a context of `n_ctx` tokens, one sequence.
 
@@ -72,7 +85,7 @@ def reserved(model, n_ctx: int) -> Reserved:
     Raises:
         QuernError: llama.cpp cannot make the context.
     """
-    params = context_params(model, n_ctx, TOKENS_PER_BATCH, model.threads)
+    params = context_params(model, n_ctx, Way.n_batch, model.way.threads)
     params.swa_full, params.n_outputs_max = False, 1
     return _heard(model, params)
 
@@ -83,8 +96,8 @@ def reserved_for_windows(model, n_ctx: int) -> Reserved:
     Raises:
         QuernError: llama.cpp cannot make the context.
     """
-    width = min(n_ctx, model.tokens_per_batch)
-    return _heard(model, context_params(model, n_ctx, width, model.threads))
+    width = min(n_ctx, model.way.n_batch)
+    return _heard(model, context_params(model, n_ctx, width, model.way.threads))
 
 
 def _heard(model, params) -> Reserved:

@@ -13,7 +13,7 @@ import llama_cpp
 import numpy as np
 
 from .. import QuernError
-from .contexts import TOKENS_PER_BATCH, context_params, make_context, reserved_for_windows
+from .contexts import FLASH, context_params, make_context, require_decoded, reserved_for_windows
 from .fit import fitting, needs_of, overrides
 from .library import (
     block_size,
@@ -27,10 +27,11 @@ from .library import (
 )
 from .streams import END, InTurns
 from .taps import InputTap, OutputTap, Product, Tap
+from .way import ONE_THREAD, Way
 from .weights import Weight, WeightTap
 
+LOADS = ("mapped", "editable", "vocab", "hollow")
 KV_TYPE = "f16"  # llama.cpp's default
-TOKENS_PER_UBATCH = 512  # tokens of one graph by default, as in llama.cpp's tools
 SMALL_MODEL = 512 << 20  # bytes of weights up to which two contexts are faster than one
 LOGITS_BYTES = 96 << 20  # bound on the logits of one decode call
 GPU_LOGITS_BYTES = 512 << 20  # the same of a machine whose models are on GPUs
@@ -41,20 +42,17 @@ class Model:
 
     Args:
         path: the GGUF file.
-        threads: CPU threads for decoding.
-        gpus: 0 keeps the model on the CPU; more puts as much of it on GPUs as fits, or as many
-            layers as LLAMA_ARG_N_GPU_LAYERS says.
+        way: how it is run.
         n_ctx: tokens of the longest context that is to fit on the GPUs beside it.
-        vocab_only: load the tokenizer alone.
-        tokens_per_graph: llama.cpp's micro-batch; results depend on it in their last digits.
-        tokens_per_batch: tokens of one decode call, a multiple of those of a graph.
-        contexts: how many decode windows side by side, where their logits fit; None leaves it to
-            `usual_contexts`.
-        editable: load it so that `weights` can be exchanged.
-        hollow: load the metadata alone, to ask what contexts would take.
+        load: what of it, one of `LOADS`: `mapped` all, from its file; `editable` all, so that
+            `weights` can be exchanged; `vocab` the tokenizer alone; `hollow` the metadata alone,
+            to ask what contexts would take.
         kv_type: ggml's type of the K and the V cache.
-        flash: flash attention or none; None leaves it to llama.cpp, which takes it where the device
-            has it, and always for a quantized cache.
+        flash: flash attention, `none` or `auto`, which takes it where the device has it, and always
+            for a quantized cache.
+
+    Attributes:
+        way: another may be set between windows, with the same GPUs.
 
     Raises:
         QuernError: llama.cpp cannot load the file (its own reason is quoted), a GPU is asked for
@@ -64,40 +62,35 @@ class Model:
     def __init__(
         self,
         path: Path,
+        way: Way = ONE_THREAD,
         *,
-        threads: int = 1,
-        gpus: int = 0,
-        n_ctx: int = TOKENS_PER_BATCH,
-        vocab_only: bool = False,
-        tokens_per_graph: int | None = None,
-        tokens_per_batch: int | None = None,
-        contexts: int | None = None,
-        editable: bool = False,
-        hollow: bool = False,
+        n_ctx: int = Way.n_batch,
+        load: str = "mapped",
         kv_type: str = KV_TYPE,
-        flash: bool | None = None,
+        flash: str = "auto",
     ):
         start()
+        if load not in LOADS or flash not in FLASH:
+            raise ValueError(f"load is one of {LOADS}, flash one of {tuple(FLASH)}")
         self.kv_type, self.flash = kv_type, flash
         block_size(kv_type.upper())  # ggml must know it
-        self.path, self.gpus, self._gpu_contexts = Path(path), gpus, 1
-        self.decode_by(threads, contexts, tokens_per_batch, tokens_per_graph)
+        self.path, self.way, self._gpu_contexts = Path(path), way, 1
         self._running = set()
         if not self.path.is_file():
             raise QuernError(f"model {path} does not exist.")
         params = llama_cpp.llama_model_default_params()
-        if gpus and not llama_cpp.llama_supports_gpu_offload():
+        if way.gpus and not llama_cpp.llama_supports_gpu_offload():
             raise QuernError(
                 "a GPU is asked for, but llama.cpp finds none; build llama-cpp-python for it (see "
                 "the README) or set the rule's gpu resource to 0."
             )
-        params.n_gpu_layers = -1 if gpus else 0
-        params.vocab_only, params.no_alloc = vocab_only, hollow
-        if gpus and not hollow and not vocab_only:
+        params.n_gpu_layers = -1 if way.gpus else 0
+        params.vocab_only, params.no_alloc = load == "vocab", load == "hollow"
+        if way.gpus and load in ("mapped", "editable"):
             self._put_on_gpus(params, n_ctx)
-        if editable or hollow:  # in memory of its own, or in none
+        if load in ("editable", "hollow"):  # in memory of its own, or in none
             params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
-        if editable:  # laid out as in the file
+        if load == "editable":  # laid out as in the file
             params.use_extra_bufts = False
         if cpu_reports_amx():
             params.use_extra_bufts = False
@@ -128,10 +121,8 @@ class Model:
                 raise QuernError(f"LLAMA_ARG_N_GPU_LAYERS is {layers}, and no number of layers.")
             params.n_gpu_layers = int(layers)
             return
-        with Model(
-            *(self.path,), gpus=self.gpus, hollow=True, kv_type=self.kv_type, flash=self.flash
-        ) as hollow:
-            hollow.decode_by(self.threads, 1, self.tokens_per_batch, self.tokens_per_graph)
+        cache = {"kv_type": self.kv_type, "flash": self.flash}
+        with Model(self.path, self.way, load="hollow", **cache) as hollow:
             own = reserved_for_windows(hollow, n_ctx)
         free = free_on_gpus()
         for self._gpu_contexts in (2, 1):  # two where nothing must make room for the second
@@ -151,18 +142,6 @@ class Model:
                 fit.experts,
             )
 
-    def decode_by(
-        self,
-        threads: int,
-        contexts: int | None = None,
-        tokens_per_batch: int | None = None,
-        tokens_per_graph: int | None = None,
-    ) -> None:
-        """From now on decode so; the arguments are those of `Model`."""
-        self.threads, self.contexts = threads, contexts
-        self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH
-        self.tokens_per_graph = tokens_per_graph or TOKENS_PER_UBATCH
-
     def usual_contexts(self, n_ctx: int) -> int:
         """How many contexts decode windows side by side, unless told otherwise.
 
@@ -170,10 +149,10 @@ class Model:
         is not done where windows are long, for want of memory, nor for larger models, whose weights
         would be read twice as often. On GPUs, one decodes while the logits of the other are used.
         """
-        if self.gpus:
+        if self.way.gpus:
             return self._gpu_contexts
         small = llama_cpp.llama_model_size(self._model) <= SMALL_MODEL
-        return 2 if small and n_ctx <= TOKENS_PER_BATCH and self.threads % 2 == 0 else 1
+        return 2 if small and n_ctx <= Way.n_batch and self.way.threads % 2 == 0 else 1
 
     def logits_fit(self, n_scored: int) -> bool:
         """Whether one decode call may keep the logits of so many positions."""
@@ -181,17 +160,17 @@ class Model:
 
     def positions_of_logits(self) -> int:
         """For how many positions one decode call may keep the logits."""
-        room = GPU_LOGITS_BYTES if self.gpus else LOGITS_BYTES
+        room = GPU_LOGITS_BYTES if self.way.gpus else LOGITS_BYTES
         return max(1, room // (self.n_vocab * 4))
 
     def weights(self) -> dict[str, Weight]:
-        """The weights that the model's graph reads, by name; it must be `editable`.
+        """The weights that the model's graph reads, by name; it must be loaded as `editable`.
 
         Raises:
             QuernError: there are none in a float type.
         """
         tap = WeightTap()
-        with _Context(self, 64, tap, threads=self.threads) as context:
+        with _Context(self, 64, tap, threads=self.way.threads) as context:
             context.probe(0)
             tap.learned()
         return tap.found
@@ -332,7 +311,7 @@ class Model:
 
         def stream(numbers, threads):
             tap = InputTap(wanted, collect)
-            with _Context(self, n_ctx, tap, self.tokens_per_graph, threads) as context:
+            with _Context(self, n_ctx, tap, self.way.n_ubatch, threads) as context:
                 context.probe(windows[:1][0, 0])
                 tap.learned()
                 for i in numbers:
@@ -347,9 +326,9 @@ class Model:
 
     def _in_turns(self, stream, groups: range, n_ctx: int, fits: bool) -> Iterator:
         """The items of `stream(groups, threads)`, from several contexts where logits `fit`."""
-        wanted = self.contexts or self.usual_contexts(n_ctx)
+        wanted = self.way.contexts or self.usual_contexts(n_ctx)
         count = wanted if fits and len(groups) > 1 else 1
-        streams = [stream(groups[k::count], self.threads // count) for k in range(count)]
+        streams = [stream(groups[k::count], self.way.threads // count) for k in range(count)]
         running = InTurns(streams, len(groups))
         self._running.add(running)
         try:
@@ -376,7 +355,7 @@ class _Context:
         threads: int = 1,
     ):
         self.model, self.n_ctx, self._tap = model, n_ctx, tap
-        self._width = min(n_ctx, width or model.tokens_per_batch)
+        self._width = min(n_ctx, width or model.way.n_batch)
         params = context_params(model, n_ctx, self._width, threads)
         if tap:
             params.cb_eval, params.abort_callback = tap.callback, tap.abort
@@ -434,11 +413,8 @@ class _Context:
             batch.seq_id[i][0] = 0
         recent.clear()
         status = llama_cpp.llama_decode(self._ctx, batch)
-        if status != 0 and not (self._tap and self._tap.aborted):
-            raise QuernError(
-                f"llama.cpp failed to decode with {self.model.path} (status {status}): "
-                f"{complaint()}"
-            )
+        if not (self._tap and self._tap.aborted):
+            require_decoded(self.model, status)
 
     def outputs(self, rows: int) -> np.ndarray:
         """The logits of the last decode call, float32 [rows, n_vocab], a view."""

@@ -6,8 +6,8 @@ import llama_cpp
 import numpy as np
 
 from .. import QuernError
-from .contexts import context_params, make_context
-from .library import complaint, recent
+from .contexts import context_params, make_context, require_decoded
+from .library import recent
 from .model import SMALL_MODEL, Model, fill
 from .streams import END
 
@@ -32,7 +32,7 @@ def samples(model: Model, count: int, length: int, seed: int) -> Iterator[np.nda
     groups = range(0, count, AT_ONCE)
     # A graph of a few tokens is soon over: with other processes on the cores, two threads that
     # wait for each other took 40 times as long as one.
-    is_small = llama_cpp.llama_model_size(model._model) <= SMALL_MODEL and not model.gpus
+    is_small = llama_cpp.llama_model_size(model._model) <= SMALL_MODEL and not model.way.gpus
 
     def stream(own, threads):
         threads = 1 if is_small else threads
@@ -84,11 +84,7 @@ class _Texts:
         fill(self._batch.token, tokens)
         fill(self._batch.pos, np.full(AT_ONCE, position, np.int32))
         recent.clear()
-        if status := llama_cpp.llama_decode(self._ctx, self._batch):
-            raise QuernError(
-                f"llama.cpp failed to decode with {self._model.path} (status {status}): "
-                f"{complaint()}"
-            )
+        require_decoded(self._model, llama_cpp.llama_decode(self._ctx, self._batch))
         shape = AT_ONCE, self._model.n_vocab
         logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._ctx), shape)
         logits = logits.astype(np.float64)

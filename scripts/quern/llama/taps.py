@@ -50,8 +50,9 @@ class Product:
     Attributes:
         name: the weight's name, such as `blk.0.attn_q.weight`.
         key: equal for products that share one input of one graph.
-        matrices: number of matrices the weight stacks (1 for most).
-        experts: the same where tokens choose among them, 0 for a plain product.
+        matrices: number of matrices the weight stacks.
+        kind: `plain` (one matrix), `experts` (tokens choose among several) or `heads` (each of
+            several has inputs of its own).
     """
 
     def __init__(self, name: str, graph: int, tensor: _Tensor):
@@ -59,10 +60,10 @@ class Product:
         self.name, self.key = name, (graph, ctypes.addressof(self._source.contents))
         weight = tensor.src[0].contents
         self.matrices = weight.ne[2] * weight.ne[3]
-        self.experts = self.matrices if tensor.src[2] else 0
+        self.kind = "experts" if tensor.src[2] else "heads" if self.matrices > 1 else "plain"
 
     def inputs(self) -> np.ndarray:
-        """Input rows, float32 [n2, n1, columns] (n2 = tokens where there are experts)."""
+        """Input rows, float32 [n2, n1, columns] (n2 = tokens where they choose experts)."""
         source = self._source.contents
         raw, (columns, n1, n2, n3) = _bytes_of(self._source), source.ne
         return np.lib.stride_tricks.as_strided(

@@ -2,7 +2,7 @@
 
 They are found in a graph: tensors that a product or a lookup reads and nothing computes. A model
 whose weights are exchanged is not mapped from its file, and its weights are laid out as in the file
-(`Model`'s `editable`).
+(`Model`'s `load`).
 """
 
 import ctypes

@@ -16,9 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import QuernError
-from ..gguf_files import ModelInfo, beyond_training, require_positions
+from ..gguf_files import ModelInfo
 from ..llama import Model, computed_by
-from ..tokens.windows import Tokens
+from ..tokens.work import Work
 from .divergence import position_figures
 from .output_matrix import OutputMatrix, Transform, to_hidden_type
 from .window_store import WindowStore, partial_path, window_range
@@ -128,7 +128,7 @@ def choose_encoding(
 def _ways(model, info) -> list[Encoding]:
     """Every way to keep hidden states that is worth a trial."""
     matrix = OutputMatrix.of_model(model.path, info)
-    places = [matrix.on_gpu(), matrix] if model.gpus else [matrix]
+    places = [matrix.on_gpu(), matrix] if model.way.gpus else [matrix]
     return [
         Encoding("hidden", dtype, "proved on real windows", np.inf, replace(place, transform=t))
         for dtype in dict.fromkeys([matrix.hidden_type, np.float32])
@@ -140,7 +140,7 @@ def _ways(model, info) -> list[Encoding]:
 def _prove(way: Encoding, model, windows, begin, end):
     """The encoding with its largest KLD, or the first that is too large; hidden states."""
     worst, kept, buffer = 0.0, {}, np.empty((0, model.n_vocab), np.float32)
-    with ThreadPoolExecutor(model.threads) as pool:
+    with ThreadPoolExecutor(model.way.threads) as pool:
         steps = model.hidden_states(windows, begin, end, with_logits=True)
         for window, position, hidden, logits in steps:
             kept[window, position] = hidden
@@ -156,7 +156,7 @@ def _prove(way: Encoding, model, windows, begin, end):
 
 
 def _rounding(model, windows, begin, end, dtype) -> float:
-    with ThreadPoolExecutor(model.threads) as pool:
+    with ThreadPoolExecutor(model.way.threads) as pool:
         return max(
             _largest_kld(logits, logits.astype(dtype).astype(np.float32), pool)
             for _, _, logits in model.logits(windows, begin, end)
@@ -170,11 +170,9 @@ def _largest_kld(logits, others, pool) -> float:
 
 def write_baseline(
     model: Model,
-    info: ModelInfo,
-    tokens: Tokens,
+    work: Work,
     output: Path,
     *,
-    n_ctx: int,
     scored: str = "half",
     store: str = "auto",
     logits_type: str = "float32",
@@ -192,12 +190,10 @@ def write_baseline(
         The attributes.
 
     Raises:
-        QuernError: the text is too short, the range is wrong, the tokens are another model's, a
-            value is not finite, `hidden` is asked for and does not give the logits again.
+        QuernError: the range is wrong, a value is not finite, `hidden` is asked for and does not
+            give the logits again.
     """
-    tokens.require_tokenizer(info.tokenizer_sha256)
-    require_positions(info, n_ctx, model.path)
-    n = tokens.n_windows(n_ctx, limit)
+    info, n_ctx, n = work.info, work.n_ctx, work.count(limit)
     wanted = window_range(first, last, n)
     begin, end = scored_positions(n_ctx, scored)
     identity = {
@@ -205,14 +201,13 @@ def write_baseline(
         "model_sha256": info.sha256,
         "tokenizer_sha256": info.tokenizer_sha256,
         "tokenizer_settings": json.dumps(info.tokenizer_settings),
-        "text_sha256": tokens.text_sha256,
-        "n_ctx": n_ctx,
-        "beyond_training": beyond_training(info, n_ctx),
+        **work.origin,
+        "beyond_training": work.beyond_training,
         "first_position": begin,
         "n_scored": end - begin,
         "n_vocab": model.n_vocab,
-        "sources": json.dumps(tokens.sources),
-        "computed_by": computed_by(model.gpus),
+        "sources": json.dumps(work.tokens.sources),
+        "computed_by": computed_by(model.way.gpus),
         "hdf5": h5py.version.hdf5_version,
         "asked": f"{store} {logits_type}",
     }
@@ -220,7 +215,7 @@ def write_baseline(
     if kept is None:
         proof = [0, n - 1]  # decoded in full, to prove the reconstruction
         encoding, hidden = choose_encoding(
-            *(model, info, tokens.windows(n_ctx, proof)[:], begin, end),
+            *(model, info, work.windows(proof)[:], begin, end),
             store=store,
             logits_type=logits_type,
         )
@@ -234,25 +229,23 @@ def write_baseline(
         }
         attributes = identity | encoding.attributes()
         kept = WindowStore.create(partial_path(output), n, datasets, attributes)
-    if said := identity["beyond_training"]:
-        log.warning("%s", said)
     with kept:
         proved = ((w, p, rows) for (w, p), rows in had.items() if w in wanted)
-        list(_keep(kept, model, tokens, proved))
+        list(_keep(kept, model, work, proved))
         missing = [w for w in wanted if not kept.done[w]]
         with tqdm(total=len(missing), unit="window", desc="baseline", disable=None) as bar:
-            for _ in _keep(kept, model, tokens, _decoded(kept, model, tokens, missing)):
+            for _ in _keep(kept, model, work, _decoded(kept, model, work, missing)):
                 bar.update()
         facts = kept.attributes | {"n_windows": n, "bytes_per_token": kept.bytes_per(end - begin)}
         kept.finish(output)
     return facts
 
 
-def _decoded(kept, model, tokens, numbers):
+def _decoded(kept, model, work, numbers):
     """What the model says in these windows: (window, position, rows), in order."""
     first = kept.attributes["first_position"]
     last = first + kept.attributes["n_scored"]
-    windows = tokens.windows(kept.attributes["n_ctx"], numbers)
+    windows = work.windows(numbers)
     if not numbers:
         return
     if kept.attributes["encoding"] == "hidden":
@@ -263,9 +256,9 @@ def _decoded(kept, model, tokens, numbers):
             yield numbers[i], position, rows
 
 
-def _keep(kept, model, tokens, steps):
+def _keep(kept, model, work, steps):
     """Write what the model says into the store; yield after each window that is complete."""
-    name, n_ctx = kept.attributes["encoding"], kept.attributes["n_ctx"]
+    name = kept.attributes["encoding"]
     first, n_scored = kept.attributes["first_position"], kept.attributes["n_scored"]
     said = {}  # of one window, by position: the token there, and what follows it
     for window, position, rows in steps:
@@ -274,7 +267,7 @@ def _keep(kept, model, tokens, steps):
                 f"{model.path} computes values that are not finite in window {window}, near "
                 f"position {position}."
             )
-        own = tokens.windows(n_ctx, [window])
+        own = work.windows([window])
         token = own[:][0, position]
         before, other = said.setdefault(position, (token, rows[0].copy()))
         heedless = token != before and np.array_equal(rows[0], other)

@@ -16,31 +16,26 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import QuernError, vocabulary
-from ..gguf_files import ModelInfo, require_same_shapes
-from ..llama import KV_TYPE, Model, computed_by
+from ..gguf_files import ModelInfo, require_positions, require_same_shapes
+from ..llama import KV_TYPE, ONE_THREAD, Model, Way, computed_by
 from ..vocabulary import Common
 from . import statistics
 from .baseline import Baseline
 from .divergence import FIGURES, position_figures
 from .window_store import WindowStore, partial_path, window_range
 
-NOISE_TOKENS_PER_GRAPH = 93  # unlike a usual batch: one row is left where kernels take four
+NOISE_N_UBATCH = 93  # unlike a usual batch: one row is left where kernels take four
 
 log = logging.getLogger("quern.comparison")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A quantized model, how its contexts keep keys and values, and where its figures go.
-
-    `kv_type` and `flash` are those of `Model`.
-    """
+class Comparison:
+    """A quantized model, and where its figures go."""
 
     model: Path
     info: ModelInfo
     output: Path
-    kv_type: str = KV_TYPE
-    flash: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -57,27 +52,24 @@ class Until:
 
 
 def compare(
-    candidates: list[Candidate],
+    comparisons: list[Comparison],
     baseline: Baseline,
+    way: Way = ONE_THREAD,
     *,
-    threads: int = 1,
-    gpus: int = 0,
-    contexts: int | None = None,
-    tokens_per_batch: int | None = None,
-    tokens_per_graph: int | None = None,
+    kv_type: str = KV_TYPE,
+    flash: str = "auto",
     first: int | None = None,
     last: int | None = None,
     windows: list[int] | None = None,
     until: Until | None = None,
 ) -> None:
-    """Write the figures of each candidate at each scored position (HDF5).
+    """Write the figures of each model at each scored position (HDF5).
 
-    The baseline's logits are computed once for all candidates. Windows that are compared already
+    The baseline's logits are computed once for all models. Windows that are compared already
     are left alone.
 
     Args:
-        contexts, tokens_per_batch: of `Model`; they change no digit.
-        tokens_per_graph: llama.cpp's micro-batch; another than usual shows the noise.
+        kv_type, flash: as for `Model`; the baseline's are always the usual ones.
         first, last, windows: which windows, from one to another or by number; all where not given.
 
     Raises:
@@ -92,16 +84,10 @@ def compare(
         )
     if until:  # a random order, so that the first windows stand for all
         wanted = np.random.default_rng(0).permutation(wanted).tolist()
-    compute = {
-        "threads": threads,
-        "gpus": gpus,
-        "contexts": contexts,
-        "tokens_per_batch": tokens_per_batch,
-        "tokens_per_graph": tokens_per_graph,
-    }
+    cache = {"kv_type": kv_type, "flash": flash}
     with ExitStack() as stack:
-        lanes = [stack.enter_context(_Lane(c, baseline, **compute)) for c in candidates]
-        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        lanes = [stack.enter_context(_Lane(own, baseline, way, cache)) for own in comparisons]
+        pool = stack.enter_context(ThreadPoolExecutor(way.threads))
         bar = stack.enter_context(
             tqdm(total=len(wanted), unit="window", desc="compare", disable=None)
         )
@@ -112,8 +98,8 @@ def compare(
                 bar.update()
             if until and all(_known(lane.store, until, batch, len(wanted)) for lane in lanes):
                 break
-        for lane, candidate in zip(lanes, candidates, strict=True):
-            lane.store.finish(candidate.output)
+        for lane, own in zip(lanes, comparisons, strict=True):
+            lane.store.finish(own.output)
 
 
 def summarize(output: Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -151,7 +137,7 @@ def read_figures(store: WindowStore) -> dict[str, np.ndarray]:
     return {name: store.rows(name) for name in FIGURES}
 
 
-def noise(candidate: Candidate, baseline: Baseline, *, windows: int = 8, **compute) -> dict:
+def noise(own: Comparison, baseline: Baseline, way: Way = ONE_THREAD, *, windows: int = 8) -> dict:
     """How far a finished comparison's figures would move if the same model computed otherwise.
 
     Some of its windows are decoded again in graphs of another size, which changes the last digits
@@ -162,7 +148,6 @@ def noise(candidate: Candidate, baseline: Baseline, *, windows: int = 8, **compu
 
     Args:
         windows: how many are decoded again.
-        compute: `threads`, `gpus` and others of `compare` that say how to decode.
 
     Returns:
         For each figure of `statistics.FIGURES` the 95 % bound of its difference over all windows of
@@ -170,64 +155,58 @@ def noise(candidate: Candidate, baseline: Baseline, *, windows: int = 8, **compu
         over the n windows that were decoded again, m² the square of the difference less s² (what is
         no accident of these windows), and N how many windows there are.
     """
-    with WindowStore.open(candidate.output) as store:
+    with WindowStore.open(own.output) as store:
         numbers, figures = np.flatnonzero(store.done), read_figures(store)
+        cache = {key: store.attributes[key] for key in ("kv_type", "flash")}
     n = min(windows, len(numbers))
-    size = min(NOISE_TOKENS_PER_GRAPH, baseline.attributes["n_ctx"] // 2 + 1)
+    size = min(NOISE_N_UBATCH, baseline.attributes["n_ctx"] // 2 + 1)
     if n < 2:
         return {"windows": 0, "tokens_per_graph": size, "figures": {}}
     places = np.unique(np.linspace(0, len(numbers) - 1, n).round().astype(int))
-    again = replace(candidate, output=candidate.output.with_name(f".{candidate.output.name}.again"))
+    again = replace(own, output=own.output.with_name(f".{own.output.name}.again"))
     left = (again.output, partial_path(again.output))
     for path in left:
         path.unlink(missing_ok=True)
     try:
-        compare(
-            *([again], baseline),
-            **compute,
-            tokens_per_graph=size,
-            windows=numbers[places].tolist(),
-        )
+        other_graphs = replace(way, n_ubatch=size)
+        compare([again], baseline, other_graphs, **cache, windows=numbers[places].tolist())
         with WindowStore.open(again.output) as store:
             other = statistics.Sample(read_figures(store)).replicates
     finally:
         for path in left:
             path.unlink(missing_ok=True)
-    own = statistics.Sample({name: rows[places] for name, rows in figures.items()}).replicates
+    before = statistics.Sample({name: rows[places] for name, rows in figures.items()}).replicates
     found = {}
     for name in statistics.FIGURES:
-        value = own.values[name] - other.values[name]
-        error = float((own.drawn[name] - other.drawn[name]).std(ddof=1))
+        value = before.values[name] - other.values[name]
+        error = float((before.drawn[name] - other.drawn[name]).std(ddof=1))
         lasting = max(value**2 - error**2, 0)
         found[name] = 1.96 * float(np.sqrt(lasting + error**2 * len(places) / len(numbers)))
     return {"windows": len(places), "tokens_per_graph": size, "figures": found}
 
 
 class _Lane:
-    """A candidate at work: its model, the store of its figures, its tokens that count."""
+    """A model at work: itself, the store of its figures, its tokens that count.
 
-    def __init__(self, candidate: Candidate, baseline: Baseline, *, gpus: int, **compute):
-        self.candidate = candidate
-        shared = _common_tokens(baseline, candidate)
+    Args:
+        cache: `kv_type` and `flash`.
+    """
+
+    def __init__(self, own: Comparison, baseline: Baseline, way: Way, cache: dict[str, str]):
+        n_ctx = int(baseline.attributes["n_ctx"])
+        require_positions(own.info, n_ctx, own.model)
+        shared = _common_tokens(baseline, own)
         self.count = shared.count
         if shared.said:
-            log.warning("%s: %s", candidate.model, shared.said)
-        for key, (before, now) in _changed_settings(baseline, candidate.info).items():
+            log.warning("%s: %s", own.model, shared.said)
+        for key, (before, now) in _changed_settings(baseline, own.info).items():
             log.warning(
-                "%s: its tokenizer's %s is %s, the baseline's %s", candidate.model, key, now, before
+                "%s: its tokenizer's %s is %s, the baseline's %s", own.model, key, now, before
             )
         with ExitStack() as stack:
-            self.model = stack.enter_context(
-                Model(
-                    candidate.model,
-                    gpus=gpus,
-                    n_ctx=int(baseline.attributes["n_ctx"]),
-                    kv_type=candidate.kv_type,
-                    flash=candidate.flash,
-                    **compute,
-                )
-            )
-            self.store = stack.enter_context(_store(candidate, baseline, shared, gpus))
+            self.model = stack.enter_context(Model(own.model, way, n_ctx=n_ctx, **cache))
+            attributes = _attributes(own, baseline, shared, cache, computed_by(way.gpus))
+            self.store = stack.enter_context(_store(own.output, baseline, attributes))
             self._open = stack.pop_all()
 
     def __enter__(self):
@@ -279,30 +258,33 @@ def _figures(lanes, baseline, windows, pool):
             yield
 
 
-def _store(candidate: Candidate, baseline: Baseline, shared: Common, gpus: int) -> WindowStore:
+def _attributes(own: Comparison, baseline: Baseline, shared: Common, cache, by: str) -> dict:
+    """What a comparison belongs to."""
     a = baseline.attributes
-    attributes = {
+    return {
         "kind": "comparison",
         "baseline_sha256": a["model_sha256"],
-        "quantized_sha256": candidate.info.sha256,
-        "computed_by": computed_by(gpus),
-        "kv_type": candidate.kv_type,
-        "flash": {None: "auto", False: "none", True: "always"}[candidate.flash],
+        "quantized_sha256": own.info.sha256,
+        "computed_by": by,
+        **cache,
         "baseline_computed_by": a.get("computed_by", ""),
         "hdf5": h5py.version.hdf5_version,
         "baseline_encoding": a["encoding"],
         "clipped": bool(a.get("clipped", False)),
         "beyond_training": a.get("beyond_training", ""),
-        "tokenizer_differs": json.dumps(_changed_settings(baseline, candidate.info)),
+        "tokenizer_differs": json.dumps(_changed_settings(baseline, own.info)),
         "common_tokens": shared.count,
         "vocabulary": shared.said,
         "sources": a.get("sources", "[]"),
     } | {k: a[k] for k in ("text_sha256", "n_ctx", "first_position", "n_scored")}
+
+
+def _store(output: Path, baseline: Baseline, attributes: dict) -> WindowStore:
     datasets = {
         name: ((baseline.n_scored,), dtype)
         for name, dtype in (FIGURES | {"source": np.uint8}).items()
     }
-    return WindowStore.resume_or_create(candidate.output, len(baseline.done), datasets, attributes)
+    return WindowStore.resume_or_create(output, len(baseline.done), datasets, attributes)
 
 
 def _looks(n: int):
@@ -324,18 +306,18 @@ def _known(store, until, batch, n) -> bool:
     return width <= until.within * abs(value)
 
 
-def _common_tokens(base: Baseline, candidate: Candidate) -> Common:
-    """The tokens that a candidate is compared over, which is of the baseline's model."""
-    a, info = base.attributes, candidate.info
+def _common_tokens(base: Baseline, own: Comparison) -> Common:
+    """The tokens that a model is compared over, which is of the baseline's."""
+    a, info = base.attributes, own.info
     if base.info:
-        require_same_shapes(info, candidate.model, base.info, base.model or base.path)
+        require_same_shapes(info, own.model, base.info, base.model or base.path)
     same = a["tokenizer_sha256"] in (info.tokenizer_sha256, "")
     if same and a["n_vocab"] == info.n_vocab:
         return Common(info.n_vocab, "")
     if base.model:
-        return vocabulary.common(base.model, candidate.model)
+        return vocabulary.common(base.model, own.model)
     raise QuernError(
-        f"{base.path} was made with another vocabulary than {candidate.model} has; give "
+        f"{base.path} was made with another vocabulary than {own.model} has; give "
         "--baseline-model, to know which tokens are the same."
     )
 

@@ -8,7 +8,6 @@ Their first token is then the text's own, since the tool puts BOS there only aft
 """
 
 import json
-import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +18,18 @@ from tqdm import tqdm
 
 from .. import QuernError
 from ..command import option
-from ..gguf_files import ModelInfo, beyond_training, require_positions
 from ..llama import Model, computed_by
-from ..tokens.windows import Tokens
-from ..vocabulary import Common
+from ..tokens.work import Work
 from .baseline import scored_positions
 from .divergence import likelihoods
 from .statistics import Replicates, resampled
 from .window_store import WindowStore
 
-log = logging.getLogger("quern.perplexity")
-
 PROTOCOL = ("text_sha256", "n_ctx", "stride", "common_tokens")  # alike where figures are compared
 
 
 @dataclass(frozen=True)
-class Settings:
+class Cut:
     """How a text is cut.
 
     Attributes:
@@ -52,80 +47,56 @@ class Settings:
         type=int,
     )
 
-    @property
-    def scored(self) -> tuple[int, int]:
-        """First and last + 1 scored position of a window; each predicts the token after it."""
-        if self.stride:
-            return self.n_ctx - self.stride - 1, self.n_ctx - 1
-        return scored_positions(self.n_ctx, "half")
+
+def scored_of(work: Work) -> tuple[int, int]:
+    """First and last + 1 scored position of a window; each predicts the token after it."""
+    if work.stride:
+        return work.n_ctx - work.stride - 1, work.n_ctx - 1
+    return scored_positions(work.n_ctx, "half")
 
 
-def measure(
-    model: Model,
-    info: ModelInfo,
-    tokens: Tokens,
-    output: Path,
-    settings: Settings,
-    shared: Common | None = None,
-) -> None:
+def measure(model: Model, work: Work, output: Path, limit: int | None = None) -> None:
     """Write the negative log-likelihood of each scored token (HDF5).
 
     The store holds `nll`, float64 [windows, scored], in nats. Windows that are done are left alone.
 
+    Over the tokens that model and text have in common, probabilities add up to 1.
+
     Args:
-        shared: the tokens that the model has in common with the one that the text was tokenized
-            for, over which probabilities then add up to 1; None where it is the same tokenizer.
+        limit: how many windows at most; all of the text where it is None.
 
     Raises:
-        QuernError: the text is too short or another tokenizer's, the stride does not fit, a logit
-            is not finite.
+        QuernError: a token is not among those in common, or a logit is not finite.
     """
-    n_ctx, stride = settings.n_ctx, settings.stride
-    if stride is not None and not 0 < stride < n_ctx:
-        raise QuernError(
-            f"a stride of {stride} does not fit windows of {n_ctx}; give 1 to n_ctx - 1."
-        )
-    if shared is None:
-        tokens.require_tokenizer(info.tokenizer_sha256)
-        shared = Common(model.n_vocab, "")
-    if shared.said:
-        log.warning("%s: %s", model.path, shared.said)
-    require_positions(info, n_ctx, model.path)
-    if said := beyond_training(info, n_ctx):
-        log.warning("%s", said)
-    if stride:
-        n = tokens.n_overlapping(n_ctx, stride, settings.windows)
-    else:
-        n = tokens.n_windows(n_ctx, settings.windows)
-    first, last = settings.scored
+    common = work.shared.count if work.shared else model.n_vocab
+    first, last = scored_of(work)
     attributes = {
         "kind": "perplexity",
-        "model_sha256": info.sha256,
-        "text_sha256": tokens.text_sha256,
-        "n_ctx": n_ctx,
-        "stride": stride or 0,
-        "common_tokens": shared.count,
-        "vocabulary": shared.said,
-        "beyond_training": said,
-        "computed_by": computed_by(model.gpus),
+        **work.origin,
+        "stride": work.stride or 0,
+        "common_tokens": common,
+        "vocabulary": work.shared.said if work.shared else "",
+        "beyond_training": work.beyond_training,
+        "computed_by": computed_by(model.way.gpus),
         "hdf5": h5py.version.hdf5_version,
     }
     datasets = {"nll": ((last - first,), np.float64)}
     with (
-        WindowStore.resume_or_create(output, n, datasets, attributes) as store,
-        ThreadPoolExecutor(model.threads) as pool,
+        WindowStore.resume_or_create(output, work.count(limit), datasets, attributes) as store,
+        ThreadPoolExecutor(model.way.threads) as pool,
     ):
         missing = np.flatnonzero(~store.done).tolist()
-        windows = tokens.windows(n_ctx, missing, stride)
+        windows = work.windows(missing)
         with tqdm(total=len(missing), unit="window", desc="perplexity", disable=None) as bar:
             for i, position, logits in model.logits(windows, first, last) if missing else ():
                 targets = windows[i : i + 1][0][position + 1 : position + 1 + len(logits)]
-                if targets.max() >= shared.count:
+                if targets.max() >= common:
                     raise QuernError(
-                        f"window {missing[i]} of {tokens.path} has the token {targets.max()}; "
-                        f"{model.path} has only the first {shared.count} in common with it."
+                        f"window {missing[i]} of {work.tokens.path} has the token "
+                        f"{targets.max()}; {model.path} has only the first {common} in common "
+                        "with it."
                     )
-                nll = likelihoods(logits[:, : shared.count], targets, pool)
+                nll = likelihoods(logits[:, :common], targets, pool)
                 if not np.isfinite(nll).all():
                     raise QuernError(
                         f"{model.path} computes logits that are not finite in window {missing[i]}, "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import QuernError, gguf_header
-from ..llama import TOKENS_PER_UBATCH, block_size
+from ..llama import Way, block_size
 
 CELLS = 256  # llama.cpp rounds contexts and sliding windows up to a multiple
 STATE = "F32"  # of recurrent layers
@@ -182,7 +182,7 @@ def cache_bytes(layers: list[Layer], n_ctx: int, kv_type: str) -> int:
         kv_type: ggml's type of keys and values, such as `q8_0`.
     """
     whole = _rounded(n_ctx)
-    graph = min(TOKENS_PER_UBATCH, n_ctx)  # a sliding window keeps as many besides its own
+    graph = min(Way.n_ubatch, n_ctx)  # a sliding window keeps as many besides its own
     total = 0
     for layer in layers:
         cells = whole

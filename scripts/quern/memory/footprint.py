@@ -48,7 +48,7 @@ def footprint(
     found = []
     for kind in kv_types:
         require_whole_blocks(layers, kind, model)
-        with llama.Model(model, gpus=gpus, hollow=True, kv_type=kind) as hollow:
+        with llama.Model(model, llama.Way(gpus=gpus), load="hollow", kv_type=kind) as hollow:
             for n_ctx in contexts:
                 reserved = llama.reserved(hollow, n_ctx)
                 kept, source = _agreed(cache_bytes(layers, n_ctx, kind), reserved, model)

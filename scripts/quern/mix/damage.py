@@ -17,7 +17,7 @@ from .. import QuernError
 from ..llama import Model, computed_by
 from ..measure.baseline import scored_positions
 from ..measure.window_store import WindowStore
-from ..tokens.windows import Tokens
+from ..tokens.work import Work, share
 from .editing import Editor
 from .errors import probe_type
 from .inputs import Inputs
@@ -25,18 +25,17 @@ from .inputs import Inputs
 SEED = 0  # decides which windows of the pool are decoded, and in which order
 
 
-def windows_of(tokens: Tokens, n_ctx: int) -> np.ndarray:
+def windows_of(work: Work) -> np.ndarray:
     """All windows of a pool in the order in which mixes use them."""
-    return np.random.default_rng(SEED).permutation(tokens.n_windows(n_ctx))
+    return np.random.default_rng(SEED).permutation(work.count())
 
 
 def measure(
     model: Model,
     inputs: Inputs,
-    tokens: Tokens,
+    work: Work,
     output: Path,
     *,
-    n_ctx: int = 512,
     turn: int = 0,
     part: tuple[int, int] = (1, 1),
 ) -> None:
@@ -45,32 +44,30 @@ def measure(
     Tensors that are measured already are left alone.
 
     Args:
-        model: editable.
+        model: loaded as `editable`.
         turn: the number of the window in `windows_of`.
         part: (k, n) for the k-th, from 1, of n equal parts of the tensors.
 
     Raises:
-        QuernError: the tokens are another model's, the pool has too few windows, the model computes
-            something else with the same weights, or nothing changes with a tensor.
+        QuernError: the pool has too few windows, the model computes something else with the same
+            weights, or nothing changes with a tensor.
     """
-    tokens.require_tokenizer(inputs.info.tokenizer_sha256)
-    order = windows_of(tokens, n_ctx)
+    order = windows_of(work)
     if turn >= len(order):
         raise QuernError(
-            f"{tokens.path} has {len(order)} windows of {n_ctx}, too few to measure {turn + 1}; "
-            "give the corpus more text."
+            f"{work.tokens.path} has {len(order)} windows of {work.n_ctx}, too few to measure "
+            f"{turn + 1}; give the corpus more text."
         )
     sources = inputs.sources
     names = [t.name for t in inputs.free() if probe_type(t.columns)]
     number = int(order[turn])
-    (window,) = tokens.windows(n_ctx, [number])[:]
-    first, last = scored_positions(n_ctx, "half")
-    begin, end = (k * len(names) // part[1] for k in (part[0] - 1, part[0]))
-    own = list(names[begin:end])
-    attributes = _origin(inputs, tokens, n_ctx) | {
+    (window,) = work.windows([number])[:]
+    first, last = scored_positions(work.n_ctx, "half")
+    own = [names[i] for i in share(len(names), part)]
+    attributes = _origin(inputs, work) | {
         "window": number,
         "names": "\n".join(own),
-        "computed_by": computed_by(model.gpus),
+        "computed_by": computed_by(model.way.gpus),
         "hdf5": h5py.version.hdf5_version,
     }
     datasets = {"kld": ((last - first,), np.float64)}
@@ -98,8 +95,8 @@ def measure(
         store.finish(output)
 
 
-class Measured(NamedTuple):
-    """Damages of all tensors on the same windows.
+class MeasuredDamages(NamedTuple):
+    """MeasuredDamages of all tensors on the same windows.
 
     Attributes:
         windows: numbers of the pool's.
@@ -110,14 +107,14 @@ class Measured(NamedTuple):
     kld: dict[str, np.ndarray]
 
 
-def read(stores: Sequence[Path], inputs: Inputs, tokens: Tokens, n_ctx: int) -> Measured:
+def read(stores: Sequence[Path], inputs: Inputs, work: Work) -> MeasuredDamages:
     """The damages in the stores of all parts and windows.
 
     Raises:
         QuernError: a store is damaged, or not of this model, imatrix, text and size of windows, or
             one lacks a tensor.
     """
-    expected = _origin(inputs, tokens, n_ctx)
+    expected = _origin(inputs, work)
     found: dict[str, dict[int, float]] = {}
     windows: dict[int, None] = {}
     for path in stores:
@@ -134,15 +131,9 @@ def read(stores: Sequence[Path], inputs: Inputs, tokens: Tokens, n_ctx: int) -> 
     if lacking:
         raise QuernError(f"the damage of {lacking[0]} is not measured on all windows.")
     kld = {name: np.array([values[w] for w in windows]) for name, values in found.items()}
-    return Measured(list(windows), kld)
+    return MeasuredDamages(list(windows), kld)
 
 
-def _origin(inputs: Inputs, tokens: Tokens, n_ctx: int) -> dict:
+def _origin(inputs: Inputs, work: Work) -> dict:
     """What damages must be of to belong together."""
-    return {
-        "kind": "damage",
-        "model_sha256": inputs.info.sha256,
-        "text_sha256": tokens.text_sha256,
-        "imatrix_sha256": inputs.imatrix_sha256,
-        "n_ctx": n_ctx,
-    }
+    return {"kind": "damage", **work.origin, "imatrix_sha256": inputs.imatrix_sha256}

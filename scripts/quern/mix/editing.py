@@ -35,7 +35,7 @@ class Editor:
         self.model, self._sources, self._importances = model, sources, importances
         self._how, self._weights = how, model.weights()
         self._types: dict[str, str] = {}  # of what is not as in the file
-        self._pool = ThreadPoolExecutor(model.threads)
+        self._pool = ThreadPoolExecutor(model.way.threads)
 
     def __enter__(self) -> Self:
         return self

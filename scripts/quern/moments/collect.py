@@ -15,9 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import QuernError, blas, hdf5
-from ..gguf_files import ModelInfo, require_positions
+from ..gguf_files import ModelInfo
 from ..llama import Model, Product, computed_by
-from ..tokens.windows import Tokens
+from ..tokens.work import Work, share
 from .excess import excess
 from .stored import HALVES
 
@@ -31,7 +31,7 @@ ENOUGH = 2  # tokens for each input of an expert, at least
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
-class Collector:
+class OuterProducts:
     """Sums the outer products of the inputs of products; an input that several share once."""
 
     def __init__(self):
@@ -42,8 +42,8 @@ class Collector:
         self.tokens: tuple[dict, dict] = ({}, {})
 
     def __call__(self, index: int, product: Product) -> None:
-        if product.matrices > 1 and not product.experts:
-            return  # matrices of heads: each has inputs of its own
+        if product.kind == "heads":
+            return  # each has inputs of its own
         half = (self.first + index) % 2
         key, owner = self._last[half]
         if product.key == key:
@@ -54,7 +54,7 @@ class Collector:
         inputs = product.inputs()
         if not np.isfinite(inputs).all():
             raise QuernError(f"the inputs of {product.name} are not finite.")
-        if not product.experts:
+        if product.kind == "plain":
             self._add(half, product.name, inputs.reshape(-1, inputs.shape[-1]))
             return
         ids = product.expert_ids()
@@ -119,11 +119,9 @@ def layers_of(info: ModelInfo) -> int:
 
 def collect(
     model: Model,
-    info: ModelInfo,
-    tokens: Tokens,
+    work: Work,
     output: Path,
     *,
-    n_ctx: int = 512,
     windows: int | None = None,
     part: tuple[int, int] = (1, 1),
 ) -> None:
@@ -139,13 +137,10 @@ def collect(
         part: (k, n) for the k-th, from 1, of n equal parts of the layers.
 
     Raises:
-        QuernError: the tokens are another model's, the text is too short, an input is not finite.
+        QuernError: an input is not finite.
     """
-    tokens.require_tokenizer(info.tokenizer_sha256)
-    require_positions(info, n_ctx, model.path)
-    count, over = tokens.n_windows(n_ctx, windows), None
-    begin, end = (k * layers_of(info) // part[1] for k in (part[0] - 1, part[0]))
-    layers = range(begin, end)
+    count, over = work.count(windows), None
+    layers = share(layers_of(work.info), part)
 
     def is_wanted(name):
         match = _LAYER.match(name)
@@ -154,49 +149,47 @@ def collect(
         return match is not None and int(match[1]) in layers
 
     made_of = {
-        "model_sha256": info.sha256,
-        "text_sha256": tokens.text_sha256,
-        "n_ctx": n_ctx,
+        **work.origin,
         "part": "/".join(map(str, part)),
-        "computed_by": computed_by(model.gpus),
+        "computed_by": computed_by(model.way.gpus),
     }
-    count = count if any(map(is_wanted, info.matrices)) else 0
+    count = count if any(map(is_wanted, work.info.matrices)) else 0
     partial = output.with_name(f"{output.name}.partial")
-    collector, done = _left(partial, made_of, count) if partial.exists() else (Collector(), 0)
+    products, done = _left(partial, made_of, count) if partial.exists() else (OuterProducts(), 0)
     with (
         blas.one_thread(),
         tqdm(total=count, initial=done, unit="window", desc="moments", disable=None) as bar,
     ):
         while done < count:
             stop = min(count, max(FIRST, 2 * done))
-            collector.first = done
-            some = tokens.windows(n_ctx, range(done, stop))
-            for _ in model.activations(some, is_wanted, collector):
+            products.first = done
+            some = work.windows(range(done, stop))
+            for _ in model.activations(some, is_wanted, products):
                 bar.update()
-            done, over = stop, collector.excess()
+            done, over = stop, products.excess()
             log.info("%d windows: half of them is %.3f off the other half", done, over)
             if over / 2 < PAYS:
                 break
             if done < count:
                 with hdf5.writing(partial) as h5:
                     h5.attrs.update(made_of, windows=done)
-                    collector.write(h5, bool)
+                    products.write(h5, bool)
     with hdf5.writing(output) as h5:
         h5.attrs.update(made_of, windows=done, excess=np.nan if over is None else over)
-        collector.write(h5, collector.saw_enough)
+        products.write(h5, products.saw_enough)
     partial.unlink(missing_ok=True)
 
 
-def _left(partial: Path, made_of: dict, count: int) -> tuple[Collector, int]:
+def _left(partial: Path, made_of: dict, count: int) -> tuple[OuterProducts, int]:
     """What an interrupted run left, and of how many windows; none where it is of no use."""
-    collector = Collector()
+    products = OuterProducts()
     try:
         with hdf5.reading(partial, "unfinished file of moments") as h5:
             own, windows = {key: h5.attrs[key] for key in made_of}, int(h5.attrs["windows"])
             if own == made_of and windows < count:
-                collector.read(h5)
-                return collector, windows
+                products.read(h5)
+                return products, windows
             log.warning("%s is of another model, text or machine; begun anew", partial)
     except QuernError as error:
         log.warning("%s", error)
-    return Collector(), 0
+    return OuterProducts(), 0

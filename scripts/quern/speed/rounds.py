@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .. import files
 from ..command import option
-from ..llama import Bench, Model, computed_by
+from ..llama import ONE_THREAD, Bench, Model, Way, computed_by
 from .machine import available_bytes, machine
 
 log = logging.getLogger("quern.speed")
@@ -24,7 +24,7 @@ QUARTILES = (0.25, 0.75)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Timing:
     """What is timed.
 
     Attributes:
@@ -62,9 +62,7 @@ class Timed:
     bytes: int
 
 
-def speeds(
-    timed: list[Timed], settings: Settings, kept: Path, *, threads: int = 1, gpus: int = 0
-) -> dict:
+def speeds(timed: list[Timed], settings: Timing, kept: Path, way: Way = ONE_THREAD) -> dict:
     """Time all models, round by round; every other round in the opposite order.
 
     Models stay open where all fit into half of the memory that is left, and are opened anew in each
@@ -78,17 +76,17 @@ def speeds(
         `machine`, `settings`, `results` as `summarize` gives them, `provenance`.
     """
     found = {
-        "machine": machine(gpus),
-        "settings": asdict(settings) | {"threads": threads, "gpus": gpus},
+        "machine": machine(way.gpus),
+        "settings": asdict(settings) | {"threads": way.threads, "gpus": way.gpus},
         "provenance": {
-            "computed_by": computed_by(gpus),
+            "computed_by": computed_by(way.gpus),
             "models": {t.name: t.sha256 for t in timed},
         },
     }
     found["settings"]["depths"] = list(settings.depths)
     rounds = done_rounds(kept, found)
-    warn_of_load(threads)
-    together = not gpus and sum(t.bytes for t in timed) < available_bytes() / 2
+    warn_of_load(way.threads)
+    together = not way.gpus and sum(t.bytes for t in timed) < available_bytes() / 2
     with contextlib.ExitStack() as stack:
         bar = tqdm(total=settings.repeats * len(timed), unit="model", desc="speed", disable=None)
         stack.enter_context(bar)
@@ -98,7 +96,7 @@ def speeds(
             rates = {}
             for t in timed if number % 2 == 0 else reversed(timed):
                 bar.set_postfix_str(t.name)
-                bench = opened.get(t.name) or _opened(t, settings, threads, gpus)
+                bench = opened.get(t.name) or _opened(t, settings, way)
                 if together and t.name not in opened:
                     bench = opened[t.name] = stack.enter_context(bench)
                 with contextlib.nullcontext(bench) if together else bench as ready:
@@ -134,16 +132,13 @@ def done_rounds(path: Path, found: dict) -> list[dict]:
 
 
 @contextlib.contextmanager
-def _opened(timed: Timed, settings: Settings, threads: int, gpus: int) -> Iterator[Bench]:
+def _opened(timed: Timed, settings: Timing, way: Way) -> Iterator[Bench]:
     """A model to be timed."""
-    with (
-        Model(timed.model, threads=threads, gpus=gpus) as model,
-        Bench(model, settings.n_ctx) as bench,
-    ):
+    with Model(timed.model, way) as model, Bench(model, settings.n_ctx) as bench:
         yield bench
 
 
-def _rates(bench: Bench, settings: Settings) -> dict[str, float]:
+def _rates(bench: Bench, settings: Timing) -> dict[str, float]:
     """Tokens per second of each test, by its label, after a run that does not count."""
     bench.fill(0)
     bench.prompt(settings.prompt)
@@ -162,7 +157,7 @@ def label(kind: str, n: int, depth: int) -> str:
     return f"{kind}{n} @ d{depth}" if depth else f"{kind}{n}"
 
 
-def summarize(rounds: list[dict[str, dict[str, float]]], settings: Settings) -> list[dict]:
+def summarize(rounds: list[dict[str, dict[str, float]]], settings: Timing) -> list[dict]:
     """For each model and test `median`, `low` and `high` in tokens per second, and all `samples`.
 
     `low` and `high` are the quartiles.

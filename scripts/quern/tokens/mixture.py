@@ -149,7 +149,7 @@ def write_tokens(
         plan = plan_of(facts, text.stem, n_ctx, template)
         plan = replace(plan, special=plan.special or special)
     left, rendered = {}, Rendered()
-    with Model(model, vocab_only=True) as tokenizer:
+    with Model(model, load="vocab") as tokenizer:
         made_by = tokenizer, info.tokenizer_sha256
         if plan.is_plain:
             windows.tokenize_text(*made_by, text, output, table, special=plan.special)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from ..speed.rounds import QUARTILES
-from .grid import Way
+from .grid import described, label, way_of
 
 CONFIDENCE = 0.95
 
@@ -31,8 +31,8 @@ def choose(found: dict) -> dict:
     """
     n_ctx = found["settings"]["n_ctx"]
     tokens = found["settings"]["windows"] * n_ctx
-    ways = [Way(**{key: w[key] for key in Way.__dataclass_fields__}) for w in found["ways"]]
-    seconds = {w: np.array([r[str(w)] for r in found["rounds"]]) for w in ways}
+    ways = [way_of(facts) for facts in found["ways"]]
+    seconds = {w: np.array([r[label(w)] for r in found["rounds"]]) for w in ways}
     usual, rows = ways[0], []
     for way, facts in zip(ways, found["ways"], strict=True):
         low, high = np.quantile(tokens / seconds[way], QUARTILES).tolist()
@@ -50,9 +50,9 @@ def choose(found: dict) -> dict:
     kept = {key: value for key, value in found.items() if key not in ("ways", "rounds")}
     return kept | {
         "said": _said(rows[0], fastest, taken),
-        "usual": _way(rows[0]),
-        "fastest": _way(fastest),
-        "taken_up": _way(taken),
+        "usual": described(way_of(rows[0])),
+        "fastest": described(way_of(fastest)),
+        "taken_up": described(way_of(taken)),
         "ways": rows,
     }
 
@@ -79,14 +79,10 @@ def fastest_of(rows: list[dict]) -> dict:
     return best if best["speedup"]["low"] > 1 else rows[0]
 
 
-def _way(row: dict) -> dict:
-    return {key: row[key] for key in Way.__dataclass_fields__}
-
-
 def _said(usual: dict, fastest: dict, taken: dict) -> str:
     """The result in words."""
     if fastest is usual:
-        return f"No way is credibly faster than the usual one ({Way(**_way(usual))})."
+        return f"No way is credibly faster than the usual one ({label(way_of(usual))})."
     said = f"{_gain(fastest)}."
     if taken is not fastest:
         said += " Its graphs are others, whose last digits may differ, so stages do not take it up"
@@ -97,6 +93,6 @@ def _said(usual: dict, fastest: dict, taken: dict) -> str:
 def _gain(row: dict) -> str:
     gain = row["speedup"]
     return (
-        f"{Way(**_way(row))}: {gain['value']:.3f} times as fast as the usual way "
+        f"{label(way_of(row))}: {gain['value']:.3f} times as fast as the usual way "
         f"[{gain['low']:.3f}, {gain['high']:.3f}]"
     )

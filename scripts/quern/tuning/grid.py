@@ -1,33 +1,27 @@
-"""The ways to decode windows that are tried. Pure."""
+"""The ways to decode windows that are tried."""
 
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 
+from ..llama import Way
+
+TRIED = ("n_batch", "n_ubatch", "threads", "contexts")  # of a way; its GPUs are given
 LEAST = 128  # tokens of a batch; less is faster nowhere, since weights are read more often
 
 
-@dataclass(frozen=True, order=True)
-class Way:
-    """How windows are decoded.
+def described(way: Way) -> dict[str, int]:
+    """What is tried of a way."""
+    return {name: value for name, value in asdict(way).items() if name in TRIED}
 
-    Attributes:
-        n_batch: tokens of a decode call.
-        n_ubatch: tokens of a graph.
-        threads: of all contexts together.
-        contexts: how many decode windows side by side.
-    """
 
-    n_batch: int
-    n_ubatch: int
-    threads: int
-    contexts: int
+def way_of(facts: Mapping) -> Way:
+    """The way among facts that `described` is part of."""
+    return Way(**{name: facts[name] for name in TRIED})
 
-    def __str__(self) -> str:
-        return "n_batch {}, n_ubatch {}, threads {}, contexts {}".format(*astuple(self))
 
-    def graphs(self, n_ctx: int) -> list[int]:
-        """Tokens of each graph of a window."""
-        batches = [min(self.n_batch, n_ctx - i) for i in range(0, n_ctx, self.n_batch)]
-        return [min(self.n_ubatch, n - i) for n in batches for i in range(0, n, self.n_ubatch)]
+def label(way: Way) -> str:
+    """What a way is called, such as `n_batch 512, n_ubatch 512, threads 2, contexts 1`."""
+    return ", ".join(f"{name} {value}" for name, value in described(way).items())
 
 
 def grid(n_ctx: int, usual: Way, *, contexts: tuple[int, ...] = (1, 2)) -> list[Way]:
@@ -42,7 +36,7 @@ def grid(n_ctx: int, usual: Way, *, contexts: tuple[int, ...] = (1, 2)) -> list[
     sizes = [1 << k for k in range(LEAST.bit_length() - 1, n_ctx.bit_length()) if 1 << k < n_ctx]
     sizes.append(n_ctx)
     ways = [
-        Way(n_batch, n_ubatch, threads, count)
+        replace(usual, n_batch=n_batch, n_ubatch=n_ubatch, threads=threads, contexts=count)
         for threads in dict.fromkeys((usual.threads, max(1, usual.threads // 2)))
         for count in contexts
         if threads % count == 0

@@ -8,7 +8,7 @@ are made and memory is touched first, do not count.
 import hashlib
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from .. import QuernError, files
 from ..command import option
-from ..llama import TOKENS_PER_BATCH, TOKENS_PER_UBATCH, Model, computed_by, reserved_for_windows
+from ..llama import ONE_THREAD, Model, Way, computed_by, reserved_for_windows
 from ..speed.machine import machine
 from ..speed.rounds import done_rounds, warn_of_load
-from .grid import Way, grid
+from .grid import described, grid, label
 
 log = logging.getLogger("quern.tuning")
 
@@ -27,7 +27,7 @@ WARM = 2  # windows of each trial that do not count, one a context
 
 
 @dataclass(frozen=True)
-class Settings:
+class Trials:
     """What is timed.
 
     Attributes:
@@ -49,11 +49,9 @@ def trials(
     path: Path,
     sha256: str,
     windows: np.ndarray,
-    settings: Settings,
+    settings: Trials,
     kept: Path,
-    *,
-    threads: int = 1,
-    gpus: int = 0,
+    way: Way = ONE_THREAD,
 ) -> dict:
     """Time all ways, every other round in the opposite order.
 
@@ -61,6 +59,7 @@ def trials(
         path, sha256: the model.
         windows: tokens, int32 [WARM + settings.windows, n_ctx], BOS in place.
         kept: finished rounds (JSON), gone on with if all else is the same.
+        way: what is tuned, with its threads and GPUs.
 
     Returns:
         `machine`, `settings`, `provenance`; `ways`, of each what it is, its `memory_bytes` (its
@@ -71,40 +70,38 @@ def trials(
         QuernError: the usual way fails.
     """
     found = {
-        "machine": machine(gpus),
-        "settings": asdict(settings) | {"threads": threads, "gpus": gpus},
+        "machine": machine(way.gpus),
+        "settings": asdict(settings) | {"threads": way.threads, "gpus": way.gpus},
         "provenance": {
             "model_sha256": sha256,
-            "computed_by": computed_by(gpus),
+            "computed_by": computed_by(way.gpus),
             "tokens_sha256": hashlib.sha256(windows.tobytes()).hexdigest(),
         },
     }
-    warn_of_load(threads)
-    with Model(path, threads=threads, gpus=gpus) as model:
+    warn_of_load(way.threads)
+    with Model(path, way) as model:
         ways = _ways(model, settings)
         known, failed = _described(model, ways, windows, settings)
-        found |= {"ways": [asdict(way) | facts for way, facts in known.items()], "failed": failed}
+        found |= {
+            "ways": [described(tried) | facts for tried, facts in known.items()],
+            "failed": failed,
+        }
         rounds = done_rounds(kept, found)
         bar = tqdm(total=settings.repeats * len(known), unit="trial", desc="tune", disable=None)
         with bar:
             bar.update(len(rounds) * len(known))
             for number in range(len(rounds), settings.repeats):
                 seconds = {}
-                for way in known if number % 2 == 0 else reversed(known):
-                    use(model, way)
-                    seconds[str(way)] = seconds_of(model, windows, settings)
+                for tried in known if number % 2 == 0 else reversed(known):
+                    model.way = tried
+                    seconds[label(tried)] = seconds_of(model, windows, settings)
                     bar.update()
                 rounds.append(seconds)
                 files.write_json(kept, found | {"rounds": rounds})
     return found | {"rounds": rounds}
 
 
-def use(model: Model, way: Way) -> None:
-    """Let the model decode by a way from now on."""
-    model.decode_by(way.threads, way.contexts, way.n_batch, way.n_ubatch)
-
-
-def seconds_of(model: Model, windows: np.ndarray, settings: Settings) -> float:
+def seconds_of(model: Model, windows: np.ndarray, settings: Trials) -> float:
     """Seconds for all windows but the first `WARM`."""
     begin = end = time.perf_counter()
     last = settings.scored[1]
@@ -115,36 +112,35 @@ def seconds_of(model: Model, windows: np.ndarray, settings: Settings) -> float:
     return end - begin
 
 
-def _ways(model: Model, settings: Settings) -> list[Way]:
+def _ways(model: Model, settings: Trials) -> list[Way]:
     """The usual way first."""
     n_ctx, (first, last) = settings.n_ctx, settings.scored
-    n_batch = min(TOKENS_PER_BATCH, n_ctx)
+    n_batch = min(Way.n_batch, n_ctx)
     fits = model.logits_fit(last - first)
-    usual = Way(
-        n_batch,
-        min(TOKENS_PER_UBATCH, n_batch),
-        model.threads,
-        model.usual_contexts(n_ctx) if fits else 1,
+    usual = replace(
+        model.way,
+        n_batch=n_batch,
+        n_ubatch=min(Way.n_ubatch, n_batch),
+        contexts=model.usual_contexts(n_ctx) if fits else 1,
     )
-    most = usual.contexts if model.gpus else 2  # as many as there is memory for
+    most = usual.contexts if usual.gpus else 2  # as many as there is memory for
     return grid(n_ctx, usual, contexts=(1, 2)[:most] if fits else (1,))
 
 
 def _described(model, ways, windows, settings) -> tuple[dict[Way, dict], dict[str, str]]:
     """Memory and bits of each way, and why some cannot be used."""
     known, failed, expected = {}, {}, None
-    with Model(model.path, gpus=model.gpus, hollow=True) as hollow:
+    with Model(model.path, model.way, load="hollow") as hollow:
         for way in ways:
-            use(model, way)
-            use(hollow, way)
+            model.way = hollow.way = way
             try:
                 own = reserved_for_windows(hollow, settings.n_ctx)
                 bits = _bits(model, windows[:WARM], settings)
             except QuernError as error:
                 if expected is None:
                     raise
-                log.warning("%s: %s", way, error)
-                failed[str(way)] = str(error)
+                log.warning("%s: %s", label(way), error)
+                failed[label(way)] = str(error)
                 continue
             expected = expected or bits
             size = way.contexts * (own.cache + own.compute)

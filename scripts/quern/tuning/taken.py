@@ -1,40 +1,39 @@
 """What a stage takes up of a tuning: how to decode, where that was tried for the same work here."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from .. import files
-from ..llama import computed_by
+from ..llama import Way, computed_by
 from ..speed.machine import machine
 
 log = logging.getLogger("quern.tuning")
 
 
-def taken_up(
-    folder: Path | None, *, model_sha256: str, n_ctx: int, threads: int, gpus: int
-) -> dict[str, int]:
-    """How to decode windows, as arguments of `Model`; no digit of a result depends on it.
+def taken_up(folder: Path | None, usual: Way, *, model_sha256: str, n_ctx: int) -> Way:
+    """How to decode windows; no digit of a result depends on it.
 
     Args:
         folder: where results of tuning lie, `{n_ctx}.json`; None where there are none.
+        usual: the way without them.
         model_sha256: the unquantized model, whose tuning holds for its quantizations as well.
 
     Returns:
-        `threads`, and `contexts` and `tokens_per_batch` where a tuning was made for this model,
+        `usual` with other threads, contexts and `n_batch` where a tuning was made for this model,
         size of windows, number of threads, build and machine. The log says where it was not.
     """
-    usual = {"threads": threads}
     path = folder / f"{n_ctx}.json" if folder else None
     if path is None or not path.exists():
         return usual
     found = files.read_json(path)
-    here, there = machine(gpus), found["machine"]
+    here, there = machine(usual.gpus), found["machine"]
     pairs = {
         "model": (model_sha256, found["provenance"]["model_sha256"]),
         "size of windows": (n_ctx, found["settings"]["n_ctx"]),
-        "number of threads": (threads, found["settings"]["threads"]),
-        "number of GPUs": (gpus, found["settings"]["gpus"]),
-        "build of llama.cpp": (computed_by(gpus), found["provenance"]["computed_by"]),
+        "number of threads": (usual.threads, found["settings"]["threads"]),
+        "number of GPUs": (usual.gpus, found["settings"]["gpus"]),
+        "build of llama.cpp": (computed_by(usual.gpus), found["provenance"]["computed_by"]),
         # Its memory is left out: a new kernel keeps some of it for itself.
         "machine": tuple([m[key] for key in ("cpu", "cores", "gpus")] for m in (here, there)),
     }
@@ -45,4 +44,4 @@ def taken_up(
     if way == found["usual"]:
         return usual
     log.info("as %s says: %s", path, way)
-    return {key: way[key] for key in ("threads", "contexts")} | {"tokens_per_batch": way["n_batch"]}
+    return replace(usual, **{key: way[key] for key in ("threads", "contexts", "n_batch")})

@@ -6,8 +6,9 @@ import pytest
 
 from quern import gguf_files
 from quern.imatrix import shards
-from quern.llama import Model
+from quern.llama import Way
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 
 @pytest.fixture
@@ -18,9 +19,9 @@ def collect(made):
         info = gguf_files.model_info(made / f"{name}.gguf")
         tokens = windows.read_tokens(made / f"{name}.h5")
         tokens = dataclasses.replace(tokens, text_sha256=text or tokens.text_sha256)
-        with Model(made / f"{name}.gguf", threads=2) as model:
-            options |= {"n_ctx": n_ctx, "first": first, "last": last}
-            shards.collect(model, info, tokens, shard, **options)
+        work = Work(made / f"{name}.gguf", info, tokens, n_ctx)
+        with work.opened(Way(threads=2)) as model:
+            shards.collect(model, work, shard, first=first, last=last, **options)
         return shard
 
     return write

@@ -1,7 +1,5 @@
 """Shards add up to one long run, whatever the cuts; their noise falls as the pool grows."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,17 +8,17 @@ from hypothesis import strategies as st
 from conftest import command
 from models import write_model
 from quern import QuernError, gguf_files
-from quern.imatrix.shards import Collector, merge, noise, read_shard, report
+from quern.imatrix.shards import SumsOfSquares, merge, noise, read_shard, report
 from quern.imatrix.shards import collect as collect_shard
-from quern.llama import Model
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 
 class Product:
     """A product with given inputs."""
 
-    def __init__(self, name, inputs, key, ids=None, experts=0, matrices=1):
-        self.name, self.key, self.experts, self.matrices = name, key, experts, matrices
+    def __init__(self, name, inputs, key, ids=None, kind="plain", matrices=1):
+        self.name, self.key, self.kind, self.matrices = name, key, kind, matrices
         self.inputs, self.expert_ids = (lambda: inputs), (lambda: ids)
 
 
@@ -30,26 +28,26 @@ def test_expert_sums_agree_with_a_loop(seed, experts, tokens, shared):
     used = min(2, experts)
     ids = np.array([rng.permutation(experts)[:used] for _ in range(tokens)])
     inputs = rng.standard_normal((tokens, 1 if shared else used, 8)).astype(np.float32)
-    collector = Collector()
-    collector(0, Product("e", inputs, 0, ids, experts, experts))
+    sums_of = SumsOfSquares()
+    sums_of(0, Product("e", inputs, 0, ids, "experts", experts))
     sums, counts = np.zeros((experts, 8)), np.zeros(experts)
     for token in range(tokens):
         for slot in range(used):
             row = inputs[token, 0 if shared else slot].astype(np.float64)
             sums[ids[token, slot]] += row**2
             counts[ids[token, slot]] += 1
-    np.testing.assert_allclose(collector.halves[0].sums["e"], sums, rtol=1e-12)
-    assert (collector.halves[0].counts["e"] == counts).all()
+    np.testing.assert_allclose(sums_of.halves[0].sums["e"], sums, rtol=1e-12)
+    assert (sums_of.halves[0].counts["e"] == counts).all()
 
 
 def test_ten_million_rows_lose_nothing():
     """float32 sums would lose percents here."""
     rows = np.full((1, 100_000, 1), 1.1, np.float32)
-    collector = Collector()
+    sums_of = SumsOfSquares()
     for i in range(100):
-        collector(0, Product("w", rows, i))
+        sums_of(0, Product("w", rows, i))
     expected = 1e7 * float(np.float32(1.1)) ** 2
-    assert collector.halves[0].sums["w"][0, 0] == pytest.approx(expected, rel=1e-9)
+    assert sums_of.halves[0].sums["w"][0, 0] == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["dense", "moe"])
@@ -84,27 +82,22 @@ def test_the_output_matrix_is_included_when_asked_for(collect, tmp_path):
 def test_the_output_matrix_of_a_tied_model_is_its_embeddings(made, tmp_path):
     path = write_model(tmp_path / "tied.gguf", n_embd=64, n_layer=1, tied=True)
     tokens = windows.read_tokens(made / "dense.h5")
-    with Model(path, threads=2) as model:
-        info = gguf_files.model_info(path)
-        collect_shard(
-            *(model, info, tokens, tmp_path / "s.h5"), n_ctx=64, last=2, output_weight=True
-        )
+    work = Work(path, gguf_files.model_info(path), tokens, 64)
+    with work.opened() as model:
+        collect_shard(model, work, tmp_path / "s.h5", last=2, output_weight=True)
     even, odd, _ = read_shard(tmp_path / "s.h5")
     assert (even + odd).counts["token_embd.weight"].tolist() == [2 * 64]
 
 
 def test_windows_beyond_what_the_model_learned(made, tmp_path):
-    """Positions that are no vectors of the model's are computed, and said."""
+    """Positions that are no vectors of the model's are computed, and the report says it."""
     path = write_model(tmp_path / "m.gguf", n_embd=64, n_layer=1, context_length=64)
     info, tokens = gguf_files.model_info(path), windows.read_tokens(made / "dense.h5")
-    with Model(path, threads=2) as model:
-        collect_shard(model, info, tokens, tmp_path / "s.h5", n_ctx=128, last=1)
-        merged = merge([tmp_path / "s.h5"], "text")
-        said = "Windows of 128 tokens are longer than the 64 that the model was trained for."
-        assert report(merged, info)["beyond_training"] == said
-        learned = dataclasses.replace(info, learned_positions=True)
-        with pytest.raises(QuernError, match=r"m\.gguf has 64 positions, too few for"):
-            collect_shard(model, learned, tokens, tmp_path / "l.h5", n_ctx=128, last=1)
+    work = Work(path, info, tokens, 128)
+    with work.opened() as model:
+        collect_shard(model, work, tmp_path / "s.h5", last=1)
+    said = "Windows of 128 tokens are longer than the 64 that the model was trained for."
+    assert report(merge([tmp_path / "s.h5"], "text"), info)["beyond_training"] == said
 
 
 def test_a_shard_takes_what_the_pool_still_has(made, collect, tmp_path):
@@ -171,9 +164,9 @@ def test_noise_falls_as_the_pool_grows(collect, tmp_path):
 
 
 def test_a_nan_stops_the_shard_and_names_tensor_and_window():
-    collector = Collector(first=40)
+    sums_of = SumsOfSquares(first=40)
     rows = np.ones((1, 20, 8), np.float32)
-    collector(1, Product("blk.0.attn_q.weight", rows, 0))
+    sums_of(1, Product("blk.0.attn_q.weight", rows, 0))
     rows[0, 3, 3] = np.inf
     with pytest.raises(QuernError, match=r"blk\.0\.ffn_up\.weight are not finite in window 41"):
-        collector(1, Product("blk.0.ffn_up.weight", rows, 1))
+        sums_of(1, Product("blk.0.ffn_up.weight", rows, 1))

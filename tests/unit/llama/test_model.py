@@ -22,9 +22,9 @@ def windows(made):
     return read_tokens(made / "dense.h5").windows(96, range(6))[:]
 
 
-def all_logits(path, windows, first, last, threads=2):
+def all_logits(path, windows, first, last, **way):
     found = np.full((len(windows), last - first, 300), np.nan, np.float32)
-    with llama.Model(path, threads=threads) as model:
+    with llama.Model(path, llama.Way(**{"threads": 2} | way)) as model:
         for window, position, rows in model.logits(windows, first, last):
             found[window, position - first : position - first + len(rows)] = rows
     assert np.isfinite(found).all()
@@ -33,10 +33,9 @@ def all_logits(path, windows, first, last, threads=2):
 
 def test_windows_together_alone_or_in_parts_give_the_same_logits(made, windows, monkeypatch):
     together = all_logits(made / "dense.gguf", windows, 48, 95)
-    monkeypatch.setattr("quern.llama.model.TOKENS_PER_BATCH", 96)
-    alone = all_logits(made / "dense.gguf", windows, 48, 95)
+    alone = all_logits(made / "dense.gguf", windows, 48, 95, n_batch=96)
     monkeypatch.setattr("quern.llama.model.LOGITS_BYTES", 300 * 4 * 20)
-    in_parts = all_logits(made / "dense.gguf", windows, 48, 95)
+    in_parts = all_logits(made / "dense.gguf", windows, 48, 95, n_batch=96)
     np.testing.assert_allclose(alone, together, atol=2e-2)
     np.testing.assert_allclose(in_parts, together, atol=2e-2)
 
@@ -63,7 +62,7 @@ def test_contexts_side_by_side_do_not_change_a_bit(made, long_windows, threads):
 
 
 def test_a_model_may_be_closed_in_the_middle(made, long_windows):
-    with llama.Model(made / "dense.gguf", threads=2) as model:
+    with llama.Model(made / "dense.gguf", llama.Way(threads=2)) as model:
         taken = [next(model.logits(long_windows, 256, 511))[0] for _ in range(2)]
         steps = model.hidden_states(long_windows, 256, 511)
         taken.append(next(steps)[0])
@@ -80,9 +79,9 @@ def test_a_prefix_alone_decides_a_position(made, windows):
     assert abs(before[:, 40:] - after[:, 40:]).max() > 0.5
 
 
-def collected(path, windows, threads=2, **options):
-    collector = shards.Collector()
-    with llama.Model(path, threads=threads, **options) as model:
+def collected(path, windows, **way):
+    collector = shards.SumsOfSquares()
+    with llama.Model(path, llama.Way(**{"threads": 2} | way)) as model:
         for _ in model.activations(windows, lambda name: name.startswith("blk."), collector):
             pass
     even, odd = collector.halves
@@ -128,7 +127,7 @@ def test_long_windows_are_summed_in_parts(made):
     found = collected(made / "dense.gguf", long)
     assert all(counts == [long.size] for counts in found.counts.values())
     # The last graph is left early; it must have seen what the one before kept in memory.
-    whole = collected(made / "dense.gguf", long, tokens_per_graph=1024)
+    whole = collected(made / "dense.gguf", long, n_ubatch=1024)
     for name, sums in whole.sums.items():
         np.testing.assert_allclose(found.sums[name], sums, rtol=2e-2)
 
@@ -162,7 +161,7 @@ def test_a_gpu_that_is_not_there_is_refused(made):
     if llama_cpp.llama_supports_gpu_offload():
         pytest.skip("this build has a GPU")
     with pytest.raises(QuernError, match="a GPU is asked for"):
-        llama.Model(made / "dense.gguf", gpus=1)
+        llama.Model(made / "dense.gguf", llama.Way(gpus=1))
 
 
 # Prints a hash of logits, and how many bytes the process allocated for the model and its context.

@@ -4,13 +4,14 @@ import pandas as pd
 import pytest
 
 from quern import files, gguf_files
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.measure import baseline, comparison
 from quern.measure.baseline import Baseline
-from quern.measure.comparison import Candidate
+from quern.measure.comparison import Comparison
 from quern.measure.window_store import WindowStore
 from quern.quantize import quantization
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 N_CTX, WINDOWS = 64, 30
 
@@ -25,12 +26,13 @@ def ready(made, tmp_path_factory):
     table = {"part": "text", "source": ["first", "rest"], "offset": [0, cut]}
     pd.DataFrame(table).to_csv(folder / "documents.csv", index=False)
     documents = windows.read_documents(folder / "documents.csv", made / "text.txt")
-    with Model(made / "dense.gguf", threads=2) as model:
+    with Model(made / "dense.gguf", Way(threads=2)) as model:
         windows.tokenize_text(
             model, info.tokenizer_sha256, made / "text.txt", folder / "t.h5", documents
         )
         tokens = windows.read_tokens(folder / "t.h5")
-        baseline.write_baseline(model, info, tokens, folder / "b.h5", n_ctx=N_CTX, limit=WINDOWS)
+        work = Work(made / "dense.gguf", info, tokens, N_CTX)
+        baseline.write_baseline(model, work, folder / "b.h5", limit=WINDOWS)
     for kind in ("Q4_0", "Q8_0"):
         recipe, path = quantization.Recipe(kind), folder / f"{kind}.gguf"
         quantization.quantize(made / "dense.gguf", info, recipe, path)
@@ -47,12 +49,12 @@ def opened(ready, made):
 
 
 @pytest.fixture
-def candidate(ready):
-    """A function that makes a candidate of a quantized model, by its type and its output."""
+def of_type(ready):
+    """A function that makes the comparison of a quantized model, by its type and its output."""
 
     def make(kind, output):
         path = ready / f"{kind}.gguf"
-        return Candidate(path, gguf_files.model_info(path), output)
+        return Comparison(path, gguf_files.model_info(path), output)
 
     return make
 

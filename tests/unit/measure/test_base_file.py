@@ -5,7 +5,7 @@ import pytest
 
 from conftest import command, fails_with
 from quern import gguf_files
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.measure import base_file, comparison
 from quern.measure.baseline import Baseline
 from quern.measure.window_store import WindowStore
@@ -65,13 +65,13 @@ def test_a_base_file_cut_short_is_refused_and_its_whole_part_taken(base, tmp_pat
     fails_with(command("import_base", *arguments), "is no base file of llama-perplexity")
 
 
-def test_an_imported_base_file_can_be_compared_with(made, opened, candidate, read, tmp_path):
+def test_an_imported_base_file_can_be_compared_with(made, opened, of_type, read, tmp_path):
     """The store's own logits, passed through the peer's format, give nearly the same figures."""
     with opened() as baseline:
-        comparison.compare([candidate("Q4_0", tmp_path / "a.h5")], baseline, threads=2)
+        comparison.compare([of_type("Q4_0", tmp_path / "a.h5")], baseline, Way(threads=2))
         tokens = np.array([baseline.tokens(w) for w in range(4)])
         info = gguf_files.model_info(made / "dense.gguf")
-        with Model(made / "dense.gguf", threads=2) as model:
+        with Model(made / "dense.gguf", Way(threads=2)) as model:
             rows = np.concatenate(
                 [r.copy() for _, _, r in model.logits(tokens, N_CTX // 2, N_CTX - 1)]
             )
@@ -80,7 +80,7 @@ def test_an_imported_base_file_can_be_compared_with(made, opened, candidate, rea
     write_base_file(tmp_path / "base.dat", tokens, rows)
     base_file.convert(tmp_path / "base.dat", tmp_path / "b.h5")
     with Baseline(tmp_path / "b.h5") as imported:
-        comparison.compare([candidate("Q4_0", tmp_path / "c.h5")], imported, threads=2)
+        comparison.compare([of_type("Q4_0", tmp_path / "c.h5")], imported, Way(threads=2))
     exact, clipped = read(tmp_path / "a.h5")["kld"][:4], read(tmp_path / "c.h5")["kld"]
     np.testing.assert_allclose(clipped.mean(), exact.mean(), rtol=0.01)
     assert comparison.summarize(tmp_path / "c.h5")[0]["provenance"]["clipped"]

@@ -7,11 +7,12 @@ import pytest
 
 from models import write_model
 from quern import QuernError, gguf_files
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.measure import baseline
 from quern.measure.baseline import Baseline
 from quern.measure.window_store import WindowStore
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 N_CTX = 64
 MODELS = {
@@ -35,14 +36,14 @@ class Made:
     def __init__(self, folder, text, **options):
         self.path = write_model(folder / "m.gguf", **options)
         self.info = gguf_files.model_info(self.path)
-        with Model(self.path, vocab_only=True) as model:
+        with Model(self.path, load="vocab") as model:
             windows.tokenize_text(model, self.info.tokenizer_sha256, text, folder / "t.h5")
         self.tokens = windows.read_tokens(folder / "t.h5")
 
-    def write(self, output, **options):
-        with Model(self.path, threads=2) as model:
-            settings = {"n_ctx": N_CTX, "limit": 5} | options
-            return baseline.write_baseline(model, self.info, self.tokens, output, **settings)
+    def write(self, output, n_ctx=N_CTX, n_batch=512, **options):
+        work = Work(self.path, self.info, self.tokens, n_ctx)
+        with work.opened(Way(n_batch=n_batch, threads=2)) as model:
+            return baseline.write_baseline(model, work, output, **{"limit": 5} | options)
 
     def read(self, store, window):
         with Baseline(store, self.path, self.info) as baseline, ThreadPoolExecutor(2) as pool:
@@ -126,8 +127,7 @@ def test_long_windows_go_in_parts(dense, tmp_path, monkeypatch):
     """Small bounds force many decode calls; the logits stay what they were."""
     dense.write(tmp_path / "a.h5", n_ctx=512, limit=2, store="logits")
     monkeypatch.setattr("quern.llama.model.LOGITS_BYTES", 300 * 4 * 50)
-    monkeypatch.setattr("quern.llama.model.TOKENS_PER_BATCH", 100)
     for store in ("logits", "hidden"):
-        dense.write(tmp_path / f"{store}.h5", n_ctx=512, limit=2, store=store)
+        dense.write(tmp_path / f"{store}.h5", n_ctx=512, n_batch=100, limit=2, store=store)
         again, whole = (dense.read(tmp_path / f, 1) for f in (f"{store}.h5", "a.h5"))
         np.testing.assert_allclose(again, whole, atol=3e-2)

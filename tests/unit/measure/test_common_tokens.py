@@ -6,12 +6,13 @@ import pytest
 import references
 from models import write_model
 from quern import QuernError, gguf_files
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.measure import baseline, comparison
 from quern.measure.baseline import Baseline
-from quern.measure.comparison import Candidate
+from quern.measure.comparison import Comparison
 from quern.quantize import quantization
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 N_CTX, WINDOWS, TOKENS = 64, 3, 300
 
@@ -31,7 +32,7 @@ def models(made, tmp_path_factory):
 
 
 def logits_of(path, tokens):
-    with Model(path, threads=2) as model:
+    with Model(path, Way(threads=2)) as model:
         parts = [rows.copy() for *_, rows in model.logits(tokens, N_CTX // 2, N_CTX - 1)]
     return np.concatenate(parts)[:, :TOKENS]
 
@@ -41,16 +42,15 @@ def logits_of(path, tokens):
 def test_figures_over_common_tokens(models, made, tmp_path, base, other, store):
     base, other = models[base], models[other]
     info = gguf_files.model_info(base)
-    with Model(base, threads=2) as model:
+    with Model(base, Way(threads=2)) as model:
         windows.tokenize_text(model, info.tokenizer_sha256, made / "text.txt", tmp_path / "t.h5")
-        tokens = windows.read_tokens(tmp_path / "t.h5")
-        options = {"n_ctx": N_CTX, "limit": WINDOWS, "store": store}
-        baseline.write_baseline(model, info, tokens, tmp_path / "b.h5", **options)
-    candidate = Candidate(other, gguf_files.model_info(other), tmp_path / "c.h5")
+        work = Work(base, info, windows.read_tokens(tmp_path / "t.h5"), N_CTX)
+        baseline.write_baseline(model, work, tmp_path / "b.h5", limit=WINDOWS, store=store)
+    own = Comparison(other, gguf_files.model_info(other), tmp_path / "c.h5")
     with Baseline(tmp_path / "b.h5", base, info) as opened:
-        comparison.compare([candidate], opened, threads=2)
+        comparison.compare([own], opened, Way(threads=2))
         texts = np.array([opened.tokens(w) for w in range(WINDOWS)])
-    result, _ = comparison.summarize(candidate.output)
+    result, _ = comparison.summarize(own.output)
     targets = texts[:, N_CTX // 2 + 1 :].ravel()
     expected = references.divergence(logits_of(base, texts), logits_of(other, texts), targets)
     found = {name: figure["value"] for name, figure in result["figures"].items()}
@@ -66,17 +66,17 @@ def test_a_text_with_other_tokens_is_refused(models, made, tmp_path):
     info = gguf_files.model_info(models["padded"])
     text = tmp_path / "t.txt"
     text.write_text("[PAD3]".join((made / "text.txt").read_text()[i : i + 20] for i in range(400)))
-    with Model(models["padded"], threads=2) as model:
+    with Model(models["padded"], Way(threads=2)) as model:
         windows.tokenize_text(model, info.tokenizer_sha256, text, tmp_path / "t.h5", special=True)
-        tokens = windows.read_tokens(tmp_path / "t.h5")
-        baseline.write_baseline(model, info, tokens, tmp_path / "b.h5", n_ctx=N_CTX, limit=2)
+        work = Work(models["padded"], info, windows.read_tokens(tmp_path / "t.h5"), N_CTX)
+        baseline.write_baseline(model, work, tmp_path / "b.h5", limit=2)
     other = models["plain q"]
-    candidate = Candidate(other, gguf_files.model_info(other), tmp_path / "c.h5")
+    own = Comparison(other, gguf_files.model_info(other), tmp_path / "c.h5")
     with (
         Baseline(tmp_path / "b.h5", models["padded"], info) as opened,
         pytest.raises(QuernError, match="has the token 303, which is not among the 300"),
     ):
-        comparison.compare([candidate], opened)
+        comparison.compare([own], opened)
 
 
 def test_another_model_is_refused(models, made, tmp_path):

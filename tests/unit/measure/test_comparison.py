@@ -15,34 +15,34 @@ import pytest
 
 from conftest import HOUSE, fails_with
 from quern import gguf_files
-from quern.llama import Model, library
+from quern.llama import Model, Way, library
 from quern.measure import comparison
-from quern.measure.comparison import Candidate, Until
+from quern.measure.comparison import Comparison, Until
 from quern.measure.window_store import StoreInUse, WindowStore, partial_path
 from quern.tokens import windows
 
 N_CTX, WINDOWS = 64, 30
 
 
-def test_several_models_at_once_as_one_by_one(opened, candidate, read, tmp_path):
+def test_several_models_at_once_as_one_by_one(opened, of_type, read, tmp_path):
     with opened() as baseline:
-        both = [candidate(k, tmp_path / f"both-{k}.h5") for k in ("Q4_0", "Q8_0")]
-        comparison.compare(both, baseline, threads=2)
+        both = [of_type(k, tmp_path / f"both-{k}.h5") for k in ("Q4_0", "Q8_0")]
+        comparison.compare(both, baseline, Way(threads=2))
         for kind in ("Q4_0", "Q8_0"):
-            one = candidate(kind, tmp_path / f"{kind}.h5")
-            comparison.compare([one], baseline, threads=2)
+            one = of_type(kind, tmp_path / f"{kind}.h5")
+            comparison.compare([one], baseline, Way(threads=2))
             a, b = read(tmp_path / f"{kind}.h5"), read(tmp_path / f"both-{kind}.h5")
             for name, values in a.items():
                 assert (values == b[name]).all()
 
 
-def test_results_do_not_depend_on_interruption_or_threads(opened, candidate, read, tmp_path):
+def test_results_do_not_depend_on_interruption_or_threads(opened, of_type, read, tmp_path):
     with opened() as baseline:
-        whole = candidate("Q4_0", tmp_path / "whole.h5")
-        comparison.compare([whole], baseline, threads=2)
-        parts = candidate("Q4_0", tmp_path / "parts.h5")
+        whole = of_type("Q4_0", tmp_path / "whole.h5")
+        comparison.compare([whole], baseline, Way(threads=2))
+        parts = of_type("Q4_0", tmp_path / "parts.h5")
         for first, last in ((0, 8), (8, 16), (16, WINDOWS)):
-            comparison.compare([parts], baseline, threads=1, first=first, last=last)
+            comparison.compare([parts], baseline, Way(threads=1), first=first, last=last)
     a, b = read(tmp_path / "whole.h5"), read(tmp_path / "parts.h5")
     for name, values in a.items():
         np.testing.assert_allclose(values, b[name], atol=1e-3)
@@ -86,14 +86,14 @@ def _once_free(path):
     raise AssertionError(f"{path} stays locked")
 
 
-def test_it_stops_when_sure_and_says_after_how_many_windows(opened, candidate, tmp_path):
+def test_it_stops_when_sure_and_says_after_how_many_windows(opened, of_type, tmp_path):
     with opened() as baseline:
         for share, stopped in ((0.9, True), (1e-6, False)):
             output = tmp_path / f"{share}.h5"
             comparison.compare(
-                [candidate("Q4_0", output)],
+                [of_type("Q4_0", output)],
                 baseline,
-                threads=2,
+                Way(threads=2),
                 until=Until("kld_mean", share),
             )
             result, table = comparison.summarize(output)
@@ -102,9 +102,9 @@ def test_it_stops_when_sure_and_says_after_how_many_windows(opened, candidate, t
             assert (table["window"].max() >= 16) or not stopped
 
 
-def test_figures_by_source(opened, candidate, tmp_path):
+def test_figures_by_source(opened, of_type, tmp_path):
     with opened() as baseline:
-        comparison.compare([candidate("Q4_0", tmp_path / "c.h5")], baseline, threads=2)
+        comparison.compare([of_type("Q4_0", tmp_path / "c.h5")], baseline, Way(threads=2))
     result, _ = comparison.summarize(tmp_path / "c.h5")
     assert set(result["sources"]) == {"first", "rest"}
     parts = result["sources"].values()
@@ -116,7 +116,7 @@ def test_figures_by_source(opened, candidate, tmp_path):
 def test_sources_change_where_the_documents_do(ready, made):
     """Byte-level tokens: the source changes at the token that begins the second document."""
     tokens = windows.read_tokens(ready / "t.h5")
-    with Model(made / "dense.gguf", vocab_only=True) as model:
+    with Model(made / "dense.gguf", load="vocab") as model:
         sizes = model.piece_bytes()
     cut = pd.read_csv(ready / "documents.csv").offset[1]
     numbers = range(tokens.count // N_CTX)
@@ -131,25 +131,25 @@ def test_sources_change_where_the_documents_do(ready, made):
 def test_noise_is_small_and_not_nothing(made, opened, tmp_path):
     info = gguf_files.model_info(made / "dense.gguf")
     with opened() as baseline:
-        own = Candidate(made / "dense.gguf", info, tmp_path / "n.h5")
-        comparison.compare([own], baseline, threads=2)
-        found = comparison.noise(own, baseline, threads=2, windows=6)
+        own = Comparison(made / "dense.gguf", info, tmp_path / "n.h5")
+        comparison.compare([own], baseline, Way(threads=2))
+        found = comparison.noise(own, baseline, Way(threads=2), windows=6)
     assert found["windows"] == 6
     assert 0 < found["figures"]["kld_mean"] < 1e-5
     assert 0 < found["figures"]["ppl_ratio"] < 1e-4
 
 
-def test_the_noise_bounds_what_other_graphs_give(opened, candidate, tmp_path):
+def test_the_noise_bounds_what_other_graphs_give(opened, of_type, tmp_path):
     """All windows, decoded in graphs of sizes that the noise was not measured with."""
-    own = candidate("Q4_0", tmp_path / "own.h5")
+    own = of_type("Q4_0", tmp_path / "own.h5")
     with opened() as baseline:
         comparison.compare([own], baseline)
         bound = comparison.noise(own, baseline)["figures"]["kld_mean"]
         value = comparison.summarize(own.output)[0]["figures"]["kld_mean"]["value"]
         moved = []
         for size in (33, 40, 57):
-            other = candidate("Q4_0", tmp_path / f"{size}.h5")
-            comparison.compare([other], baseline, tokens_per_graph=size)
+            other = of_type("Q4_0", tmp_path / f"{size}.h5")
+            comparison.compare([other], baseline, Way(n_ubatch=size))
             found = comparison.summarize(other.output)[0]["figures"]["kld_mean"]["value"]
             moved.append(abs(found - value))
     assert 0 < max(moved) < 2 * bound

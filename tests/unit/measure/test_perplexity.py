@@ -8,14 +8,12 @@ from scipy.special import log_softmax
 
 from conftest import command, fails_with
 from quern import QuernError, files, gguf_files
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.measure import divergence, perplexity
 from quern.report import perplexity_table
 from quern.tokens import windows
+from quern.tokens.work import Work
 from quern.vocabulary import Common
-
-PLAIN = perplexity.Settings(n_ctx=64, windows=12)
-STRIDED = perplexity.Settings(n_ctx=64, windows=12, stride=24)
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +23,20 @@ def tokens(made):
 
 
 @pytest.fixture(scope="module")
-def stores(made, tokens, tmp_path_factory):
+def work_of(made, tokens):
+    """A function that cuts the tokens into windows of 64."""
+    info = gguf_files.model_info(made / "dense.gguf")
+    return lambda **options: Work(made / "dense.gguf", info, tokens, 64, **options)
+
+
+@pytest.fixture(scope="module")
+def stores(work_of, tmp_path_factory):
     """What the tokens cost in windows apart, and in windows that overlap."""
     folder = tmp_path_factory.mktemp("perplexity")
-    info = gguf_files.model_info(made / "dense.gguf")
-    with Model(made / "dense.gguf", threads=2) as model:
-        for name, settings in (("plain", PLAIN), ("strided", STRIDED)):
-            perplexity.measure(model, info, tokens, folder / f"{name}.h5", settings)
+    for name, stride in (("plain", None), ("strided", 24)):
+        work = work_of(stride=stride)
+        with work.opened(Way(threads=2)) as model:
+            perplexity.measure(model, work, folder / f"{name}.h5", 12)
     return folder
 
 
@@ -111,8 +116,7 @@ def test_a_single_block_has_no_interval():
     assert own.interval("nll") == (2.5, 2.5)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(made, tokens, stores, tmp_path):
-    info = gguf_files.model_info(made / "dense.gguf")
+def test_an_interrupted_run_goes_on_to_the_same_bytes(made, work_of, stores, tmp_path):
     calls = []
 
     class Interrupted(Model):
@@ -123,10 +127,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(made, tokens, stores, tmp_
                     raise KeyboardInterrupt
                 yield step
 
-    with pytest.raises(KeyboardInterrupt), Interrupted(made / "dense.gguf", threads=2) as model:
-        perplexity.measure(model, info, tokens, tmp_path / "p.h5", PLAIN)
-    with Interrupted(made / "dense.gguf", threads=2) as model:
-        perplexity.measure(model, info, tokens, tmp_path / "p.h5", PLAIN)
+    way = Way(threads=2)
+    with pytest.raises(KeyboardInterrupt), Interrupted(made / "dense.gguf", way) as model:
+        perplexity.measure(model, work_of(), tmp_path / "p.h5", 12)
+    with Interrupted(made / "dense.gguf", way) as model:
+        perplexity.measure(model, work_of(), tmp_path / "p.h5", 12)
     assert len(calls) == 5 + 12 - 4
     assert (tmp_path / "p.h5").read_bytes() == (stores / "plain.h5").read_bytes()
 
@@ -138,14 +143,10 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(made, tokens, stores, tmp_
         (8, Common(40, "padded"), "only the first 40 in common"),
     ],
 )
-def test_what_does_not_fit_is_a_sentence(made, tokens, tmp_path, stride, shared, words):
-    info = gguf_files.model_info(made / "dense.gguf")
-    settings = perplexity.Settings(n_ctx=64, windows=2, stride=stride)
-    with (
-        Model(made / "dense.gguf") as model,
-        pytest.raises(QuernError, match=words),
-    ):
-        perplexity.measure(model, info, tokens, tmp_path / "p.h5", settings, shared)
+def test_what_does_not_fit_is_a_sentence(made, work_of, tmp_path, stride, shared, words):
+    with Model(made / "dense.gguf") as model, pytest.raises(QuernError, match=words):
+        work = work_of(stride=stride, shared=shared)
+        perplexity.measure(model, work, tmp_path / "p.h5", 2)
 
 
 def test_mixed_windows_do_not_overlap(tokens):

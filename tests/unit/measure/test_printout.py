@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from quern import gguf_files
+from quern.llama import Way
 from quern.measure import comparison, printout, statistics
 from quern.measure.baseline import Baseline
 from quern.measure.divergence import FIGURES
@@ -99,9 +100,9 @@ def test_a_comparison_of_models(ready, made, tmp_path):
     """Of real models, with the summary that is written as JSON."""
     path = ready / "Q4_0.gguf"
     info = gguf_files.model_info(made / "dense.gguf")
-    candidate = comparison.Candidate(path, gguf_files.model_info(path), tmp_path / "c.h5")
+    own = comparison.Comparison(path, gguf_files.model_info(path), tmp_path / "c.h5")
     with Baseline(ready / "b.h5", made / "dense.gguf", info) as baseline:
-        comparison.compare([candidate], baseline, threads=2)
+        comparison.compare([own], baseline, Way(threads=2))
     result, _ = comparison.summarize(tmp_path / "c.h5")
     text = printout.text(result)
     assert text.startswith(f"{result['windows']} windows, {result['positions']} positions.")

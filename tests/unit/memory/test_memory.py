@@ -168,7 +168,7 @@ def test_the_cache_is_what_llama_cpp_reserves(tmp_path, write):
     path = write(tmp_path / "model.gguf")
     layers = layers_of(path)
     for kind in ("f16", "q8_0", "q4_0"):
-        with llama.Model(path, hollow=True, kv_type=kind) as model:
+        with llama.Model(path, load="hollow", kv_type=kind) as model:
             for n_ctx in (100, 512, 2000):
                 found = llama.reserved(model, n_ctx)
                 room = found.caches * llama.LOGGED_BYTES / 2 + 1
@@ -193,7 +193,7 @@ def test_where_llama_cpp_does_otherwise_it_counts(tmp_path, caplog):
     entry = found["contexts"][0]
     assert entry["kv_source"] == "llama.cpp"
     assert "which counts" in caplog.text
-    with llama.Model(path, hollow=True) as model:
+    with llama.Model(path, load="hollow") as model:
         assert entry["kv_bytes"] == llama.reserved(model, 4096).cache
     assert entry["kv_bytes"] < cache_bytes(layers_of(path), 4096, "f16")
 

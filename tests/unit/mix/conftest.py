@@ -7,10 +7,11 @@ from models import write_model
 from quern import gguf_files
 from quern.imatrix import formats
 from quern.imatrix.matrix import Imatrix
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.mix import damage
 from quern.mix.inputs import Inputs
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 N_CTX = 64
 
@@ -32,18 +33,24 @@ def inputs(tmp_path_factory):
 def tokens(inputs, made):
     """Tokens of real text."""
     path = inputs.model.parent / "t.h5"
-    with Model(inputs.model, vocab_only=True) as model:
+    with Model(inputs.model, load="vocab") as model:
         windows.tokenize_text(model, inputs.info.tokenizer_sha256, made / "text.txt", path)
     return windows.read_tokens(path)
 
 
 @pytest.fixture
-def measure(inputs, tokens):
+def work(inputs, tokens):
+    """Windows of the text, for the model."""
+    return Work(inputs.model, inputs.info, tokens, N_CTX)
+
+
+@pytest.fixture
+def measure(inputs, work):
     """A function that measures damage into a store and gives back its path."""
 
     def write(path, threads=2, **options):
-        with Model(inputs.model, threads=threads, editable=True) as model:
-            damage.measure(model, inputs, tokens, path, n_ctx=N_CTX, **options)
+        with work.opened(Way(threads=threads), "editable") as model:
+            damage.measure(model, inputs, work, path, **options)
         return path
 
     return write

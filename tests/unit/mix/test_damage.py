@@ -12,14 +12,15 @@ from quern.measure.window_store import WindowStore, partial_path
 from quern.mix import damage
 from quern.mix.editing import Editor
 from quern.mix.errors import PROBE
+from quern.tokens.work import Work
 
 from .conftest import N_CTX
 
 
-def test_every_tensor_costs_something_and_is_restored(inputs, tokens, measure, tmp_path):
+def test_every_tensor_costs_something_and_is_restored(inputs, work, measure, tmp_path):
     stores = [measure(tmp_path / f"{t}.h5", turn=t) for t in (0, 1)]
-    windows, found = damage.read(stores, inputs, tokens, N_CTX)
-    assert windows == damage.windows_of(tokens, N_CTX)[:2].tolist()
+    windows, found = damage.read(stores, inputs, work)
+    assert windows == damage.windows_of(work)[:2].tolist()
     assert list(found) == [t.name for t in inputs.free()]
     assert {"output.weight", "token_embd.weight", *inputs.info.matrices} == set(found)
     for values in found.values():
@@ -44,7 +45,7 @@ def test_a_tensor_in_memory_is_that_of_a_file(inputs, tokens, tmp_path):
     with Model(path) as model:
         expected = np.concatenate([r.copy() for *_, r in model.logits(window[None], first, last)])
     with (
-        Model(inputs.model, editable=True) as model,
+        Model(inputs.model, load="editable") as model,
         Editor(model, inputs.sources, inputs.importances) as editor,
     ):
         before = editor.logits(window, first, last)
@@ -57,10 +58,10 @@ def test_a_tensor_in_memory_is_that_of_a_file(inputs, tokens, tmp_path):
             editor.become({"output_norm.weight": PROBE})
 
 
-def test_parts_threads_and_interruptions_change_no_byte(inputs, tokens, measure, tmp_path):
-    whole = damage.read([measure(tmp_path / "whole.h5")], inputs, tokens, N_CTX).kld
+def test_parts_threads_and_interruptions_change_no_byte(inputs, work, measure, tmp_path):
+    whole = damage.read([measure(tmp_path / "whole.h5")], inputs, work).kld
     parts = [measure(tmp_path / f"{k}.h5", part=(k, 3), threads=k) for k in (1, 2, 3)]
-    found = damage.read(parts, inputs, tokens, N_CTX).kld
+    found = damage.read(parts, inputs, work).kld
     assert list(found) == list(whole)
     assert all((found[name] == values).all() for name, values in whole.items())
     expected = (tmp_path / "whole.h5").read_bytes()
@@ -78,15 +79,15 @@ def test_too_few_windows(measure, tmp_path):
         measure(tmp_path / "d.h5", turn=99_999)
 
 
-def test_damages_that_do_not_belong_together(inputs, tokens, measure, tmp_path):
+def test_damages_that_do_not_belong_together(inputs, tokens, work, measure, tmp_path):
     first, part = measure(tmp_path / "a.h5"), measure(tmp_path / "b.h5", turn=1, part=(1, 2))
     with pytest.raises(QuernError, match="is not measured on all windows"):
-        damage.read([first, part], inputs, tokens, N_CTX)
+        damage.read([first, part], inputs, work)
     for other in (
         replace(inputs, imatrix_sha256="other"),
         replace(inputs, info=replace(inputs.info, sha256="other")),
     ):
         with pytest.raises(QuernError, match=r"a\.h5 was made with (imatrix|model)_sha256"):
-            damage.read([first], other, tokens, N_CTX)
+            damage.read([first], other, Work(other.model, other.info, tokens, N_CTX))
     with pytest.raises(QuernError, match=r"a\.h5 was made with n_ctx = 64, not 128"):
-        damage.read([first], inputs, tokens, 128)
+        damage.read([first], inputs, replace(work, n_ctx=128))

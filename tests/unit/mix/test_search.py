@@ -8,7 +8,7 @@ import pytest
 
 from models import write_model
 from quern import QuernError, files, gguf_files
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.mix import damage, errors, search
 from quern.mix.choices import TYPES, padded
 from quern.mix.editing import Editor
@@ -31,15 +31,15 @@ def ratios(inputs):
 
 
 @pytest.fixture
-def measured(inputs, tokens, measure, tmp_path):
+def measured(inputs, work, measure, tmp_path):
     stores = [measure(tmp_path / f"{t}.h5", turn=t) for t in (0, 1)]
-    return damage.read(stores, inputs, tokens, N_CTX).kld
+    return damage.read(stores, inputs, work).kld
 
 
 def found(inputs, plans, damages, size, tokens, folder, **options):
     header = quantization.header_bytes(inputs.model, inputs.metadata)
     with (
-        Model(inputs.model, threads=2, editable=True) as model,
+        Model(inputs.model, Way(threads=2), load="editable") as model,
         Editor(model, inputs.sources, inputs.importances) as editor,
     ):
         return search.search(

@@ -6,12 +6,13 @@ import pytest
 from models import write_model
 from quern import QuernError, gguf_files
 from quern.imatrix import shards
-from quern.llama import Model
+from quern.llama import Way
 from quern.moments import collect as of_inputs
 from quern.moments import excess as of_halves
 from quern.moments.collect import collect, layers_of
 from quern.moments.stored import Moments
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 N_CTX, WINDOWS = 64, 5
 
@@ -23,8 +24,9 @@ def write(made):
     def write(path, name="dense", threads=2, **options):
         info = gguf_files.model_info(made / f"{name}.gguf")
         tokens = windows.read_tokens(made / f"{name}.h5")
-        with Model(made / f"{name}.gguf", threads=threads) as model:
-            collect(model, info, tokens, path, n_ctx=N_CTX, windows=WINDOWS, **options)
+        work = Work(made / f"{name}.gguf", info, tokens, N_CTX)
+        with work.opened(Way(threads=threads)) as model:
+            collect(model, work, path, windows=WINDOWS, **options)
         return path
 
     return write
@@ -33,9 +35,9 @@ def write(made):
 def test_the_diagonal_is_the_imatrix(made, write, tmp_path):
     info = gguf_files.model_info(made / "dense.gguf")
     moments = Moments([write(tmp_path / "m.h5")], info)
-    with Model(made / "dense.gguf", threads=2) as model:
-        tokens = windows.read_tokens(made / "dense.h5")
-        shards.collect(model, info, tokens, tmp_path / "s.h5", n_ctx=N_CTX, last=WINDOWS)
+    work = Work(made / "dense.gguf", info, windows.read_tokens(made / "dense.h5"), N_CTX)
+    with work.opened(Way(threads=2)) as model:
+        shards.collect(model, work, tmp_path / "s.h5", last=WINDOWS)
     even, odd, _ = shards.read_shard(tmp_path / "s.h5")
     assert len(info.matrices) == 14
     for name in info.matrices:
@@ -82,7 +84,7 @@ def test_an_interrupted_run_goes_on_from_the_last_doubling(
     monkeypatch.setattr(of_inputs, "FIRST", 1)
     monkeypatch.setattr(of_inputs, "PAYS", 0.0)
     expected = write(tmp_path / "whole.h5").read_bytes()
-    show, seen = of_inputs.Collector.__call__, []
+    show, seen = of_inputs.OuterProducts.__call__, []
 
     def stop_late(self, index, product):
         seen.append(self.first + index)
@@ -90,7 +92,7 @@ def test_an_interrupted_run_goes_on_from_the_last_doubling(
             raise KeyboardInterrupt
         show(self, index, product)
 
-    monkeypatch.setattr(of_inputs.Collector, "__call__", stop_late)
+    monkeypatch.setattr(of_inputs.OuterProducts, "__call__", stop_late)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "m.h5")
     partial = tmp_path / "m.h5.partial"
@@ -103,7 +105,7 @@ def test_an_interrupted_run_goes_on_from_the_last_doubling(
         seen.append(self.first + index)
         show(self, index, product)
 
-    monkeypatch.setattr(of_inputs.Collector, "__call__", record)
+    monkeypatch.setattr(of_inputs.OuterProducts, "__call__", record)
     assert write(tmp_path / "m.h5").read_bytes() == expected
     assert set(seen) == (set(range(WINDOWS)) if damage else {4})
     assert not partial.exists()
@@ -146,9 +148,9 @@ def test_experts_have_their_own_where_they_saw_enough(made, write, tmp_path, mon
     moments = Moments([write(tmp_path / "m.h5", name="moe")], info)
     assert moments.of("token_embd.weight") is None and layers_of(info) == 2
     assert moments.of("output.weight").tokens == (3 * N_CTX, 2 * N_CTX)
-    with Model(made / "moe.gguf", threads=2) as model:
-        tokens = windows.read_tokens(made / "moe.h5")
-        shards.collect(model, info, tokens, tmp_path / "s.h5", n_ctx=N_CTX, last=WINDOWS)
+    work = Work(made / "moe.gguf", info, windows.read_tokens(made / "moe.h5"), N_CTX)
+    with work.opened(Way(threads=2)) as model:
+        shards.collect(model, work, tmp_path / "s.h5", last=WINDOWS)
     even, odd, _ = shards.read_shard(tmp_path / "s.h5")
     for name in ("blk.0.attn_q", "blk.1.ffn_up_exps", "blk.1.ffn_gate_exps", "blk.0.ffn_down_exps"):
         for matrix in range(info.matrices[f"{name}.weight"][1]):

@@ -7,7 +7,7 @@ import pytest
 from models import write_model
 from quern import QuernError, gguf_files
 from quern.files import shards
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.release import parts
 
 SPLIT = 1_000_000
@@ -37,7 +37,7 @@ def metadata(path):
 
 def logits(path):
     tokens = np.arange(64, dtype=np.int32).reshape(1, -1)
-    with Model(path, threads=2) as model:
+    with Model(path, Way(threads=2)) as model:
         return np.concatenate([rows.copy() for _, _, rows in model.logits(tokens, 0, 64)])
 
 

@@ -3,11 +3,12 @@
 import pytest
 
 from quern import files, gguf_files
-from quern.llama import Model
+from quern.llama import Way
 from quern.measure import baseline, comparison
 from quern.measure.baseline import Baseline
 from quern.quantize import quantization
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 N_CTX, WINDOWS = 64, 12
 TYPES = ("Q2_K", "Q4_0", "Q8_0")
@@ -18,15 +19,15 @@ def compared(made, tmp_path_factory):
     """Entries as for `summary.read`, of three types, smallest first."""
     folder = tmp_path_factory.mktemp("compared")
     model, info = made / "dense.gguf", gguf_files.model_info(made / "dense.gguf")
-    with Model(model, threads=2) as m:
-        tokens = windows.read_tokens(made / "dense.h5")
-        baseline.write_baseline(m, info, tokens, folder / "b.h5", n_ctx=N_CTX, limit=WINDOWS)
-    entries, candidates = [], []
+    work = Work(model, info, windows.read_tokens(made / "dense.h5"), N_CTX)
+    with work.opened(Way(threads=2)) as m:
+        baseline.write_baseline(m, work, folder / "b.h5", limit=WINDOWS)
+    entries, models = [], []
     for kind in TYPES:
         path = folder / f"{kind}.gguf"
         quantization.quantize(model, info, quantization.Recipe(kind), path)
         found = gguf_files.model_info(path)
-        candidates.append(comparison.Candidate(path, found, folder / f"{kind}.h5"))
+        models.append(comparison.Comparison(path, found, folder / f"{kind}.h5"))
         files.write_json(folder / f"{kind}.info.json", found.as_dict())
         entries.append(
             {
@@ -39,8 +40,8 @@ def compared(made, tmp_path_factory):
             }
         )
     with Baseline(folder / "b.h5", model, info) as store:
-        comparison.compare(candidates, store, threads=2)
-        noise = [comparison.noise(c, store, threads=2, windows=4) for c in candidates]
+        comparison.compare(models, store, Way(threads=2))
+        noise = [comparison.noise(m, store, Way(threads=2), windows=4) for m in models]
     for kind, own in zip(TYPES, noise, strict=True):
         result, _ = comparison.summarize(folder / f"{kind}.h5")
         result["noise"] = own

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 
 from quern import files, gguf_files
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.measure import baseline, comparison
 from quern.measure.baseline import Baseline
 from quern.measure.window_store import WindowStore
 from quern.report import kv_table
 from quern.tokens import windows
+from quern.tokens.work import Work
 
 N_CTX = 96
-KINDS = (("f16", None), ("f16", False), ("q4_0", None))
+KINDS = (("f16", "auto"), ("f16", "none"), ("q4_0", "auto"))
 
 
 @pytest.fixture(scope="module")
@@ -20,22 +21,21 @@ def entries(made, tmp_path_factory):
     """The unquantized model compared with itself by type of cache, as the rules do it."""
     folder = tmp_path_factory.mktemp("kv")
     model, info = made / "dense.gguf", gguf_files.ModelInfo.read(made / "dense.json")
-    tokens = windows.read_tokens(made / "dense.h5")
-    with Model(model, threads=2) as m:
-        baseline.write_baseline(m, info, tokens, folder / "b.h5", n_ctx=N_CTX, limit=4)
+    work = Work(model, info, windows.read_tokens(made / "dense.h5"), N_CTX)
+    with work.opened(Way(threads=2)) as m:
+        baseline.write_baseline(m, work, folder / "b.h5", limit=4)
     found = []
     with Baseline(folder / "b.h5", model, info) as store:
         for number, (kind, flash) in enumerate(KINDS):
             path = folder / f"{number}.h5"
-            candidate = comparison.Candidate(model, info, path, kind, flash)
-            comparison.compare([candidate], store, threads=2)
+            own, cache = comparison.Comparison(model, info, path), {"kv_type": kind, "flash": flash}
+            comparison.compare([own], store, Way(threads=2), **cache)
             result, _ = comparison.summarize(path)
-            result["noise"] = comparison.noise(candidate, store, threads=2, windows=2)
+            result["noise"] = comparison.noise(own, store, Way(threads=2), windows=2)
             files.write_json(path.with_suffix(".json"), result)
             names = {"name": "F16", "type": "F16", "imatrix": "none", "info": made / "dense.json"}
             paths = {"compare": path.with_suffix(".json"), "positions": path}
-            own = {"kv_type": kind, "flash": "auto" if flash is None else "none"}
-            found.append({k: str(v) for k, v in (names | paths | own).items()})
+            found.append({k: str(v) for k, v in (names | paths | cache).items()})
     return found
 
 
@@ -45,14 +45,14 @@ def log_softmax(logits):
 
 
 def log_probabilities(model, rows, **options):
-    with Model(model, threads=2, **options) as m:
+    with Model(model, Way(threads=2), **options) as m:
         parts = [part.copy() for _, _, part in m.logits(rows, N_CTX // 2, N_CTX - 1)]
     return log_softmax(np.concatenate(parts))
 
 
 def test_the_divergence_is_that_of_the_cache_alone(made, entries):
     rows = windows.read_tokens(made / "dense.h5").windows(N_CTX, range(4))[:]
-    with Model(made / "dense.gguf", vocab_only=True) as m:
+    with Model(made / "dense.gguf", load="vocab") as m:
         rows = m.with_bos(rows)
     p = log_probabilities(made / "dense.gguf", rows)
     q = log_probabilities(made / "dense.gguf", rows, kv_type="q4_0")

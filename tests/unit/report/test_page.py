@@ -88,7 +88,7 @@ def test_the_answers_of_a_real_sweep(sweep):
 def test_the_tokens_that_stray_most(compared, made):
     entry = compared[0]
     positions, baseline = Path(entry["positions"]), Path(entry["positions"]).parent / "b.h5"
-    with Model(made / "dense.gguf", vocab_only=True) as model:
+    with Model(made / "dense.gguf", load="vocab") as model:
         found = tail.strays(positions, baseline, model.pieces, count=5)
         with WindowStore.open(positions) as store, WindowStore.open(baseline) as base:
             kld, first = store.rows("kld"), store.attributes["first_position"]

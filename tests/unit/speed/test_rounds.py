@@ -10,7 +10,7 @@ from conftest import command, fails_with
 from quern import files, gguf_files, llama
 from quern.speed import rounds
 
-SETTINGS = rounds.Settings(prompt=48, generation=4, depths=(0, 32), repeats=3)
+SETTINGS = rounds.Timing(prompt=48, generation=4, depths=(0, 32), repeats=3)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def timed(made):
 def found(timed, tmp_path_factory):
     """A result, and the rounds that were kept."""
     kept = tmp_path_factory.mktemp("speed") / "kept.json"
-    return rounds.speeds(timed, SETTINGS, kept, threads=2), kept
+    return rounds.speeds(timed, SETTINGS, kept, llama.Way(threads=2)), kept
 
 
 def test_each_model_and_test_has_a_sample_a_round(found):
@@ -55,7 +55,7 @@ def test_rounds_that_are_done_are_kept(timed, found, tmp_path):
     partial = files.read_json(kept)
     first = partial["rounds"][:2]
     files.write_json(tmp_path / "k.json", partial | {"rounds": first})
-    again = rounds.speeds(timed, SETTINGS, tmp_path / "k.json", threads=2)
+    again = rounds.speeds(timed, SETTINGS, tmp_path / "k.json", llama.Way(threads=2))
     for before, now in zip(result["results"], again["results"], strict=True):
         assert before["samples"][:2] == now["samples"][:2]
         assert len(now["samples"]) == 3
@@ -66,14 +66,17 @@ def test_rounds_of_something_else_are_not(timed, found, tmp_path, change):
     _, kept = found
     (tmp_path / "k.json").write_bytes(kept.read_bytes())
     some = timed[:1] if change == "models" else timed
-    settings = SETTINGS if change == "models" else rounds.Settings(32, 2, (0,), 2)
-    again = rounds.speeds(some, settings, tmp_path / "k.json", threads=2)
+    settings = SETTINGS if change == "models" else rounds.Timing(32, 2, (0,), 2)
+    again = rounds.speeds(some, settings, tmp_path / "k.json", llama.Way(threads=2))
     assert {len(e["samples"]) for e in again["results"]} == {settings.repeats}
 
 
 def test_a_clock_is_what_it_says(timed):
     """The time of a call, but for what the call does besides, is what it gives."""
-    with llama.Model(timed[0].model, threads=2) as model, llama.Bench(model, 700) as bench:
+    with (
+        llama.Model(timed[0].model, llama.Way(threads=2)) as model,
+        llama.Bench(model, 700) as bench,
+    ):
         bench.fill(0)
         bench.prompt(600)
         for call, n in ((bench.prompt, 600), (bench.generate, 60)):

@@ -30,7 +30,7 @@ def folder(tmp_path_factory, texts):
     model = write_model(folder / "m.gguf")
     files.write_json(folder / "m.json", gguf_files.model_info(model).as_dict())
     (folder / "c.csv").write_text(DIVERGENCE)
-    with Model(model, vocab_only=True) as loaded:
+    with Model(model, load="vocab") as loaded:
         sha256 = gguf_files.model_info(model).tokenizer_sha256
         windows.tokenize_text(loaded, sha256, folder / "corpus/pool.txt", folder / "pool.h5")
     return folder
@@ -47,7 +47,7 @@ def make(folder, output, **options):
     """The windows of a token file that is made from the pool, and its facts."""
     making, tokens = Making(N_CTX, **options), read_tokens(folder / "pool.h5")
     files_of = folder / "corpus/pool.txt", folder / "corpus/documents.csv", folder / "c.csv"
-    with Model(folder / "m.gguf", vocab_only=True) as model:
+    with Model(folder / "m.gguf", load="vocab") as model:
         content = made.contents(making, model, tokens, *files_of)
         facts = made.write(output, model, tokens, making, content, asdict(making))
     assert facts["text_sha256"] == read_tokens(output).text_sha256
@@ -60,7 +60,7 @@ def pool(folder, count=WINDOWS):
 
 def text_of(folder, found):
     """What windows hold besides BOS, in bytes."""
-    with Model(folder / "m.gguf", vocab_only=True) as model:
+    with Model(folder / "m.gguf", load="vocab") as model:
         return b"".join(model.pieces(found[:, 1:].ravel()))
 
 
@@ -126,7 +126,7 @@ def test_text_at_random(folder, tmp_path):
         if kind == "bytes":
             assert text.decode().isprintable() and text.isascii()
     stream = made.pseudo_random.random_words
-    with Model(folder / "m.gguf", vocab_only=True) as model:
+    with Model(folder / "m.gguf", load="vocab") as model:
         rng, count = np.random.default_rng(0), 9000
         tokens = stream(model, count, rng, folder / "corpus/pool.txt")
         found = b"".join(model.pieces(tokens)).decode(errors="ignore").split()[:-1]
@@ -143,7 +143,7 @@ def test_a_model_s_own_samples(folder, tmp_path):
     assert len(more) == 9
     assert all((a == b).all() for a, b in zip(few, more[:2], strict=True))
     assert (more[0] != more[1]).any() and (more[0] != more[8]).any()
-    with Model(DEMO, vocab_only=True) as model:
+    with Model(DEMO, load="vocab") as model:
         text = folder / "corpus/pool.txt"
         windows.tokenize_text(model, info.tokenizer_sha256, text, tmp_path / "pool.h5")
     result = command(
@@ -202,5 +202,5 @@ def test_a_table_of_an_earlier_version_is_a_sentence(folder, tmp_path):
     making, tokens = Making(N_CTX, order="documents"), read_tokens(folder / "pool.h5")
     text = folder / "corpus/pool.txt"
     said = pytest.raises(QuernError, match=r"d\.csv .* earlier version")
-    with Model(folder / "m.gguf", vocab_only=True) as model, said:
+    with Model(folder / "m.gguf", load="vocab") as model, said:
         made.contents(making, model, tokens, text, tmp_path / "d.csv")

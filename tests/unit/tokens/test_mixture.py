@@ -73,7 +73,7 @@ def pool_of(folder, source):
 
 def bytes_of(model, texts):
     """The tokens of texts, one after the other."""
-    with Model(model, vocab_only=True) as opened:
+    with Model(model, load="vocab") as opened:
         return np.concatenate([opened.tokenize(text) for text in texts])
 
 
@@ -108,7 +108,7 @@ def test_windows_in_random_order_and_in_proportion(model, tmp_path, texts):
         counts = np.bincount(sources[:end, 0], minlength=3) / [3, 1, 1]
         assert np.ptp(counts) <= 1
     pool = (tmp_path / "corpus/pool.txt").read_bytes()
-    with Model(model, vocab_only=True) as opened:
+    with Model(model, load="vocab") as opened:
         whole = text_of(opened.tokenize(pool))
     inside = [text_of(window[1:]) for window in windows[:40]]
     assert sum(text in whole for text in inside) > 30  # others reach across documents
@@ -212,7 +212,7 @@ def test_a_template_that_refuses_most_ends_the_run(model, tmp_path, texts):
     build.build([source], tmp_path / "corpus", build.Settings(0))
     text, table = tmp_path / "corpus/pool.txt", tmp_path / "corpus/documents.csv"
     with (
-        Model(model, vocab_only=True) as tokenizer,
+        Model(model, load="vocab") as tokenizer,
         pytest.raises(QuernError, match=r"refuses 3 of 3 .*: source a: document \d: .*no"),
     ):
         documents = read_documents(table, text)

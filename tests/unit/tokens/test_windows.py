@@ -15,7 +15,7 @@ def test_windows_are_contiguous_and_begin_with_bos(made):
     tokens = read_tokens(made / "dense.h5")
     found = tokens.windows(64, range(tokens.n_windows(64)))[:]
     assert (found[:, 0] == 256).all()
-    with Model(made / "dense.gguf", vocab_only=True) as model:
+    with Model(made / "dense.gguf", load="vocab") as model:
         stream = np.concatenate([[256], model.tokenize(text)])
     assert len(found) == len(stream) // 64
     expected = stream[: found.size].reshape(found.shape)
@@ -25,7 +25,7 @@ def test_windows_are_contiguous_and_begin_with_bos(made):
 
 def test_a_model_without_bos_keeps_every_token(made, tmp_path):
     path = write_model(tmp_path / "m.gguf", add_bos=False)
-    with Model(path, vocab_only=True) as model:
+    with Model(path, load="vocab") as model:
         windows.tokenize_text(model, "hash", made / "text.txt", tmp_path / "t.h5")
         stream = model.tokenize((made / "text.txt").read_bytes())
     found = read_tokens(tmp_path / "t.h5").windows(64, range(3))[:]
@@ -35,7 +35,7 @@ def test_a_model_without_bos_keeps_every_token(made, tmp_path):
 def test_a_long_text_gives_the_same_tokens_piece_by_piece(made, tmp_path, monkeypatch):
     info = gguf_files.model_info(made / "dense.gguf")
     monkeypatch.setattr(windows, "PIECE_BYTES", 5000)
-    with Model(made / "dense.gguf", vocab_only=True) as model:
+    with Model(made / "dense.gguf", load="vocab") as model:
         windows.tokenize_text(model, info.tokenizer_sha256, made / "text.txt", tmp_path / "t.h5")
     pieces, whole = read_tokens(tmp_path / "t.h5"), read_tokens(made / "dense.h5")
     assert pieces.count == whole.count

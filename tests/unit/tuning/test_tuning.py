@@ -9,14 +9,15 @@ from scipy import stats
 
 from conftest import command, fails_with
 from quern import files, gguf_files
-from quern.llama import Model
+from quern.llama import Model, Way
 from quern.tokens import windows
 from quern.tuning import choice, rounds
-from quern.tuning.grid import Way, grid
+from quern.tuning.grid import described, grid, label, way_of
 from quern.tuning.taken import taken_up
 
 N_CTX = 192
-SETTINGS = rounds.Settings(n_ctx=N_CTX, windows=2, repeats=2)
+SETTINGS = rounds.Trials(n_ctx=N_CTX, windows=2, repeats=2)
+TWO_THREADS = Way(threads=2)
 
 
 @pytest.mark.parametrize("n_ctx", [64, 512, 640, 4096])
@@ -57,12 +58,12 @@ def test_a_speedup_is_that_of_a_paired_test():
 def trials(seconds, **facts):
     """Trials with these seconds of each way and round, the usual way first."""
     known = {"memory_bytes": 1, "same_bits": True}
-    ways = [dict(vars(way)) | known | facts.get(str(i), {}) for i, way in enumerate(seconds)]
+    ways = [described(way) | known | facts.get(str(i), {}) for i, way in enumerate(seconds)]
     count = len(next(iter(seconds.values())))
     return {
         "settings": {"n_ctx": 512, "windows": 4},
         "ways": ways,
-        "rounds": [{str(w): s[i] for w, s in seconds.items()} for i in range(count)],
+        "rounds": [{label(w): s[i] for w, s in seconds.items()} for i in range(count)],
     }
 
 
@@ -74,7 +75,7 @@ def test_the_usual_way_stays_where_nothing_is_credibly_faster():
     lucky = STEADY.copy()
     lucky[2] = 0.1  # the best trial of all
     found = choice.choose(trials({USUAL: STEADY, SMALLER: STEADY * 1.1, HALF: lucky}))
-    assert found["fastest"] == found["taken_up"] == found["usual"] == vars(USUAL)
+    assert found["fastest"] == found["taken_up"] == found["usual"] == described(USUAL)
     assert "No way is credibly faster" in found["said"]
     assert found["ways"][0]["median"] == pytest.approx(4 * 512)
 
@@ -87,11 +88,11 @@ def test_other_digits_are_recommended_and_not_taken_up():
         HALF: STEADY * rng.uniform(0.799, 0.801, 6),
     }
     found = choice.choose(trials(seconds))
-    assert found["fastest"] == vars(SMALLER)  # other graphs
-    assert found["taken_up"] == vars(HALF)
+    assert found["fastest"] == described(SMALLER)  # other graphs
+    assert found["taken_up"] == described(HALF)
     assert "do not take it up; they take n_batch 512, n_ubatch 512, threads 4" in found["said"]
     found = choice.choose(trials(seconds, **{"2": {"same_bits": False}}))
-    assert found["taken_up"] == vars(USUAL)
+    assert found["taken_up"] == described(USUAL)
 
 
 def test_noise_alone_recommends_rarely():
@@ -116,26 +117,26 @@ def found(made, text, tmp_path_factory):
     """Trials of a small model, and the rounds that were kept."""
     kept = tmp_path_factory.mktemp("tuning") / "kept.json"
     info = gguf_files.ModelInfo.read(made / "dense.json")
-    result = rounds.trials(made / "dense.gguf", info.sha256, text, SETTINGS, kept, threads=2)
+    result = rounds.trials(made / "dense.gguf", info.sha256, text, SETTINGS, kept, Way(threads=2))
     return result, kept
 
 
 def test_each_way_has_a_trial_a_round(found):
     result, _ = found
-    labels = [str(Way(**{k: w[k] for k in vars(USUAL)})) for w in result["ways"]]
+    labels = [label(way_of(facts)) for facts in result["ways"]]
     assert labels[0] == "n_batch 192, n_ubatch 192, threads 2, contexts 2"
     assert len(labels) == 3 * 3
     assert [set(r) for r in result["rounds"]] == [set(labels)] * 2
     assert min(min(r.values()) for r in result["rounds"]) > 0
     assert result["ways"][0]["same_bits"]
-    memory = {label: way["memory_bytes"] for label, way in zip(labels, result["ways"], strict=True)}
+    memory = {name: way["memory_bytes"] for name, way in zip(labels, result["ways"], strict=True)}
     one, two = (memory[f"n_batch 192, n_ubatch 192, threads 2, contexts {n}"] for n in (1, 2))
     assert two == 2 * one > 0
 
 
 def test_other_last_digits_are_seen(made, text):
     usual, odd = Way(N_CTX, N_CTX, 2, 2), Way(93, 93, 2, 2)  # leaves a row where kernels take four
-    with Model(made / "dense.gguf", threads=2) as model:
+    with Model(made / "dense.gguf", Way(threads=2)) as model:
         known, failed = rounds._described(model, [usual, odd], text, SETTINGS)
     assert [known[way]["same_bits"] for way in (usual, odd)] == [True, False]
     assert not failed
@@ -147,7 +148,7 @@ def test_rounds_that_are_done_are_kept(made, text, found, tmp_path):
     files.write_json(tmp_path / "k.json", partial | {"rounds": partial["rounds"][:1]})
     sha256 = result["provenance"]["model_sha256"]
     again = rounds.trials(
-        made / "dense.gguf", sha256, text, SETTINGS, tmp_path / "k.json", threads=2
+        made / "dense.gguf", sha256, text, SETTINGS, tmp_path / "k.json", Way(threads=2)
     )
     assert again["rounds"][0] == result["rounds"][0]
     assert len(again["rounds"]) == 2
@@ -156,7 +157,7 @@ def test_rounds_that_are_done_are_kept(made, text, found, tmp_path):
 def test_the_clock_counts_no_context_and_no_first_window(made, text, monkeypatch):
     now = iter(range(1000))
     monkeypatch.setattr(rounds.time, "perf_counter", lambda: next(now))
-    with Model(made / "dense.gguf", threads=2) as model:
+    with Model(made / "dense.gguf", Way(threads=2)) as model:
         # One tick at the beginning, one a window: those after the second count.
         assert rounds.seconds_of(model, text, SETTINGS) == SETTINGS.windows
 
@@ -169,22 +170,19 @@ def tuned(found, folder, **way):
     return result
 
 
-def take(found, folder, **changed):
-    wanted = {
-        "model_sha256": found[0]["provenance"]["model_sha256"],
-        **{"n_ctx": N_CTX, "threads": 2, "gpus": 0},
-    }
-    return taken_up(folder, **wanted | changed)
+def take(found, folder, usual=TWO_THREADS, **changed):
+    wanted = {"model_sha256": found[0]["provenance"]["model_sha256"], "n_ctx": N_CTX}
+    return taken_up(folder, usual, **wanted | changed)
 
 
 def test_what_was_tuned_for_the_same_work_is_taken_up(found, tmp_path, caplog):
     tuned(found, tmp_path, threads=1, contexts=1)
-    assert take(found, tmp_path) == {"threads": 1, "contexts": 1, "tokens_per_batch": N_CTX}
-    assert take(found, None) == take(found, tmp_path, n_ctx=64) == {"threads": 2}
+    assert take(found, tmp_path) == Way(threads=1, contexts=1, n_batch=N_CTX)
+    assert take(found, None) == take(found, tmp_path, n_ctx=64) == TWO_THREADS
     assert not caplog.records
-    assert take(found, tmp_path, model_sha256="0" * 64) == {"threads": 2}
+    assert take(found, tmp_path, model_sha256="0" * 64) == TWO_THREADS
     assert "another model and is ignored" in caplog.text
-    assert take(found, tmp_path, threads=4) == {"threads": 4}
+    assert take(found, tmp_path, Way(threads=4)) == Way(threads=4)
     assert "another number of threads and is ignored" in caplog.text
 
 
@@ -192,10 +190,10 @@ def test_a_tuning_of_another_machine_is_ignored(found, tmp_path, caplog):
     result = tuned(found, tmp_path, threads=1)
     result["machine"]["memory_bytes"] += 4096  # another kernel
     files.write_json(tmp_path / f"{N_CTX}.json", result)
-    assert take(found, tmp_path)["threads"] == 1
+    assert take(found, tmp_path).threads == 1
     result["machine"]["cpu"] = "another"
     files.write_json(tmp_path / f"{N_CTX}.json", result)
-    assert take(found, tmp_path) == {"threads": 2}
+    assert take(found, tmp_path) == TWO_THREADS
     assert "another machine and is ignored" in caplog.text
 
 
