@@ -198,7 +198,7 @@ def write_baseline(
     begin, end = scored_positions(n_ctx, scored)
     identity = {
         "kind": "baseline",
-        "model_sha256": info.sha256,
+        "model_sha256": info.sha256,  # stands before the rest of its origin, or bytes would change
         "tokenizer_sha256": info.tokenizer_sha256,
         "tokenizer_settings": json.dumps(info.tokenizer_settings),
         **work.origin,
