@@ -31,8 +31,7 @@ def test_they_are_made_and_make_nothing_else_stale(house):
 
 def test_what_is_wrong_is_a_sentence(house):
     house.configure(changed(evaluation__kv_type="q8_0", evaluation__flash="none"))
-    said = house.snakemake("-n").stderr
-    assert "evaluation.flash: a cache of q8_0 needs flash attention" in said
+    assert "evaluation.flash: a cache of q8_0 needs flash attention" in house.snakemake("-n").stdout
     for kv, words in (
         (KV | {"recipes": ["Q9"]}, "evaluation.kv.recipes.0: there is no 'Q9'"),
         (KV | {"types": ["q8_0"], "flash": ["none"]}, "needs flash attention"),
