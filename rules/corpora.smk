@@ -54,12 +54,15 @@ def fetched_files(
 
 def fetched_entry(
     wildcards,
+    output,
 ):
     """The source as the command takes it; a plugin's options, which may be secret, stand in the
-    environment."""
+    environment.
+
+    Snakemake compares no parameter that depends on the output, so a source's name is but a label.
+    """
     entry, secrets = sources.hidden(sources.entry_of(fetched_source(wildcards)))
-    (entry,), names = sources.unnamed([entry])
-    os.environ.update(secrets | names)
+    os.environ.update(secrets)
     return json.dumps(entry)
 
 
@@ -126,12 +129,28 @@ def split_of(
     return {k: v for k, v in config["corpora"][corpus].items() if k not in apart}
 
 
+def corpus_entries(
+    corpus,
+):
+    """A corpus's sources as the command takes them, one a language; samples by their lists."""
+    return [
+        sources.entry_of(
+            replace(source, kind="raw", path=raw_path(source), options={})
+            if source.kind in sources.FETCHED
+            else source
+        )
+        for source in SOURCES[corpus]
+    ]
+
+
 def corpus_settings(
     wildcards,
 ):
-    """A corpus by its settings and the content of its files."""
+    """A corpus by its sources without their names, which are labels, its settings and the content
+    of its files."""
     return {
         "code": code("corpus.py"),
+        "sources": [entry | {"name": ""} for entry in corpus_entries(wildcards.corpus)],
         "settings": split_of(wildcards.corpus),
         "sha256": [CONTENT.of(path) for path in corpus_files(wildcards)],
     }
@@ -139,21 +158,10 @@ def corpus_settings(
 
 def corpus_sources(
     wildcards,
+    output,
 ):
-    """The sources as the command takes them, one a language; samples by their lists. Their names
-    stand in the environment."""
-    entries, names = sources.unnamed(
-        [
-            sources.entry_of(
-                replace(source, kind="raw", path=raw_path(source))
-                if source.kind in sources.FETCHED
-                else source
-            )
-            for source in SOURCES[wildcards.corpus]
-        ]
-    )
-    os.environ.update(names)
-    return json.dumps(entries)
+    """The sources with their names, which Snakemake does not compare, see `fetched_entry`."""
+    return json.dumps(corpus_entries(wildcards.corpus))
 
 
 def corpus_options(

@@ -11,7 +11,7 @@ from quern.corpus import build, sources
 def main(arguments):
     try:
         entries = json.loads(arguments.sources)
-        found = [s for entry in sources.named(entries) for s in sources.expand(entry)]
+        found = [s for entry in entries for s in sources.expand(entry)]
     except (ValueError, TypeError, AttributeError) as error:
         raise QuernError(f"--sources is not a list of sources ({error}).") from None
     settings = build.Settings(**command.options_of(arguments, build.Settings))

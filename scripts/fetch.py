@@ -41,7 +41,7 @@ def entries_of(arguments):
         for corpus in yaml.safe_load(arguments.config.read_text())["corpora"].values():
             yield from corpus["sources"]
     elif arguments.source:
-        yield sources.revealed(sources.named([json.loads(arguments.source)])[0])
+        yield sources.revealed(json.loads(arguments.source))
     elif arguments.datasource_plugin:
         yield {
             "name": arguments.name or arguments.datasource_plugin.stem,

@@ -58,6 +58,7 @@ def test_samples_are_fetched_once_and_added_to(house):
     read = {label: entry["read"] for label, entry in facts["sources"].items()}
     assert read == {"mail/en": 50, "mail/de": 50, "set": 30}
     assert facts["languages"]["de"]["pool"]["documents"] > 0
+    house.configure(config(MAIL | {"name": "post"}, SET))
     assert house.would_run(TARGET) == {}
     house.configure(config(MAIL | {"samples": 80}, SET))
     assert house.run(TARGET) == {"fetch": 2, "corpus": 1}

@@ -157,32 +157,6 @@ def revealed(entry: dict) -> dict:
     return entry | {"options": json.loads(os.environ[name])}
 
 
-LABELS = "QUERN_LABELS_"
-
-
-def unnamed(entries: list[dict]) -> tuple[list[dict], dict[str, str]]:
-    """Sources without their names, which are labels and make no result stale, and the environment
-    that holds those; `named` puts them back."""
-    bare = [{key: value for key, value in e.items() if key != "name"} for e in entries]
-    content = json.dumps(bare, sort_keys=True, default=str)
-    variable = LABELS + hashlib.sha256(content.encode()).hexdigest()[:12].upper()
-    names = json.dumps([entry["name"] for entry in entries])
-    return [e | {"name": f"{variable}.{i}"} for i, e in enumerate(bare)], {variable: names}
-
-
-def named(entries: list[dict]) -> list[dict]:
-    """Sources with their names, as they were before `unnamed`; numbers where those are lost."""
-
-    def name_of(text: str) -> str:
-        if not text.startswith(LABELS):
-            return text
-        variable, _, number = text.partition(".")
-        names = json.loads(os.environ.get(variable, "[]"))
-        return names[int(number)] if names else f"source-{int(number) + 1}"
-
-    return [e | {"name": name_of(e["name"])} if "name" in e else e for e in entries]
-
-
 def entry_of(source: Source) -> dict:
     """A source of one language as the configuration would have it, the inverse of `expand`."""
     entry = {f.name: getattr(source, f.name) for f in dataclasses.fields(Source)}
