@@ -1,21 +1,26 @@
 """What a GGUF file says of itself: architecture, tensors, tokenizer, size.
 
-The format is read with the gguf package; this module adds the checks and the sentences.
+`gguf_header` reads the format; this module adds what the gguf package knows of types.
 """
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from gguf import GGUFReader, GGUFValueType
-from gguf.gguf_reader import ReaderTensor
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import quant_shape_to_byte_shape
 
 from . import QuernError, files, gguf_header
 from .files import shards
+from .gguf_header import ARRAY, STRING, Header, TensorInfo
 
 UNQUANTIZED = {"F64", "F32", "F16", "BF16"}
 # Some models are trained and published with such weights, and exist in no wider type.
 PUBLISHED = {"MXFP4"}
+_DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1"}
 
 
 @dataclass(frozen=True)
@@ -99,36 +104,83 @@ class ModelInfo:
             ) from None
 
 
-def open_gguf(path: Path) -> GGUFReader:
-    """Open a GGUF file and check that it is whole.
+@dataclass(frozen=True)
+class GgufTensor:
+    """A tensor of a file.
+
+    Attributes:
+        path: the file.
+        shape: columns, rows, matrices.
+        data_offset: the byte of the file at which its data begin.
+        order: of the bytes, `<` or `>`.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    tensor_type: GGMLQuantizationType
+    data_offset: int
+    order: str
+
+    @property
+    def n_elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def n_bytes(self) -> int:
+        block, size = GGML_QUANT_SIZES[self.tensor_type]
+        return self.n_elements // block * size
+
+    @property
+    def data(self) -> np.memmap:
+        """The data [matrices, rows, columns]; of all but plain numbers uint8, the rows' bytes."""
+        shape, dtype = self.shape[::-1], _DTYPES.get(self.tensor_type.name)
+        if dtype is None:
+            shape, dtype = quant_shape_to_byte_shape(shape, self.tensor_type), "u1"
+        return np.memmap(self.path, self.order + dtype, "r", self.data_offset, shape)
+
+
+class GgufFile(NamedTuple):
+    """A file whose header makes sense and whose tensors are there."""
+
+    header: Header
+    tensors: list[GgufTensor]
+
+
+def open_gguf(path: Path) -> GgufFile:
+    """Read a GGUF file's header, and check that it is whole.
 
     Raises:
-        QuernError: the file is missing, not GGUF, or cut short.
+        QuernError: the file is missing, not GGUF, damaged, or cut short.
     """
     path = Path(path)
-    if not path.is_file():
-        raise QuernError(f"{path} does not exist.")
-    with open(path, "rb") as file:
-        if file.read(4) != b"GGUF":
-            raise QuernError(f"{path} is not a GGUF file.")
-    gguf_header.check(path)
+    header = gguf_header.read(path)
+    return GgufFile(header, [_tensor(path, header, info) for info in header.tensors])
+
+
+def _tensor(path: Path, header: Header, info: TensorInfo) -> GgufTensor:
     try:
-        reader = GGUFReader(path)
-    except Exception as error:  # the reader fails in many ways on a file cut short
-        raise QuernError(f"{path} is damaged or cut short ({error}).") from None
-    size = path.stat().st_size
-    if any(t.data_offset + t.n_bytes > size for t in reader.tensors):
-        raise QuernError(f"{path} is cut short: its tensors reach beyond its {size} bytes.")
-    return reader
+        kind = GGMLQuantizationType(info.type)
+        block, _ = GGML_QUANT_SIZES[kind]
+    except (ValueError, KeyError):
+        why = f"{info.name} has the unknown type {info.type}"
+        raise gguf_header.damaged(path, why) from None
+    if not all(info.shape) or info.shape[0] % block or info.offset % 8:
+        why = f"{info.name} has a shape or place that its type does not allow"
+        raise gguf_header.damaged(path, why)
+    offset = header.data_offset + info.offset
+    found = GgufTensor(path, info.name, info.shape, kind, offset, header.order)
+    if offset + found.n_bytes > path.stat().st_size:
+        raise gguf_header.damaged(path, f"{info.name} reaches beyond the file's end")
+    return found
 
 
-def field(reader: GGUFReader, key: str, default=None):
+def field(file: GgufFile, key: str, default=None):
     """A metadata value, or `default` where the key is missing."""
-    entry = reader.get_field(key)
-    return default if entry is None else entry.contents()
+    return file.header.get(key, default)
 
 
-def tensors_of(path: Path) -> dict[str, ReaderTensor]:
+def tensors_of(path: Path) -> dict[str, GgufTensor]:
     """All tensors of a model by name, in the order of its files."""
     return {t.name: t for shard in shards(path) for t in open_gguf(shard).tensors}
 
@@ -156,7 +208,7 @@ def _model_info(path: Path, hashes: list[str] | None) -> ModelInfo:
     types: dict[str, int] = {}
     for t in tensors:
         types[t.tensor_type.name] = types.get(t.tensor_type.name, 0) + 1
-    tokens = first.get_field("tokenizer.ggml.tokens")
+    tokens = first.header.fields.get("tokenizer.ggml.tokens")
     scale, cap = (
         float(field(first, f"{architecture}.{key}", 0))
         for key in ("logit_scale", "final_logit_softcapping")
@@ -167,9 +219,9 @@ def _model_info(path: Path, hashes: list[str] | None) -> ModelInfo:
         sha256=_model_sha256(hashes or [files.sha256(p) for p in paths]),
         tokenizer_sha256=_tokenizer_sha256(first),
         tokenizer_settings=_tokenizer_settings(first),
-        n_vocab=len(tokens.data) if tokens else 0,
-        parameters=sum(int(t.n_elements) for t in tensors),
-        tensor_bytes=sum(int(t.n_bytes) for t in tensors),
+        n_vocab=len(tokens.parts) if tokens else 0,
+        parameters=sum(t.n_elements for t in tensors),
+        tensor_bytes=sum(t.n_bytes for t in tensors),
         file_bytes=sum(p.stat().st_size for p in paths),
         tensor_types=dict(sorted(types.items())),
         matrices={
@@ -193,7 +245,7 @@ _OTHER_FILES = {
 }
 
 
-def _require_language_model(path: Path, reader: GGUFReader, paths: list[Path]) -> None:
+def _require_language_model(path: Path, reader: GgufFile, paths: list[Path]) -> None:
     """Refuse what is GGUF and no model, and any shard but the first."""
     architecture = field(reader, "general.architecture")
     kind = field(reader, "general.type", "model")
@@ -215,7 +267,7 @@ def _require_language_model(path: Path, reader: GGUFReader, paths: list[Path]) -
         raise QuernError(f"{path} is a GGUF file, but not a model: it names no architecture.")
 
 
-def _output(readers: list[GGUFReader]) -> OutputWeights | None:
+def _output(readers: list[GgufFile]) -> OutputWeights | None:
     places = {t.name: (shard, t) for shard, r in enumerate(readers) for t in r.tensors}
     found = places.get("output.weight") or places.get("token_embd.weight")
     if found is None:
@@ -311,25 +363,26 @@ def _blocks(info: ModelInfo) -> int:
 _VOCABULARY = ("tokens", "token_type", "scores", "merges")
 
 
-def _tokenizer_sha256(reader: GGUFReader) -> str:
+def _tokenizer_sha256(reader: GgufFile) -> str:
     digest = hashlib.sha256()
     for name in _VOCABULARY:
-        entry = reader.get_field(f"tokenizer.ggml.{name}")
+        entry = reader.header.fields.get(f"tokenizer.ggml.{name}")
         if entry is None:
             continue
-        strings = entry.types[-1] == GGUFValueType.STRING
         digest.update(name.encode())
-        for i in entry.data:
-            if strings:  # the length, so that ["ab", "c"] differs from ["a", "bc"]
-                digest.update(len(entry.parts[i]).to_bytes(8, "little"))
-            digest.update(entry.parts[i].tobytes())
+        for part in entry.parts:
+            if (
+                entry.types[-1] == STRING
+            ):  # the length, so that ["ab", "c"] differs from ["a", "bc"]
+                digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
     return digest.hexdigest()
 
 
-def _tokenizer_settings(reader: GGUFReader) -> dict[str, int | float | bool | str]:
+def _tokenizer_settings(reader: GgufFile) -> dict[str, int | float | bool | str]:
     found = {}
-    for name, entry in sorted(reader.fields.items()):
+    for name, entry in sorted(reader.header.fields.items()):
         # A chat template changes no token, and publishers edit it; other texts are whole files.
-        if name.startswith("tokenizer.ggml.") and entry.types[0] != GGUFValueType.ARRAY:
+        if name.startswith("tokenizer.ggml.") and entry.types[0] != ARRAY:
             found[name.removeprefix("tokenizer.ggml.")] = entry.contents()
     return found

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf.gguf_reader import ReaderTensor
 
 from . import QuernError, gguf_files, half_types
+from .gguf_files import GgufTensor
 from .stored_rows import StoredRows
 
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
@@ -17,26 +17,26 @@ class UnquantizedTensor:
     """Where the values of a tensor lie."""
 
     path: Path
-    tensor: ReaderTensor
+    tensor: GgufTensor
 
     @property
     def columns(self) -> int:
         """The length of its rows."""
-        return int(self.tensor.shape[0])
+        return self.tensor.shape[0]
 
     @property
     def rows(self) -> int:
         """How many rows it has; those of all experts."""
-        return int(self.tensor.n_elements) // self.columns
+        return self.tensor.n_elements // self.columns
 
     @property
     def matrices(self) -> int:
         """How many matrices it stacks: experts, or 1."""
-        return int(self.tensor.shape[2]) if len(self.tensor.shape) > 2 else 1
+        return self.tensor.shape[2] if len(self.tensor.shape) > 2 else 1
 
     def float32(self, first: int, last: int) -> np.ndarray:
         """Rows `first` to `last` - 1, float32 [n, columns]; infinite and NaN in halves stay so."""
-        offset, dtype = int(self.tensor.data_offset), _DTYPES[self.tensor.tensor_type.name]
+        offset, dtype = self.tensor.data_offset, _DTYPES[self.tensor.tensor_type.name]
         values = StoredRows(self.path, offset, dtype, self.rows, self.columns)[first:last]
         if values.dtype == np.float64:
             return values.astype(np.float32)

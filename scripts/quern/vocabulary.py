@@ -7,10 +7,10 @@ mean the same then, and two models can be compared over those that both have.
 from pathlib import Path
 from typing import NamedTuple
 
-from gguf import GGUFReader, TokenType
+from gguf import TokenType
 
 from . import QuernError
-from .gguf_files import open_gguf
+from .gguf_files import GgufFile, field, open_gguf
 
 _ARRAYS = {"token_type": "type", "scores": "score"}  # one entry a token, and what it is called
 
@@ -83,10 +83,10 @@ def _said(count: int, before: int, now: int, added: list[str]) -> str:
     return " ".join(parts)
 
 
-def _entries(reader: GGUFReader, name: str) -> list[bytes] | None:
+def _entries(reader: GgufFile, name: str) -> list[bytes] | None:
     """The entries of an array of the tokenizer, as their bytes; None where it is not there."""
-    entry = reader.get_field(f"tokenizer.ggml.{name}")
-    return None if entry is None else [entry.parts[i].tobytes() for i in entry.data]
+    entry = reader.header.fields.get(f"tokenizer.ggml.{name}")
+    return None if entry is None else entry.parts
 
 
 def _first_difference(one: list[bytes], two: list[bytes]) -> int:
@@ -95,10 +95,9 @@ def _first_difference(one: list[bytes], two: list[bytes]) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
 
 
-def _unused_from(reader: GGUFReader, first: int) -> bool:
+def _unused_from(reader: GgufFile, first: int) -> bool:
     """Whether all tokens from one on are marked as unused."""
-    entry = reader.get_field("tokenizer.ggml.token_type")
-    kinds = entry.contents()[first:] if entry else []
+    kinds = field(reader, "tokenizer.ggml.token_type", [])[first:]
     return bool(kinds) and all(kind == TokenType.UNUSED for kind in kinds)
 
 

@@ -110,7 +110,7 @@ def light(size: float = 0.0) -> Cost:
 def hashing(size: float, vocab: int = 0) -> Cost:
     """A file read once, by the rate of SHA-256; a vocabulary read entry by entry."""
     return Cost(
-        rates.START / 4 + size / rates.READ + size / rates.HASH + vocab * rates.ENTRY,
+        rates.START / 6 + size / rates.READ + size / rates.HASH + vocab * rates.ENTRY,
         memory=rates.PYTHON + rates.ENTRY_BYTES * vocab,
         passing=size,
     )

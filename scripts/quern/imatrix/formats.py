@@ -113,7 +113,7 @@ def _read_gguf(path):
         if sums.size == 0 or counts.size == 0 or sums.size % counts.size:
             raise QuernError(f"{path} has {counts.size} counts for {sums.size} sums of {name}.")
         result.add(name, sums.astype(np.float64).reshape(len(counts), -1), counts)
-    own = [key for key in reader.fields if key.startswith("quern.")]
+    own = [key for key in reader.header.fields if key.startswith("quern.")]
     return result, {key: gguf_files.field(reader, key) for key in own}
 
 

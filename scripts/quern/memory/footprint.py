@@ -1,15 +1,17 @@
-"""What a model takes of memory at given contexts, computed and checked against llama.cpp."""
+"""What a model takes of memory at given contexts, as llama.cpp reserves it.
 
-import logging
+llama.cpp logs sizes to 0.01 MiB. Where each layer keeps the keys and values of all tokens, their
+bytes follow from the metadata as well. Source: llama.cpp's src/llama-kv-cache.cpp.
+"""
+
 from pathlib import Path
 
-from .. import QuernError, llama
+from .. import QuernError, gguf_header, llama
 from ..gguf_files import ModelInfo
-from .cache import cache_bytes, layers_of, require_whole_blocks
-
-log = logging.getLogger("quern.memory")
+from ..gguf_header import Header
 
 USUAL_CONTEXT = 4096  # tokens, where none are asked for and the model was trained for as many
+CELLS = 256  # llama.cpp rounds contexts up to a multiple
 
 
 def footprint(
@@ -22,8 +24,7 @@ def footprint(
 ) -> dict:
     """Bytes of a model's tensors, and of each context with each type of the K/V cache.
 
-    The cache's bytes are those of the metadata where llama.cpp reserves as many, and llama.cpp's
-    (to 0.01 MiB) where it does not; `kv_source` says which. Nothing of the model's weights is read.
+    Nothing of the model's weights is read.
 
     Args:
         contexts: tokens; `USUAL_CONTEXT` where it is None, or what the model was trained for.
@@ -31,11 +32,12 @@ def footprint(
 
     Returns:
         `tensor_bytes`, and in `contexts` for each `n_ctx` and `kv_type` the `kv_bytes`,
-        `compute_bytes` (of graphs and logits) and `total_bytes`.
+        `compute_bytes` (of graphs and logits) and `total_bytes`. The `kv_source` of `kv_bytes` is
+        `metadata` where they agree with what llama.cpp reserves, and else `llama.cpp`.
 
     Raises:
-        QuernError: a context is longer than the model was trained for, its heads are no multiple of
-            a type's blocks, or llama.cpp cannot make a context.
+        QuernError: a context is longer than the model was trained for, or llama.cpp cannot make a
+            context, such as where a type's blocks do not divide a head.
     """
     trained = info.context_length
     contexts = contexts or [min(USUAL_CONTEXT, trained or USUAL_CONTEXT)]
@@ -44,14 +46,16 @@ def footprint(
             f"{model} was trained for contexts of {trained} tokens, and report.contexts names "
             f"{beyond[0]}; name {trained} or fewer."
         )
-    layers = layers_of(model)
+    header = gguf_header.read(model)
     found = []
     for kind in kv_types:
-        require_whole_blocks(layers, kind, model)
         with llama.Model(model, llama.Way(gpus=gpus), load="hollow", kv_type=kind) as hollow:
             for n_ctx in contexts:
                 reserved = llama.reserved(hollow, n_ctx)
-                kept, source = _agreed(cache_bytes(layers, n_ctx, kind), reserved, model)
+                kept, source = reserved.cache, "llama.cpp"
+                exact = cache_bytes(header, n_ctx, kind)
+                if abs(exact - kept) <= reserved.caches * llama.LOGGED_BYTES:
+                    kept, source = exact, "metadata"
                 found.append(
                     {
                         "n_ctx": n_ctx,
@@ -66,12 +70,21 @@ def footprint(
     return {"tensor_bytes": info.tensor_bytes, "contexts": found}
 
 
-def _agreed(computed: int, reserved: llama.Reserved, model: Path) -> tuple[int, str]:
-    """What was computed where llama.cpp reserves as much, else what it reserves; and which."""
-    if abs(computed - reserved.cache) <= reserved.caches * llama.LOGGED_BYTES:
-        return computed, "metadata"
-    log.warning(
-        "%s: its metadata promise a K/V cache of %d bytes, llama.cpp reserves %d, which counts",
-        *(model, computed, reserved.cache),
+def cache_bytes(header: Header, n_ctx: int, kv_type: str) -> int:
+    """Bytes of keys and values where each layer keeps those of `n_ctx` tokens; 0 if nothing says.
+
+    Args:
+        kv_type: ggml's type of keys and values, such as `q8_0`.
+    """
+    architecture = header.get("general.architecture")
+    sizes = ("block_count", "embedding_length", "attention.head_count", "attention.head_count_kv")
+    layers, width, heads, groups = (header.get(f"{architecture}.{key}", 0) for key in sizes)
+    if not heads or isinstance(heads, list) or isinstance(groups, list):
+        return 0  # layers differ
+    keys, values = (
+        (groups or heads) * header.get(f"{architecture}.attention.{name}_length", width // heads)
+        for name in ("key", "value")
     )
-    return reserved.cache, "llama.cpp"
+    weights, size = llama.block_size(kv_type.upper())
+    cells = -(-n_ctx // CELLS) * CELLS
+    return layers * cells * (keys // weights + values // weights) * size

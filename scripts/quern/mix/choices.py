@@ -3,9 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from gguf.gguf_reader import ReaderTensor
-
 from .. import QuernError, llama
+from ..gguf_files import GgufTensor
 from ..quantize import patterns
 from ..quantize.recipes import needs_importances
 from ..quantize.tensor_types import KEPT
@@ -51,7 +50,7 @@ def padded(size: int) -> int:
 
 
 def free_tensors(
-    tensors: Mapping[str, ReaderTensor],
+    tensors: Mapping[str, GgufTensor],
     planned: Mapping[str, str],
     types: Sequence[str] = TYPES,
     *,

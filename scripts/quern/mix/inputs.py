@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf.gguf_reader import ReaderTensor
 
 from .. import files, gguf_files, llama, unquantized
-from ..gguf_files import ModelInfo, require_unquantized
+from ..gguf_files import GgufTensor, ModelInfo, require_unquantized
 from ..imatrix import formats
 from ..quantize import quantization
 from ..unquantized import UnquantizedTensor
@@ -31,7 +30,7 @@ class Inputs:
 
     model: Path
     info: ModelInfo
-    tensors: Mapping[str, ReaderTensor]
+    tensors: Mapping[str, GgufTensor]
     sources: Mapping[str, UnquantizedTensor]
     importances: Mapping[str, np.ndarray]
     metadata: Mapping[str, str | int]

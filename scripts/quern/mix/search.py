@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from gguf.gguf_reader import ReaderTensor
 from scipy import special
 
 from .. import QuernError, llama
-from ..gguf_files import UNQUANTIZED, ModelInfo
+from ..gguf_files import UNQUANTIZED, GgufTensor, ModelInfo
 from ..measure import statistics
 from ..quantize.recipes import needs_imatrix
 from ..quantize.type_files import base_of
@@ -35,7 +34,7 @@ def stock_plans(inputs: Inputs) -> dict[str, dict[str, str]]:
     return {kind: inputs.planned(kind) for kind in made}
 
 
-def plan_bytes(plan: Mapping[str, str], tensors: Mapping[str, ReaderTensor]) -> int:
+def plan_bytes(plan: Mapping[str, str], tensors: Mapping[str, GgufTensor]) -> int:
     """Bytes of all tensors in a file, with what pads them."""
     total = 0
     for name, kind in plan.items():

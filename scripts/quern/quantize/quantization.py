@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from gguf.gguf_reader import ReaderTensor
 
 from .. import QuernError, files, llama
 from ..gguf_files import (
     PUBLISHED,
     UNQUANTIZED,
+    GgufTensor,
     ModelInfo,
     open_gguf,
     require_unquantized,
@@ -120,7 +120,7 @@ def quantize(
     return Quantized(notes, given)
 
 
-def published_types(tensors: Mapping[str, ReaderTensor]) -> dict[str, str]:
+def published_types(tensors: Mapping[str, GgufTensor]) -> dict[str, str]:
     """The types of tensors that their model was published with, and exists with alone."""
     types = {name: tensor.tensor_type.name for name, tensor in tensors.items()}
     return {name: kind for name, kind in types.items() if kind in PUBLISHED}
@@ -143,9 +143,9 @@ def header_bytes(model: Path, metadata: Mapping[str, str | int] | None = None) -
     """Bytes before the tensors' data of what llama.cpp makes of a model, whatever their types."""
     readers = [open_gguf(path) for path in files.shards(model)]
     pairs = {
-        key: sum(part.nbytes for part in entry.parts)
-        for key, entry in readers[0].fields.items()
-        if not key.startswith(("GGUF.", "split."))
+        key: entry.size
+        for key, entry in readers[0].header.fields.items()
+        if not key.startswith("split.")
     }
     numbers = {"general.quantization_version": 0, "general.file_type": 0}
     for key, value in (numbers | dict(metadata or {})).items():
@@ -154,7 +154,8 @@ def header_bytes(model: Path, metadata: Mapping[str, str | int] | None = None) -
     tensors = [t for reader in readers for t in reader.tensors]
     infos = sum(8 + len(t.name.encode()) + 4 + 8 * len(t.shape) + 4 + 8 for t in tensors)
     size = 24 + sum(pairs.values()) + infos
-    return -(-size // readers[0].alignment) * readers[0].alignment
+    alignment = readers[0].header.alignment
+    return -(-size // alignment) * alignment
 
 
 def notes_on(lacking: dict[str, int], shapes: dict[str, tuple[int, int]], policy: str) -> list[str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from gguf import GGUFReader, ReaderTensor
 from tqdm import tqdm
 
 from .. import QuernError, blas, files, gguf_files, rounding, unquantized
+from ..gguf_files import GgufFile, GgufTensor
 from ..imatrix import formats
 from ..moments.stored import Moments
 from ..rounding import compensated
@@ -54,7 +54,7 @@ class _Tensor(NamedTuple):
 
     source: UnquantizedTensor
     quantized: Path
-    found: ReaderTensor
+    found: GgufTensor
     importances: np.ndarray | None
 
     @property
@@ -146,7 +146,7 @@ class _Compensator:
             yield raw, values.size
 
 
-def _offset(tensor: ReaderTensor) -> int:
+def _offset(tensor: GgufTensor) -> int:
     return int(tensor.data_offset)
 
 
@@ -208,7 +208,7 @@ def reround(
     with blas.one_thread(), files.replacing(output) as temporary, open(temporary, "wb") as out:
         header = _header(reader, quantized, name)
         out.write(header)
-        shift = len(header) - int(reader.data_offset)
+        shift = len(header) - reader.header.data_offset
         total = sum(int(t.n_elements) for t in reader.tensors)
         with tqdm(total=total, unit="weight", unit_scale=True, desc=name, disable=None) as bar:
             for tensor in sorted(reader.tensors, key=order):
@@ -238,7 +238,7 @@ def _shapes(sources: dict[str, UnquantizedTensor]) -> dict[str, tuple[int, int]]
 
 
 def _plan(
-    reader: GGUFReader,
+    reader: GgufFile,
     sources: dict[str, UnquantizedTensor],
     importances: dict[str, np.ndarray] | None,
     quantized: Path,
@@ -289,7 +289,7 @@ def _plan(
     return plan
 
 
-def _copied(path: Path, tensor: ReaderTensor) -> Iterator[tuple[np.ndarray, int]]:
+def _copied(path: Path, tensor: GgufTensor) -> Iterator[tuple[np.ndarray, int]]:
     """A tensor's bytes as they are, in parts, and how many weights each part holds."""
     left, at = int(tensor.n_bytes), _offset(tensor)
     per_byte = int(tensor.n_elements) / left
@@ -311,17 +311,17 @@ def _rounded(
         yield raw, values.size
 
 
-def _header(reader: GGUFReader, path: Path, name: str) -> bytes:
+def _header(reader: GgufFile, path: Path, name: str) -> bytes:
     """What lies before the tensors' data, with the name of the rounding added."""
-    if reader.byte_order != "I":
+    before = reader.header
+    if before.order != "<":
         raise QuernError(f"{path} is big-endian; its weights cannot be rounded.")
-    infos = min(int(t.field.offset) for t in reader.tensors)
     with open(path, "rb") as file:
-        old = file.read(int(reader.data_offset))
-    end = max(int(t.field.offset) + sum(p.nbytes for p in t.field.parts) for t in reader.tensors)
+        old = file.read(before.end)
     pairs = struct.unpack_from("<Q", old, 16)[0]
     key, value = KEY.encode(), name.encode()
     added = struct.pack("<Q", len(key)) + key
     added += struct.pack("<IQ", _STRING, len(value)) + value
-    header = old[:16] + struct.pack("<Q", pairs + 1) + old[24:infos] + added + old[infos:end]
-    return header + bytes(-len(header) % reader.alignment)
+    header = old[:16] + struct.pack("<Q", pairs + 1) + old[24 : before.begin]
+    header += added + old[before.begin :]
+    return header + bytes(-len(header) % before.alignment)

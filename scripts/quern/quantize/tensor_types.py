@@ -6,9 +6,8 @@ embeddings, and by patterns on tensors' names, and says nothing where one of the
 
 from collections.abc import Mapping, Sequence
 
-from gguf.gguf_reader import ReaderTensor
-
 from .. import QuernError, llama
+from ..gguf_files import GgufTensor
 from .patterns import matched
 from .recipes import Recipe
 
@@ -36,7 +35,7 @@ def account(
     asked: Mapping[str, str],
     planned: Mapping[str, str],
     fallbacks: Mapping[str, str],
-    tensors: Mapping[str, ReaderTensor],
+    tensors: Mapping[str, GgufTensor],
 ) -> dict[str, dict[str, str]]:
     """What each tensor was asked to be (`asked`), what it is (`got`), and `why` if they differ.
 

@@ -10,10 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gguf.gguf_reader import ReaderTensor
-
 from .. import QuernError, llama
-from ..gguf_files import UNQUANTIZED, field, open_gguf, tensors_of
+from ..gguf_files import UNQUANTIZED, GgufTensor, field, open_gguf, tensors_of
 from . import patterns
 from .recipes import KEY, MIXED
 
@@ -40,7 +38,7 @@ def base_of(weights: Iterable[tuple[str, int]]) -> str:
     return MIXED if most in UNQUANTIZED else _CALLED.get(most, most)
 
 
-def read(path: Path, tensors: Mapping[str, ReaderTensor]) -> tuple[str, dict[str, str]]:
+def read(path: Path, tensors: Mapping[str, GgufTensor]) -> tuple[str, dict[str, str]]:
     """What a file says of a model's types: a GGUF of the same model, or a `--tensor-type-file`.
 
     Args:
@@ -90,7 +88,7 @@ def command(path: Path, type_file: Path) -> tuple[str, list[str]]:
     return f"{shlex.join(words)} UNQUANTIZED.gguf QUANTIZED.gguf {base}", notes
 
 
-def _of_gguf(path: Path, wanted: Mapping[str, ReaderTensor]) -> dict[str, str]:
+def _of_gguf(path: Path, wanted: Mapping[str, GgufTensor]) -> dict[str, str]:
     found = tensors_of(path)
     for name, tensor in wanted.items():
         if name in found and found[name].shape[0] != tensor.shape[0]:
@@ -101,7 +99,7 @@ def _of_gguf(path: Path, wanted: Mapping[str, ReaderTensor]) -> dict[str, str]:
     return {name: found[name].tensor_type.name for name in wanted if name in found}
 
 
-def _of_text(path: Path, wanted: Mapping[str, ReaderTensor]) -> dict[str, str]:
+def _of_text(path: Path, wanted: Mapping[str, GgufTensor]) -> dict[str, str]:
     pairs = []
     try:
         words = path.read_text().split()

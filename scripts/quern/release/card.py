@@ -5,10 +5,9 @@ from pathlib import Path
 
 import jinja2
 import yaml
-from gguf import GGUFReader
 
 from .. import __version__, sizes
-from ..gguf_files import field
+from ..gguf_files import GgufFile, field
 
 TEMPLATE = Path(__file__).parent / "templates/card.md"
 # What the Hub takes for a license, one a line; others have to be called `other`, with a name.
@@ -43,7 +42,7 @@ class Row:
 
 
 def front_matter(
-    reader: GGUFReader,
+    reader: GgufFile,
     *,
     base_model: str | None = None,
     quantized_by: str | None = None,
@@ -67,7 +66,7 @@ def front_matter(
     return found | {"tags": list(dict.fromkeys(["gguf", "quern", *tags, *others]))}
 
 
-def source_repository(reader: GGUFReader) -> str | None:
+def source_repository(reader: GgufFile) -> str | None:
     """OWNER/NAME on the Hub of the model that a GGUF was converted from, where it says so."""
     for key in ("source.repo_url", "source.url", "repo_url", "url"):
         value = str(field(reader, f"general.{key}", ""))
@@ -76,7 +75,7 @@ def source_repository(reader: GGUFReader) -> str | None:
     return None
 
 
-def _license(reader: GGUFReader, given: str | None) -> dict:
+def _license(reader: GgufFile, given: str | None) -> dict:
     name = given or str(field(reader, "general.license", ""))
     if not name:
         return {}

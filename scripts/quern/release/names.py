@@ -7,16 +7,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from gguf import GGUFReader, Metadata
+from gguf import Metadata
 from gguf.utility import naming_convention, size_label
 
 from .. import QuernError
-from ..gguf_files import field
+from ..gguf_files import GgufFile, field
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
-def stem(reader: GGUFReader, name: str | None = None) -> str:
+def stem(reader: GgufFile, name: str | None = None) -> str:
     """What the names of a model's files begin with: all but the encoding.
 
     Args:
@@ -40,7 +40,7 @@ def stem(reader: GGUFReader, name: str | None = None) -> str:
     return found
 
 
-def _convention(reader: GGUFReader) -> str | None:
+def _convention(reader: GgufFile) -> str | None:
     keys = ("basename", "size_label", "finetune", "version", "name")
     base, size, tune, version, whole = (
         str(field(reader, f"general.{key}", "")).strip() or None for key in keys
@@ -57,16 +57,16 @@ def _convention(reader: GGUFReader) -> str | None:
     return naming_convention(whole, base, tune, version, size or size_label(*counts), None)
 
 
-def _parameters(reader: GGUFReader) -> tuple[int, int, int, int]:
+def _parameters(reader: GgufFile) -> tuple[int, int, int, int]:
     """Weights in all, outside the experts, of one expert; number of experts."""
     total = shared = expert = 0
     experts = set()
     for tensor in reader.tensors:
-        size = int(tensor.n_elements)
+        size = tensor.n_elements
         total += size
         if "_exps." in tensor.name and len(tensor.shape) > 2:
-            expert += size // int(tensor.shape[2])
-            experts.add(int(tensor.shape[2]))
+            expert += size // tensor.shape[2]
+            experts.add(tensor.shape[2])
         else:
             shared += size
     return total, shared, expert, max(experts, default=0)

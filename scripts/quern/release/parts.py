@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from gguf import GGUFEndian, GGUFValueType, GGUFWriter
 
 from .. import QuernError
-from ..gguf_files import field, open_gguf
+from ..gguf_files import GgufFile, field, open_gguf
 
 _OWN_IMATRIX = re.compile(r"\.\./imatrix/[^/]+\.gguf")  # of Quern's results, wherever they lie
 # A part's header besides what the whole file's holds: names and values of `split.*`, and padding.
@@ -47,7 +47,7 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def without_paths(reader: GGUFReader) -> dict[str, str]:
+def without_paths(reader: GgufFile) -> dict[str, str]:
     """Metadata that name a file by its path on this machine, with its last part in place of it."""
     found = {}
     for key in ("quantize.imatrix.file", "quantize.imatrix.dataset"):
@@ -64,39 +64,38 @@ def _is_pool(key: str, value: str) -> bool:
 
 
 def _rewrite(
-    reader: GGUFReader, source: Path, target: Path, changes: Mapping[str, str], split: int | None
+    reader: GgufFile, source: Path, target: Path, changes: Mapping[str, str], split: int | None
 ) -> list[Path]:
-    room = 0
+    header, room = reader.header, 0
     if split is not None:
-        padding = reader.alignment * len(reader.tensors)
-        room = split - int(reader.data_offset) - padding - _MORE_HEADER
-        largest = max(reader.tensors, key=lambda tensor: int(tensor.n_bytes))
-        if int(largest.n_bytes) > room:
+        padding = header.alignment * len(reader.tensors)
+        room = split - header.data_offset - padding - _MORE_HEADER
+        largest = max(reader.tensors, key=lambda tensor: tensor.n_bytes)
+        if largest.n_bytes > room:
             raise QuernError(
-                f"{source}: its tensor {largest.name} has {int(largest.n_bytes):,} bytes, and "
+                f"{source}: its tensor {largest.name} has {largest.n_bytes:,} bytes, and "
                 f"tensors are never cut, so it fits into no part of {split:,} bytes with the "
                 "header; raise `release: split:` in the configuration."
             )
     writer = GGUFWriter(
         target,
         field(reader, "general.architecture"),
-        endianess=reader.endianess,
+        endianess=GGUFEndian.LITTLE if header.order == "<" else GGUFEndian.BIG,
         split_max_size=room,
     )
     with closing(writer):
-        writer.data_alignment = reader.alignment
-        for entry in reader.fields.values():
-            if entry.name.startswith(("GGUF.", "general.architecture")):
+        writer.data_alignment = header.alignment
+        for key, entry in header.fields.items():
+            if key == "general.architecture":
                 continue
-            value = changes.get(entry.name, entry.contents())
+            value = changes.get(key, entry.contents())
             if value == []:
                 raise QuernError(
-                    f"{source}: its list {entry.name} is empty, which the gguf package does not "
+                    f"{source}: its list {key} is empty, which the gguf package does not "
                     "write; leave it whole with `release: split: null`."
                 )
-            is_list = entry.types[0] == GGUFValueType.ARRAY
-            kind = {"sub_type": entry.types[-1]} if is_list else {}
-            writer.add_key_value(entry.name, value, entry.types[0], **kind)
+            kind, *entries = map(GGUFValueType, entry.types)
+            writer.add_key_value(key, value, kind, *entries)
         for tensor in reader.tensors:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
         written = writer.format_shard_names(target)

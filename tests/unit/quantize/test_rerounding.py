@@ -80,7 +80,7 @@ def test_a_mix_is_rounded_where_it_can_be(made, importances, tmp_path, kind):
     reader = gguf_files.open_gguf(tmp_path / "r.gguf")
     assert gguf_files.field(reader, KEY) == "exact"
     old = gguf_files.open_gguf(source)
-    for key in old.fields:
+    for key in old.header.fields:
         if not key.startswith("GGUF."):
             assert gguf_files.field(reader, key) == gguf_files.field(old, key), key
     with Model(tmp_path / "r.gguf") as model:
