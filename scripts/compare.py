@@ -113,7 +113,7 @@ if __name__ == "__main__":
     p.add_argument(
         "--noise-windows",
         type=int,
-        default=8,
+        default=comparison.NOISE_WINDOWS,
         help="decode so many windows again in other graphs, to know the noise; 0 for none",
     )
     command.add_window_range(p)

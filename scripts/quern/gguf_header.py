@@ -18,7 +18,7 @@ _FORMS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _UINT32 = 4
 STRING, ARRAY = 8, 9  # numbers of types
 _LONGEST_KEY, _LONGEST_NAME, _MOST_DIMENSIONS = 65535, 63, 4
-_ALIGNMENT = 32  # of tensors' data, where the metadata say nothing
+ALIGNMENT = 32  # of tensors' data, where the metadata say nothing
 
 
 class _Damaged(Exception):
@@ -202,7 +202,7 @@ def _read(cursor: _Cursor) -> Header:
 
 def _alignment(fields: dict[str, Field]) -> int:
     field = fields.get("general.alignment")
-    found = field.contents() if field else _ALIGNMENT
+    found = field.contents() if field else ALIGNMENT
     if (field and field.types != (_UINT32,)) or not found or found & (found - 1):
         raise _Damaged(f"an alignment of {found}")
     return found

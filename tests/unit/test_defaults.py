@@ -10,7 +10,10 @@ import yaml
 
 from conftest import HOUSE
 from quern import command, llama, rounding
-from quern.measure import statistics
+from quern.corpus import build, readers, sources
+from quern.measure import baseline, statistics
+from quern.studies import subsampling
+from quern.tokens import making
 
 SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
 # Sections of the configuration, and the commands that take what stands in them.
@@ -98,7 +101,7 @@ def test_every_section_of_the_schema_is_looked_at():
     assert set(COMMANDS) == set(SCHEMA["properties"]) - without
 
 
-def test_the_schema_has_the_types_figures_and_roundings_that_there_are():
+def test_the_schema_has_the_values_that_there_are():
     of = SCHEMA["properties"]
     types = SCHEMA["$defs"]["tensor_type"]["enum"]
     assert set(SCHEMA["$defs"]["quantization_type"]["enum"]) == set(llama.quantization_types())
@@ -108,6 +111,18 @@ def test_the_schema_has_the_types_figures_and_roundings_that_there_are():
     assert set(until["figure"]["enum"]) == set(statistics.FIGURES)
     roundings = of["quantize"]["items"]["properties"]["rounding"]["items"]
     assert set(roundings["enum"]) == {"ggml", *rounding.ROUNDINGS}
+    corpus = of["corpora"]["additionalProperties"]["properties"]
+    source = corpus["sources"]["items"]["properties"]
+    assert set(source["kind"]["enum"]) == {*readers.READERS, *sources.FETCHED} - {"raw"}
+    assert source["part"]["enum"] == list(build.PARTS)
+    assert corpus["order"]["enum"] == list(build.ORDERS)
+    assert of["evaluation"]["properties"]["store"]["enum"] == list(baseline.STORES)
+    assert of["evaluation"]["properties"]["logits_type"]["enum"] == list(baseline.LOGITS_TYPES)
+    calibration = of["calibrations"]["additionalProperties"]["properties"]
+    assert calibration["order"]["enum"] == [None, *making.ORDERS]
+    assert calibration["random"]["enum"] == [None, *making.RANDOM]
+    which = calibration["select"]["properties"]["which"]["enum"]
+    assert set(which) == set(making.WHICH) == set(subsampling.WHICH)
     kv_types = SCHEMA["$defs"]["kv_type"]["enum"]
     assert {kind.upper() for kind in kv_types} <= set(llama.tensor_types())
     assert kv_types == of["report"]["properties"]["kv"]["items"]["enum"]

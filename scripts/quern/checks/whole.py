@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import QuernError, files, hdf5
 from ..corpus import readers, report
+from ..corpus.build import PARTS
 from ..corpus.sources import Source
 from ..gguf_files import field, open_gguf
 from ..growth import step
@@ -14,8 +15,6 @@ from ..imatrix import formats, shards
 from ..measure.window_store import WindowStore
 from ..models import hub
 from ..tokens import windows
-
-CORPUS_PARTS = ("evaluation", "pool")
 
 
 def found(paths: list[Path]) -> Iterator[Path]:
@@ -82,7 +81,7 @@ def _gguf(path: Path) -> None:
 def _json(path: Path) -> None:
     facts = files.read_json(path)
     if "documents_sha256" in facts:
-        for part in CORPUS_PARTS:
+        for part in PARTS:
             report.require_whole(facts, path.with_name(f"{part}.txt"), None)
         report.require_whole(facts, path.with_name("pool.txt"), path.with_name("documents.csv"))
     elif "address" in facts:

@@ -16,14 +16,18 @@ from dataclasses import dataclass, replace
 from . import rates
 from .shape import Shape
 
-LOGITS_BYTES = 96 << 20  # of one decode call, see `llama.model`
+# Copies of what the stages have, which load more than the rules should; a test compares them.
+LOGITS_BYTES = 96 << 20  # of one decode call
 GPU_LOGITS_BYTES = 512 << 20  # the same where models are on GPUs
-PRODUCT_BYTES = 128 << 20  # of one product, see `measure.baseline`
+PRODUCT_BYTES = 128 << 20  # of one product
 SMALL_MODEL = 512 << 20  # bytes up to which a model has two contexts side by side
-POSITION_BYTES = 36  # of a comparison, for each scored position
 NOISE_WINDOWS = 8  # which a comparison decodes again
 GRAPH = 512  # tokens of a graph
-HELD = 2  # mixes are proved beside so many stock ones, and the model itself
+ROWS = 48  # of each tensor, whose errors are measured
+PROBE = "Q3_K"  # the type in which damage is measured
+RIVALS = 3  # stock mixes beside which a mix is proved, and the model itself
+POSITION_BYTES = 34  # of a comparison, for each scored position
+
 GENERATED = 4  # generating a token takes as long as so many in a window, several at a time
 
 SLACK = 2.0  # what a job asks for, over what is expected
@@ -249,7 +253,7 @@ def damage(shape: Shape, windows: Windows, parts: int = 1, gpu: int = 0) -> Cost
     """
     each = shape.matrices / parts
     found = decode(shape, shape.bytes, replace(windows, count=each + 2), gpu)
-    rounding = shape.weights / parts * (rates.QUANTIZE["Q3_K"] + 2 * rates.COPIED)
+    rounding = shape.weights / parts * (rates.QUANTIZE[PROBE] + 2 * rates.COPIED)
     logits = 8 * shape.vocab * windows.scored
     pairs = (each + 2) * windows.scored * shape.vocab * rates.PAIR
     memory = found.memory + 2 * logits + 4 * shape.largest
@@ -258,7 +262,7 @@ def damage(shape: Shape, windows: Windows, parts: int = 1, gpu: int = 0) -> Cost
     ) + Cost(work=rounding + pairs)
 
 
-def mix_errors(shape: Shape, types: Sequence[str], rounding: str, rows: int = 48) -> Cost:
+def mix_errors(shape: Shape, types: Sequence[str], rounding: str, rows: int = ROWS) -> Cost:
     """Some rows of each matrix rounded to each type; starting costs each tensor a moment."""
     weights = rows * shape.columns
     per_weight = sum(rates.of_type(kind, rates.QUANTIZE) for kind in types)
@@ -274,9 +278,11 @@ def mix(shape: Shape, windows: Windows, rounding: str = "ggml", gpu: int = 0) ->
     Args:
         windows: those on which damage was measured, and those held back.
     """
-    decoded = decode(shape, shape.bytes, replace(windows, count=(2 + HELD) * windows.count), gpu)
-    rounded = (1 + HELD) * shape.weights * (rates.QUANTIZE["Q4_K"] + rates.ROUND.get(rounding, 0.0))
-    pairs = (2 + HELD) * windows.positions * shape.vocab * rates.PAIR
+    decoded = decode(shape, shape.bytes, replace(windows, count=(2 + RIVALS) * windows.count), gpu)
+    rounded = (
+        (1 + RIVALS) * shape.weights * (rates.QUANTIZE["Q4_K"] + rates.ROUND.get(rounding, 0.0))
+    )
+    pairs = (2 + RIVALS) * windows.positions * shape.vocab * rates.PAIR
     memory = decoded.memory + 4 * shape.largest + 8 * shape.vocab * windows.scored
     return replace(decoded, memory=memory, passing=shape.bytes) + Cost(
         serial=5.0, work=rounded + pairs

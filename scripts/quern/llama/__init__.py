@@ -4,7 +4,7 @@ Nobody else imports llama_cpp or ctypes. llama.cpp's log goes to the `quern.llam
 """
 
 from .bench import Bench
-from .contexts import LOGGED_BYTES, Reserved, reserved, reserved_for_windows
+from .contexts import CELLS, LOGGED_BYTES, Reserved, reserved, reserved_for_windows
 from .library import (
     FOLDER,
     VERSION,
@@ -32,6 +32,7 @@ from .way import ONE_THREAD, Way
 from .weights import Weight
 
 __all__ = [
+    "CELLS",
     "FOLDER",
     "KV_TYPE",
     "LOGGED_BYTES",

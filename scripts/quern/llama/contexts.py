@@ -14,6 +14,7 @@ from .library import complaint, listening, recent, tensor_types
 from .way import Way
 
 FLASH = {"auto": -1, "none": 0}  # llama_flash_attn_type of llama.h
+CELLS = 256  # the K/V cache of a sequence is a multiple of it
 MIB = 1 << 20
 LOGGED_BYTES = 0.01 * MIB  # to which llama.cpp logs a size
 _CACHE = re.compile(r"\bsize = +([\d.]+) MiB \( *\d+ cells")

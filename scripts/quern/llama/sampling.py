@@ -6,13 +6,12 @@ import llama_cpp
 import numpy as np
 
 from .. import QuernError
-from .contexts import context_params, make_context, require_decoded
+from .contexts import CELLS, context_params, make_context, require_decoded
 from .library import recent
 from .model import SMALL_MODEL, Model, fill
 from .streams import END
 
 AT_ONCE = 8  # texts that share a graph, since a token alone takes as long as eight
-_CELLS = 256  # llama.cpp's K/V cache of a sequence is a multiple of this
 
 
 def samples(model: Model, count: int, length: int, seed: int) -> Iterator[np.ndarray]:
@@ -51,7 +50,7 @@ class _Texts:
 
     def __init__(self, model: Model, length: int, threads: int):
         self._model, self._length = model, length
-        params = context_params(model, AT_ONCE * _CELLS * -(-length // _CELLS), AT_ONCE, threads)
+        params = context_params(model, AT_ONCE * CELLS * -(-length // CELLS), AT_ONCE, threads)
         params.n_seq_max = AT_ONCE
         self._ctx = make_context(model, params)
         self._memory = llama_cpp.llama_get_memory(self._ctx)

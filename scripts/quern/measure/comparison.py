@@ -24,6 +24,7 @@ from .baseline import Baseline
 from .divergence import FIGURES, position_figures
 from .window_store import WindowStore, partial_path, window_range
 
+NOISE_WINDOWS = 8  # that are decoded again
 NOISE_N_UBATCH = 93  # unlike a usual batch: one row is left where kernels take four
 
 log = logging.getLogger("quern.comparison")
@@ -137,7 +138,9 @@ def read_figures(store: WindowStore) -> dict[str, np.ndarray]:
     return {name: store.rows(name) for name in FIGURES}
 
 
-def noise(own: Comparison, baseline: Baseline, way: Way = ONE_THREAD, *, windows: int = 8) -> dict:
+def noise(
+    own: Comparison, baseline: Baseline, way: Way = ONE_THREAD, *, windows: int = NOISE_WINDOWS
+) -> dict:
     """How far a finished comparison's figures would move if the same model computed otherwise.
 
     Some of its windows are decoded again in graphs of another size, which changes the last digits

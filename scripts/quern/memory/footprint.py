@@ -11,7 +11,6 @@ from ..gguf_files import ModelInfo
 from ..gguf_header import Header
 
 USUAL_CONTEXT = 4096  # tokens, where none are asked for and the model was trained for as many
-CELLS = 256  # llama.cpp rounds contexts up to a multiple
 
 
 def footprint(
@@ -86,5 +85,5 @@ def cache_bytes(header: Header, n_ctx: int, kv_type: str) -> int:
         for name in ("key", "value")
     )
     weights, size = llama.block_size(kv_type.upper())
-    cells = -(-n_ctx // CELLS) * CELLS
+    cells = -(-n_ctx // llama.CELLS) * llama.CELLS
     return layers * cells * (keys // weights + values // weights) * size

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from .. import QuernError, llama
 from ..gguf_files import GgufTensor
+from ..gguf_header import ALIGNMENT
 from ..quantize import patterns
 from ..quantize.recipes import needs_importances
 from ..quantize.tensor_types import KEPT
 
-ALIGNMENT = 32  # bytes to which tensors are padded in a file (GGUF's default)
 # Types with tables of points, which are slow to decode on a CPU.
 TABLES = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 # Those that are chosen from where nothing is said: fast or compact ones of their sizes.

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from .. import QuernError, blas, files, gguf_files, rounding, unquantized
 from ..gguf_files import GgufFile, GgufTensor
+from ..gguf_header import STRING
 from ..imatrix import formats
 from ..moments.stored import Moments
 from ..rounding import compensated
@@ -24,7 +25,6 @@ from .recipes import KEY
 
 log = logging.getLogger("quern.rerounding")
 
-_STRING = 8  # GGUF's number for strings
 _AT_ONCE = 1 << 24  # weights that are in memory at once
 
 
@@ -321,7 +321,7 @@ def _header(reader: GgufFile, path: Path, name: str) -> bytes:
     pairs = struct.unpack_from("<Q", old, 16)[0]
     key, value = KEY.encode(), name.encode()
     added = struct.pack("<Q", len(key)) + key
-    added += struct.pack("<IQ", _STRING, len(value)) + value
+    added += struct.pack("<IQ", STRING, len(value)) + value
     header = old[:16] + struct.pack("<Q", pairs + 1) + old[24 : before.begin]
     header += added + old[before.begin :]
     return header + bytes(-len(header) % before.alignment)
