@@ -13,6 +13,7 @@ import pandas as pd
 from .. import QuernError, files
 from ..sizes import shown
 from .pairs import Differences
+from .phrases import listed
 
 FIGURE = "score"
 TIES = ("tied", "cannot tell")
@@ -161,10 +162,10 @@ def _of_choice(choice):
         return "It has the lowest score of those that fit."
     best, others = choice.best, [r.name for r in choice.tied if r is not choice.best]
     if choice.recipe is best:
-        said = f"It has the lowest score, from which that of {_list(others)} cannot be told"
+        said = f"It has the lowest score, from which that of {listed(others)} cannot be told"
     else:
         said = f"Its score cannot be told from the lowest, that of {best.name}"
-        said += f", nor can that of {_list(others)}" if others else ""
+        said += f", nor can that of {listed(others)}" if others else ""
     if choice.by == "size":
         return f"{said}; none of them is smaller."
     return f"{said}; it is the fastest of them ({choice.recipe.speed[0]:.3g} tokens/s)."
@@ -327,9 +328,3 @@ def next_step(found: dict) -> str:
     if found["next"]:
         return found["next"]["sentence"]
     return "More memory would buy nothing: no other recipe is credibly better."
-
-
-def _list(names):
-    """`a`, `a and b`, `a, b and c`."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last

@@ -6,6 +6,7 @@ import pandas as pd
 
 from .. import files
 from . import summary
+from .phrases import failed_lines, intervals
 
 COLUMNS = {
     "recipe": "{}",
@@ -58,9 +59,9 @@ def table(entries: list[dict]) -> pd.DataFrame:
 def markdown(frame: pd.DataFrame, title: str, notes: str) -> str:
     """The table as GitHub Markdown, and what to know to read it."""
     text = pd.DataFrame({c: frame[c].map(form.format) for c, form in COLUMNS.items()})
-    text.insert(4, "KLD 95 %", _interval(frame, "kld_mean", "{:.6f}"))
+    text.insert(4, "KLD 95 %", intervals(frame, "kld_mean", "{:.6f}"))
     text["KLD more than first"] = frame.kld_mean_difference.map(_signed)
-    text["95 %"] = _interval(frame, "kld_mean_difference", "{:+.6f}")
+    text["95 %"] = intervals(frame, "kld_mean_difference", "{:+.6f}")
     text["verdict"] = frame.kld_mean_verdict.fillna("")
     align = ["left" if c in ("recipe", "cache", "flash", "verdict") else "right" for c in text]
     body = text.to_markdown(index=False, disable_numparse=True, colalign=align)
@@ -77,22 +78,14 @@ def _signed(value: float) -> str:
     return "" if pd.isna(value) else f"{value:+.6f}"
 
 
-def _interval(frame: pd.DataFrame, figure: str, form: str) -> list[str]:
-    ends = zip(frame[f"{figure}_low"], frame[f"{figure}_high"], strict=True)
-    return ["" if pd.isna(a) else f"{form.format(a)} – {form.format(b)}" for a, b in ends]
-
-
 def write(entries: list[dict], title: str, *, csv: Path, markdown_path: Path) -> None:
     """Write the table as CSV and as Markdown.
 
     Raises:
         QuernError: no recipe could be made, or two comparisons have no windows in common.
     """
-    failed = summary.failures(entries)
     frame, compared = table(entries), summary.read(entries)
-    notes = summary.builds(compared) + "".join(
-        f"\n**`{name}` failed**: {reason}\n" for name, reason in failed.items()
-    )
+    notes = summary.builds(compared) + failed_lines(summary.failures(entries))
     for note in dict.fromkeys(r.result["provenance"].get("beyond_training") for r in compared):
         notes += f"\n**{note}**\n" if note else ""
     with files.replacing(csv) as temporary:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from .. import QuernError, files
 from ..measure import perplexity
+from .phrases import failed_lines, intervals
 
 
 def table(entries: list[dict]) -> pd.DataFrame:
@@ -51,9 +52,9 @@ def markdown(frame: pd.DataFrame, title: str, protocol: dict) -> str:
     """The table as GitHub Markdown, and what to know to read it."""
     text = pd.DataFrame({"model": frame.model, "PPL": frame.ppl.map("{:.4f}".format)})
     text["±"] = frame.ppl_plus_minus.map("{:.5f}".format)
-    text["95 %"] = _interval(frame, "ppl", "{:.4f}")
+    text["95 %"] = intervals(frame, "ppl", "{:.4f}")
     text["ln(PPL / first)"] = frame.ln_ratio.map(lambda v: "" if pd.isna(v) else f"{v:+.6f}")
-    text["95 % "] = _interval(frame, "ln_ratio", "{:+.6f}")
+    text["95 % "] = intervals(frame, "ln_ratio", "{:+.6f}")
     align = ["left", *["right"] * 5]
     body = text.to_markdown(index=False, disable_numparse=True, colalign=align)
     stride = protocol["stride"]
@@ -70,11 +71,6 @@ def markdown(frame: pd.DataFrame, title: str, protocol: dict) -> str:
     )
 
 
-def _interval(frame: pd.DataFrame, figure: str, form: str) -> list[str]:
-    ends = zip(frame[f"{figure}_low"], frame[f"{figure}_high"], strict=True)
-    return ["" if pd.isna(a) else f"{form.format(a)} – {form.format(b)}" for a, b in ends]
-
-
 def write(entries: list[dict], title: str, *, csv: Path, markdown_path: Path) -> None:
     """Write the table as CSV and as Markdown.
 
@@ -82,12 +78,12 @@ def write(entries: list[dict], title: str, *, csv: Path, markdown_path: Path) ->
         QuernError: as of `table`.
     """
     frame = table(entries)
-    whole = [entry for entry in entries if not files.failure(entry["summary"])]
-    text = markdown(frame, title, files.read_json(whole[0]["summary"])["provenance"])
-    for entry in entries:
-        if reason := files.failure(entry["summary"]):
-            text += f"\n**`{entry['name']}` failed**: {reason}\n"
-    if said := files.read_json(whole[0]["summary"])["provenance"]["beyond_training"]:
+    reasons = {entry["name"]: files.failure(entry["summary"]) for entry in entries}
+    first = next(entry for entry in entries if not reasons[entry["name"]])
+    protocol = files.read_json(first["summary"])["provenance"]
+    text = markdown(frame, title, protocol)
+    text += failed_lines({name: reason for name, reason in reasons.items() if reason})
+    if said := protocol["beyond_training"]:
         text += f"\n**{said}**\n"
     with files.replacing(csv) as temporary:
         frame.to_csv(temporary, index=False)

@@ -14,6 +14,7 @@ from ..gguf_files import ModelInfo
 from ..measure import comparison, statistics
 from ..measure.window_store import WindowStore
 from . import foreign, plots
+from .phrases import failed_lines, intervals
 
 # Columns of the table and how Markdown shows them.
 COLUMNS = {
@@ -254,18 +255,12 @@ def builds(recipes: list[Compared]) -> str:
     )
 
 
-def _failed(reasons: dict[str, str]) -> str:
-    return "".join(f"\n**`{name}` failed**: {why}\n" for name, why in reasons.items())
-
-
 def markdown(frame: pd.DataFrame, title: str, imatrices: dict[str, dict], notes: str = "") -> str:
     """The table as GitHub Markdown, numbers to the right, and what to know to read it."""
     text = pd.DataFrame({c: frame[c].map(form.format) for c, form in COLUMNS.items()})
     text["type"] = text["type"].mask(frame.foreign, "foreign")
     for name in SHOWN_INTERVALS:
-        form = COLUMNS[name]
-        ends = zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
-        interval = [f"{form.format(low)} – {form.format(high)}" for low, high in ends]
+        interval = intervals(frame, name, COLUMNS[name])
         text.insert(text.columns.get_loc(name) + 1, f"{name} 95 %", interval)
     text["beaten by"] = frame.beaten_by
     align = ["left" if COLUMNS.get(c) == "{}" or c == "beaten by" else "right" for c in text]
@@ -311,6 +306,6 @@ def write(
         with files.replacing(path) as temporary:
             content.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
-        notes = _notes(recipes) + _failed(failed) + foreign.against(recipes, compared)
+        notes = _notes(recipes) + failed_lines(failed) + foreign.against(recipes, compared)
         temporary.write_text(markdown(frame, title, imatrices, notes))
     plots.divergence_against_size(frame, title, picture)

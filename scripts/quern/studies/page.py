@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..report import plots, summary
+from ..report.phrases import listed
 from .cells import Study
 from .paired import Difference, Measured
 
@@ -56,12 +57,6 @@ def markdown(rows: list[dict], left: Collection[str]) -> str:
 def nats(value: float) -> str:
     """A divergence."""
     return f"{value:.6f}"
-
-
-def listed(items: Iterable[str]) -> str:
-    """Some things in a sentence; `none` where there are none."""
-    *most, last = list(items) or ["none"]
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def said(differences: dict[str, Difference]) -> str:
