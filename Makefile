@@ -16,7 +16,7 @@ test: .venv/installed-dev lint
 
 # Two halves of the tests, of about the same length; most of them keep one core busy. Those of Slurm
 # wait most of their time.
-SWEEPS = $(addprefix tests/workflow/test_, demo.py growth.py mixes.py candidates.py rounding.py)
+SWEEPS = $(addprefix tests/workflow/test_, demo.py growth.py mixes.py foreign.py rounding.py)
 
 test-sweeps:
 	.venv/bin/python -m pytest -q $(SWEEPS)

@@ -6,9 +6,9 @@ UNTIL = config["evaluation"]["until"]
 def compared_model(
     wildcards,
 ):
-    """What a recipe made, or a candidate's file."""
+    """What a recipe made, or a foreign model."""
     model, recipe = wildcards.model, wildcards.recipe
-    return CANDIDATES[model].get(recipe, f"results/{model}/quantize/{recipe}.gguf")
+    return FOREIGN[model].get(recipe, f"results/{model}/quantize/{recipe}.gguf")
 
 
 def compare_options(
@@ -42,7 +42,7 @@ def compare_cost(
     wildcards,
     gpu=0,
 ):
-    """A recipe or a candidate on an evaluation."""
+    """A recipe or a foreign model on an evaluation."""
     size = measured_bytes(wildcards.model, wildcards.recipe)
     return comparison_cost(wildcards.model, size, wildcards.evaluation, gpu)
 

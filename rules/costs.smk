@@ -167,8 +167,8 @@ def measured_bytes(
     model,
     name,
 ):
-    """Bytes of a recipe's or a candidate's file, or of the model itself."""
-    if name in CANDIDATES[model]:
-        return size_of(CANDIDATES[model][name])
+    """Bytes of a recipe's file or a foreign model, or of the model itself."""
+    if name in FOREIGN[model]:
+        return size_of(FOREIGN[model][name])
     recipe = KNOWN.get(name) or PLAIN.get(name)
     return recipe_bytes(model, recipe) if recipe else shape_of(model).bytes

@@ -47,10 +47,10 @@ rule memory:
 
 
 rule memories:
-    """Only what the recipes and candidates take of memory."""
+    """Only what the recipes and foreign models take of memory."""
     input:
         [
             f"results/{model}/memory/{name}.json"
             for model in config["models"]
-            for name in [*RECIPES, *CANDIDATES[model]]
+            for name in [*RECIPES, *FOREIGN[model]]
         ],

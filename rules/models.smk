@@ -312,10 +312,10 @@ rule model:
 def users_models(
     wildcards,
 ):
-    """Models and candidates that are users' files, in all their parts."""
+    """Models, also foreign ones, that are users' files, in all their parts."""
     own = [path for name, path in MODEL_FILES.items() if name not in {**ON_HUB, **FOLDERS}]
-    candidates = [path for of_model in CANDIDATES.values() for path in of_model.values()]
-    parts = [part for path in [*own, *candidates] for part in shards(Path(path))]
+    foreign = [path for of_model in FOREIGN.values() for path in of_model.values()]
+    parts = [part for path in [*own, *foreign] for part in shards(Path(path))]
     return [local(str(part)) for part in dict.fromkeys(parts)]
 
 

@@ -1,4 +1,4 @@
-"""Perplexity alone, which needs no baseline store, of recipes, candidates and the model itself."""
+"""Perplexity alone, which needs no baseline store, of recipes, foreign models and the model itself."""
 
 UNQUANTIZED = "baseline"  # what the model itself is called among them
 PERPLEXITY = config["perplexity"] or {}
@@ -40,9 +40,9 @@ def measured_of(
     model,
 ):
     """What the table of a model shows, by name."""
-    candidates = CANDIDATES[model]
-    known = [UNQUANTIZED, *RECIPES, *candidates]
-    return [name for name in PERPLEXITY["recipes"] or [*RECIPES, *candidates] if name in known]
+    foreign = FOREIGN[model]
+    known = [UNQUANTIZED, *RECIPES, *foreign]
+    return [name for name in PERPLEXITY["recipes"] or [*RECIPES, *foreign] if name in known]
 
 
 def measured_model(
@@ -52,7 +52,7 @@ def measured_model(
     if wildcards.measured == UNQUANTIZED:
         return model_path(wildcards)
     made = f"results/{wildcards.model}/quantize/{wildcards.measured}.gguf"
-    return CANDIDATES[wildcards.model].get(wildcards.measured, made)
+    return FOREIGN[wildcards.model].get(wildcards.measured, made)
 
 
 def measured_info(

@@ -81,10 +81,10 @@ def release_settings(
     }
 
 
-def foreign_imatrices(
+def users_imatrices(
     wildcards,
 ):
-    """Imatrices of somebody else's that recipes use, with their hashes."""
+    """Imatrices that are users' files and that recipes use, with their hashes."""
     used = sorted(RELEASED_IMATRICES & IMATRIX_FILES.keys())
     return [f"{name}={CONTENT.of(IMATRIX_FILES[name]['path'])}" for name in used]
 
@@ -155,7 +155,7 @@ rule release_model:
         recipes=RELEASE["recipes"] if NAMED else [RELEASE["recipes"]],
         corpora=config["evaluation"]["corpora"],
         imatrices=sorted(RELEASED_IMATRICES & CALIBRATIONS.keys()),
-        imatrix_files=foreign_imatrices,
+        imatrix_files=users_imatrices,
         options=release_options,
     shell:
         "python {input.script:q}"

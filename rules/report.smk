@@ -37,7 +37,7 @@ def labels(
 def foreign_labels(
     name,
 ):
-    """What a table says of a candidate: nobody told us how it was made."""
+    """What a table says of a foreign model: nobody told us how it was quantized."""
     found = {"name": name, "type": name, "imatrix": "unknown", "rounding": "unknown"}
     return found | {"plain": name, "foreign": True}
 
@@ -45,9 +45,9 @@ def foreign_labels(
 def listed(
     model,
 ):
-    """What the tables say of all recipes and candidates of a model, in order."""
+    """What the tables say of all recipes and foreign models of a model, in order."""
     own = [labels(recipe) for recipe in RECIPES.values()]
-    return own + [foreign_labels(name) for name in CANDIDATES[model]]
+    return own + [foreign_labels(name) for name in FOREIGN[model]]
 
 
 def compared(
@@ -66,7 +66,7 @@ def compared(
 def infos_of(
     wildcards,
 ):
-    """What is known of all recipes and candidates of a model."""
+    """What is known of all recipes and foreign models of a model."""
     names = [entry["name"] for entry in listed(wildcards.model)]
     return [f"results/{wildcards.model}/quantize/{name}.json" for name in names]
 

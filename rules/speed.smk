@@ -15,8 +15,8 @@ def all_cores(
 def timed_names(
     model,
 ):
-    """The recipes and candidates of a model."""
-    return [*RECIPES, *CANDIDATES[model]]
+    """The recipes and foreign models of a model."""
+    return [*RECIPES, *FOREIGN[model]]
 
 
 def timed_files(
@@ -24,7 +24,7 @@ def timed_files(
 ):
     """Their files."""
     made = {name: f"results/{wildcards.model}/quantize/{name}.gguf" for name in RECIPES}
-    return list((made | CANDIDATES[wildcards.model]).values())
+    return list((made | FOREIGN[wildcards.model]).values())
 
 
 def timed_infos(
@@ -55,7 +55,7 @@ def speed_cost(
     wildcards,
     gpu=0,
 ):
-    """All recipes and candidates of a model, round by round."""
+    """All recipes and foreign models of a model, round by round."""
     sizes = [measured_bytes(wildcards.model, name) for name in timed_names(wildcards.model)]
     return stages.speed(shape_of(wildcards.model), sizes, **SPEED, gpu=gpu)
 

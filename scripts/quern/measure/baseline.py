@@ -133,7 +133,7 @@ def _ways(model, info) -> list[Encoding]:
         Encoding("hidden", dtype, "proved on real windows", np.inf, replace(place, transform=t))
         for dtype in dict.fromkeys([matrix.hidden_type, np.float32])
         for place in places
-        for t in matrix.candidates
+        for t in matrix.suggested
     ]
 
 

@@ -52,14 +52,14 @@ class OutputMatrix:
     Attributes:
         type: ggml's name of the weights' type.
         bias: float32 [n_vocab], or None.
-        candidates: transforms that the metadata suggests; `transform` is the one in use.
+        suggested: transforms that the metadata suggests; `transform` is the one in use.
         device: the weights on a device that multiplies, or None for BLAS.
     """
 
     weights: np.ndarray | StoredRows
     type: str
     bias: np.ndarray | None = None
-    candidates: tuple[Transform, ...] = (Transform(),)
+    suggested: tuple[Transform, ...] = (Transform(),)
     transform: Transform = field(default_factory=Transform)
     device: DeviceProduct | None = None
 
@@ -85,8 +85,8 @@ class OutputMatrix:
             )
         scales = [info.logit_scale, 1 / info.logit_scale] if info.logit_scale else []
         caps = [info.logit_softcap] if info.logit_softcap else []
-        candidates = itertools.product([*scales, 1.0], [*caps, 0.0])
-        return cls(weights, kind, bias, tuple(Transform(*pair) for pair in candidates))
+        suggested = itertools.product([*scales, 1.0], [*caps, 0.0])
+        return cls(weights, kind, bias, tuple(Transform(*pair) for pair in suggested))
 
     @property
     def hidden_type(self) -> type:

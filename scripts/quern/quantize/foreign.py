@@ -1,4 +1,4 @@
-"""Candidates: quantized models that somebody else made, which stand where a recipe's would."""
+"""Foreign models: quantized by somebody else, they stand where a recipe's would."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def describe(
     baseline_info: ModelInfo,
     hashes: list[str] | None = None,
 ) -> dict:
-    """What is to be known of a candidate: `ModelInfo`, and `made` with its files and hash.
+    """What is to be known of a foreign model: `ModelInfo`, and `made` with its files and hash.
 
     Args:
         name: its key under `candidates` in the configuration.

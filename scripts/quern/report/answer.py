@@ -23,11 +23,11 @@ _SPEED_TEST = "tg"  # generation is what a reader waits for
 
 
 @dataclass(frozen=True)
-class Rival:
+class Contender:
     """A recipe that may be shipped.
 
     Attributes:
-        foreign: whether somebody else made it.
+        foreign: whether somebody else quantized it.
         score: in nats, lower is better.
         total_bytes: of memory in use: tensors, K/V cache and compute buffers.
         speed: tokens/s of generation (median, low, high); None where it was not timed.
@@ -53,15 +53,15 @@ class Choice:
         by: what decided: `score`, `speed` or `size`.
     """
 
-    recipe: Rival
-    best: Rival
-    tied: tuple[Rival, ...]
+    recipe: Contender
+    best: Contender
+    tied: tuple[Contender, ...]
     by: str
 
 
-def choose(rivals: list[Rival], differences: Differences, budget: int) -> Choice | None:
+def choose(contenders: list[Contender], differences: Differences, budget: int) -> Choice | None:
     """The recipe for a budget in bytes; None where none fits."""
-    fitting = [r for r in rivals if r.total_bytes <= budget]
+    fitting = [r for r in contenders if r.total_bytes <= budget]
     if not fitting:
         return None
     best = _best(fitting, differences)
@@ -77,16 +77,16 @@ def choose(rivals: list[Rival], differences: Differences, budget: int) -> Choice
 def _best(fitting, differences):
     """The lowest score of those to whom none is credibly better on the windows that both have."""
 
-    def is_beaten(rival):
-        others = (o for o in fitting if o is not rival)
-        return any(differences.of(o.name, rival.name).verdict == "better" for o in others)
+    def is_beaten(one):
+        others = (o for o in fitting if o is not one)
+        return any(differences.of(o.name, one.name).verdict == "better" for o in others)
 
     ranked = sorted(fitting, key=lambda r: (r.score, r.total_bytes, r.name))
     return next((r for r in ranked if not is_beaten(r)), ranked[0])
 
 
-def _by_size(rival):
-    return rival.total_bytes, rival.score, rival.name
+def _by_size(one):
+    return one.total_bytes, one.score, one.name
 
 
 def _among_equals(equals):
@@ -100,12 +100,12 @@ def _among_equals(equals):
     return min(as_fast, key=_by_size), by
 
 
-def answer(rivals: list[Rival], differences: Differences, budget: int, n_ctx: int) -> dict:
+def answer(contenders: list[Contender], differences: Differences, budget: int, n_ctx: int) -> dict:
     """What to ship for a budget, in the form of `results/{model}/report/{corpus}.json`.
 
     Args:
         budget: bytes of memory.
-        n_ctx: the context that the rivals' `total_bytes` are for.
+        n_ctx: the context that the contenders' `total_bytes` are for.
 
     Returns:
         budget_bytes, n_ctx; kv_type of the recipe, or of the smallest where none fits; recipe (None
@@ -113,9 +113,9 @@ def answer(rivals: list[Rival], differences: Differences, budget: int, n_ctx: in
         total_bytes, free_bytes, why, tied, and next: what the next step of memory would buy (None
         where nothing).
     """
-    choice = choose(rivals, differences, budget)
-    own = choose([r for r in rivals if not r.foreign], differences, budget)
-    least = min(rivals, key=_by_size)
+    choice = choose(contenders, differences, budget)
+    own = choose([r for r in contenders if not r.foreign], differences, budget)
+    least = min(contenders, key=_by_size)
     kv_type = choice.recipe.kv_type if choice else least.kv_type
     found = {"budget_bytes": budget, "n_ctx": n_ctx, "kv_type": kv_type}
     found |= {"recipe": None, "foreign": False, "own": own.recipe.name if own else None}
@@ -130,13 +130,13 @@ def answer(rivals: list[Rival], differences: Differences, budget: int, n_ctx: in
         found["total_bytes"] = choice.recipe.total_bytes
         found["free_bytes"] = budget - choice.recipe.total_bytes
         found["tied"] = [r.name for r in choice.tied]
-        found["why"] = _why(choice, rivals, differences, budget)
-    return found | {"next": _next(choice, rivals, differences, budget)}
+        found["why"] = _why(choice, contenders, differences, budget)
+    return found | {"next": _next(choice, contenders, differences, budget)}
 
 
-def _why(choice, rivals, differences, budget):
+def _why(choice, contenders, differences, budget):
     """Why this recipe, and not its neighbours in size."""
-    ordered = sorted(rivals, key=_by_size)
+    ordered = sorted(contenders, key=_by_size)
     place = ordered.index(choice.recipe)
     said = [_of_choice(choice)]
     # What ties is named already.
@@ -178,10 +178,10 @@ def _worse(other, choice, differences):
     return f"has a score that is credibly higher{than}, by {behind.size}"
 
 
-def _next(choice, rivals, differences, budget):
+def _next(choice, contenders, differences, budget):
     """The least budget at which something credibly better could be shipped, and what."""
-    for total in sorted({r.total_bytes for r in rivals if r.total_bytes > budget}):
-        then = choose(rivals, differences, total).recipe
+    for total in sorted({r.total_bytes for r in contenders if r.total_bytes > budget}):
+        then = choose(contenders, differences, total).recipe
         more = f"{shown(total - budget)} more ({shown(total)}) would hold {then.name}"
         found = {"budget_bytes": total, "recipe": then.name}
         if choice is None:
@@ -192,12 +192,12 @@ def _next(choice, rivals, differences, budget):
     return None
 
 
-def budgets(rivals: list[Rival], cards: tuple[int, ...] = CARDS) -> list[int]:
+def budgets(contenders: list[Contender], cards: tuple[int, ...] = CARDS) -> list[int]:
     """The sizes of usual cards that recipes span, in bytes.
 
     They begin with the first that holds the smallest recipe and end with the first that holds all.
     """
-    totals = [r.total_bytes for r in rivals]
+    totals = [r.total_bytes for r in contenders]
     sizes = [card * 10**9 for card in cards]
     first = next((i for i, s in enumerate(sizes) if s >= min(totals)), len(sizes) - 1)
     last = next((i for i, s in enumerate(sizes) if s >= max(totals)), len(sizes) - 1)
@@ -226,9 +226,9 @@ def _by_context(memory: dict) -> dict[int, dict]:
     return {c["n_ctx"]: c for c in memory["contexts"] if c["kv_type"] == own}
 
 
-def rivals(
+def contenders(
     table: pd.DataFrame, memory: dict[str, dict], speed: dict | None, n_ctx: int
-) -> list[Rival]:
+) -> list[Contender]:
     """The recipes of a summary's table that have figures and a known memory.
 
     Args:
@@ -241,7 +241,7 @@ def rivals(
     foreign = table.foreign if "foreign" in table else [False] * len(table)
     rows = zip(table.recipe, foreign, table[FIGURE], strict=True)
     return [
-        Rival(
+        Contender(
             *(name, bool(is_foreign), float(score), needs[name]["total_bytes"], speeds.get(name)),
             needs[name]["kv_type"],
         )
@@ -279,12 +279,12 @@ def answers(
 
     Args:
         table, pairs: the summary's.
-        memory, speed: as for `rivals`.
+        memory, speed: as for `contenders`.
         wanted: budgets in bytes; those of usual cards where there is none.
     """
     differences, found = Differences(pairs, FIGURE), []
     for n_ctx in contexts(memory):
-        own = rivals(table, memory, speed, n_ctx)
+        own = contenders(table, memory, speed, n_ctx)
         if not own:
             raise QuernError("no recipe has both figures and a known memory.")
         for budget in wanted or budgets(own):

@@ -1,4 +1,4 @@
-"""Mine against theirs: how the recipes stand beside each candidate that somebody else made."""
+"""Mine against theirs: how the recipes stand beside each foreign model."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ _FIGURES = {"kld_mean": "mean KLD", "score": "score"}
 
 
 def against(recipes: Sequence, compared: pd.DataFrame) -> str:
-    """A section of the summary in Markdown, a paragraph a candidate; empty where there is none.
+    """A section of the summary in Markdown, a paragraph a foreign model; empty where there is none.
 
     Args:
-        recipes: recipes and candidates, each a `summary.Compared`.
+        recipes: recipes and foreign models, each a `summary.Compared`.
         compared: every pair of them, as `summary.pairs` gives it.
     """
     own = [r for r in recipes if not r.foreign]

@@ -44,8 +44,8 @@ class Compared:
     """One row: a recipe, its quantized model, its comparison.
 
     Attributes:
-        imatrix: its name, or `none`; `unknown` of a candidate.
-        foreign: whether it is a candidate, which somebody else made.
+        imatrix: its name, or `none`; `unknown` of a foreign model.
+        foreign: whether somebody else quantized it.
         result, positions: the comparison's summary, and its figures per position (HDF5).
         made: how it was quantized, with `notes` of what the user should know.
     """
@@ -70,7 +70,7 @@ def read(entries: list[dict]) -> list[Compared]:
     Args:
         entries: of each its `name`, `type` and `imatrix` (a name or `none`), and the paths `info`
             (JSON of the quantized model), `compare` and `positions` (JSON and HDF5 of its
-            comparison); of candidates also `foreign`, which is true.
+            comparison); of foreign models also `foreign`, which is true.
 
     Raises:
         QuernError: an entry lacks one of them, or a file is missing.
@@ -179,12 +179,12 @@ def beaten_by(recipes: list[Compared], compared: pd.DataFrame, figure: str = "sc
 
     found = []
     for r in recipes:
-        rivals = [
+        beating = [
             o.name
             for o in recipes
             if o is not r and o.info.tensor_bytes <= r.info.tensor_bytes and better(o.name, r.name)
         ]
-        found.append(min(rivals, key=score.get, default=""))
+        found.append(min(beating, key=score.get, default=""))
     return found
 
 

@@ -34,8 +34,8 @@ def table(study: Study) -> Page:
             for figure in FIGURES:
                 best = min(contexts, key=lambda n: measured[n].values[figure])
                 for n in contexts:
-                    rival = measured[best] if n != best else None
-                    difference = rival and relative(measured[n], rival, figure, comparisons)
+                    other = measured[best] if n != best else None
+                    difference = other and relative(measured[n], other, figure, comparisons)
                     found[way, kind, figure, n] = difference
                     labels = {"way": way, "type": kind, "context": n}
                     rows.append(

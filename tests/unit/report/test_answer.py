@@ -5,14 +5,15 @@ import pytest
 
 from quern import QuernError, files, sizes
 from quern.report import answer
-from quern.report.answer import FIGURE, Rival
+from quern.report.answer import FIGURE, Contender
 from quern.report.pairs import Differences
 
 MB = 10**6
 SCORES = {"q2": 0.9, "q3": 0.4, "q4": 0.101, "q4x": 0.1, "q8": 0.02}
 TIED = {("q4", "q4x"), ("q4x", "q4")}
-RIVALS = [
-    Rival(name, False, score, (10 + 10 * i) * MB) for i, (name, score) in enumerate(SCORES.items())
+CONTENDERS = [
+    Contender(name, False, score, (10 + 10 * i) * MB)
+    for i, (name, score) in enumerate(SCORES.items())
 ]
 
 
@@ -32,8 +33,8 @@ def pairs(scores=SCORES, tied=TIED):
 DIFFERENCES = Differences(pairs(), FIGURE)
 
 
-def ask(budget, rivals=RIVALS):
-    return answer.answer(rivals, DIFFERENCES, budget * MB, 4096)
+def ask(budget, contenders=CONTENDERS):
+    return answer.answer(contenders, DIFFERENCES, budget * MB, 4096)
 
 
 def test_a_difference_is_the_same_from_both_sides():
@@ -81,13 +82,15 @@ def test_of_equals_the_smallest_is_named_and_the_others_beside_it():
 )
 def test_speed_decides_among_equals(q4, q4x, named, word):
     speeds = {"q4": q4, "q4x": q4x}
-    timed = [Rival(r.name, False, r.score, r.total_bytes, speeds.get(r.name)) for r in RIVALS]
+    timed = [
+        Contender(r.name, False, r.score, r.total_bytes, speeds.get(r.name)) for r in CONTENDERS
+    ]
     found = ask(40, timed)
     assert found["recipe"] == named and word in found["why"]
 
 
 def test_a_worse_one_that_is_larger_is_told():
-    odd = [*RIVALS[:3], Rival("q8", False, SCORES["q2"], 35 * MB)]
+    odd = [*CONTENDERS[:3], Contender("q8", False, SCORES["q2"], 35 * MB)]
     differences = Differences(pairs({**SCORES, "q8": SCORES["q2"]}), FIGURE)
     found = answer.answer(odd, differences, 35 * MB, 4096)
     assert found["recipe"] == "q4"
@@ -107,7 +110,7 @@ def test_nothing_fits():
 
 
 def test_what_others_made_competes_and_our_best_is_named_beside_it():
-    foreign = [Rival(r.name, r.name == "q8", r.score, r.total_bytes) for r in RIVALS]
+    foreign = [Contender(r.name, r.name == "q8", r.score, r.total_bytes) for r in CONTENDERS]
     found = ask(50, foreign)
     assert (found["recipe"], found["foreign"], found["own"]) == ("q8", True, "q4")
 
@@ -115,8 +118,8 @@ def test_what_others_made_competes_and_our_best_is_named_beside_it():
 def test_the_best_is_beaten_by_none():
     """With `until`, scores stand on other windows than paired differences."""
     turned = pairs({"q4": 0.2, "q4x": 0.1}, tied=())
-    rivals = [Rival("q4", False, 0.1, 10), Rival("q4x", False, 0.11, 20)]
-    assert answer.choose(rivals, Differences(turned, FIGURE), 30).recipe.name == "q4x"
+    contenders = [Contender("q4", False, 0.1, 10), Contender("q4x", False, 0.11, 20)]
+    assert answer.choose(contenders, Differences(turned, FIGURE), 30).recipe.name == "q4x"
 
 
 @pytest.mark.parametrize(
@@ -129,8 +132,8 @@ def test_the_best_is_beaten_by_none():
     ],
 )
 def test_usual_cards_that_the_recipes_span(totals, expected):
-    rivals = [Rival(str(t), False, 1.0, int(t * 10**9)) for t in totals]
-    assert [b // 10**9 for b in answer.budgets(rivals)] == expected
+    contenders = [Contender(str(t), False, 1.0, int(t * 10**9)) for t in totals]
+    assert [b // 10**9 for b in answer.budgets(contenders)] == expected
 
 
 def memory_of(name, tensors, contexts):
@@ -166,8 +169,8 @@ def test_answers_for_every_context_and_budget(tmp_path):
         (200, 2_150_000, "q2"),
     ]
     assert {a["kv_type"] for a in found} == {"f16"}
-    rivals = answer.rivals(table, memory, {"results": results}, 100)
-    assert [r.speed for r in rivals] == [(50, 49, 51)] * 2
+    contenders = answer.contenders(table, memory, {"results": results}, 100)
+    assert [r.speed for r in contenders] == [(50, 49, 51)] * 2
     text = answer.markdown(found, "title")
     assert len([line for line in text.splitlines() if line.startswith("|")]) == 6
     with pytest.raises(QuernError, match="same contexts"):

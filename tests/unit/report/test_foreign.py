@@ -32,6 +32,6 @@ def test_nothing_of_ours_is_small_enough(recipes):
     assert "Every recipe is larger." in said
 
 
-def test_without_candidates_there_is_no_section(recipes):
+def test_without_foreign_models_there_is_no_section(recipes):
     own = [dataclasses.replace(r, foreign=False) for r in recipes]
     assert foreign.against(own, summary.pairs(own)) == ""

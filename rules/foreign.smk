@@ -1,12 +1,12 @@
-"""Candidates: quantized models that somebody else made. They stand where a recipe stands."""
+"""Foreign models, the `candidates`: quantized by somebody else, they stand where a recipe stands."""
 
 MODELS = list(config["models"])
 
 
-def candidates_of(
+def foreign_of(
     section,
 ):
-    """The path of each candidate by its model and its name."""
+    """The path of each foreign model by its model and its name."""
     found = {model: {} for model in MODELS}
     for name, entry in section.items():
         keys = ["candidates", name]
@@ -30,70 +30,70 @@ def candidates_of(
 
 
 with sentences():
-    CANDIDATES = candidates_of(config["candidates"])
+    FOREIGN = foreign_of(config["candidates"])
 
 
 wildcard_constraints:
-    candidate=one_of(config["candidates"]),
+    foreign=one_of(config["candidates"]),
 
 
-def candidate_path(
+def foreign_path(
     wildcards,
 ):
-    """A candidate's file, as the user named it."""
+    """A foreign model's file, as the user named it."""
     with sentences():
-        of_model = CANDIDATES[wildcards.model]
+        of_model = FOREIGN[wildcards.model]
         require(
-            wildcards.candidate in of_model,
-            ["candidates", wildcards.candidate],
+            wildcards.foreign in of_model,
+            ["candidates", wildcards.foreign],
             f"it is none of the model {wildcards.model}",
         )
-    return of_model[wildcards.candidate]
+    return of_model[wildcards.foreign]
 
 
-def candidate_content(
+def foreign_content(
     wildcards,
 ):
-    """A candidate by content: touching it makes nothing stale, changing it does."""
-    paths = shards(Path(candidate_path(wildcards)))
-    return {"code": code("candidate.py"), "sha256": hashes_of_models(paths)}
+    """A foreign model by content: touching it makes nothing stale, changing it does."""
+    paths = shards(Path(foreign_path(wildcards)))
+    return {"code": code("foreign.py"), "sha256": hashes_of_models(paths)}
 
 
-def candidate_cost(
+def foreign_cost(
     wildcards,
     gpu=0,
 ):
     """Hashing takes as long as reading."""
-    size = measured_bytes(wildcards.model, wildcards.candidate)
+    size = measured_bytes(wildcards.model, wildcards.foreign)
     return stages.hashing(size, shape_of(wildcards.model).vocab)
 
 
-rule candidate:
-    """Describe a candidate, and check that it is a quantization of its model."""
+rule foreign:
+    """Describe a foreign model, and check that it is a quantization of its model."""
     input:
-        script=ancient(script_path("candidate.py")),
-        model=ancient(candidate_path),
+        script=ancient(script_path("foreign.py")),
+        model=ancient(foreign_path),
         baseline=ancient(model_path),
         baseline_info="results/{model}/model.json",
     output:
-        info="results/{model}/quantize/{candidate}.json",
+        info="results/{model}/quantize/{foreign}.json",
     log:
-        "results/logs/{model}/quantize/{candidate}.log",
+        "results/logs/{model}/quantize/{foreign}.log",
     benchmark:
-        "results/benchmarks/{model}/quantize/{candidate}.tsv"
+        "results/benchmarks/{model}/quantize/{foreign}.tsv"
     conda:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=memory(candidate_cost),
-        runtime=minutes(candidate_cost),
-        seconds=seconds(candidate_cost),
-        disk_mb=disk(candidate_cost),
+        mem_mb=memory(foreign_cost),
+        runtime=minutes(foreign_cost),
+        seconds=seconds(foreign_cost),
+        disk_mb=disk(foreign_cost),
     params:
-        settings=candidate_content,
+        settings=foreign_content,
     shell:
         "python {input.script:q}"
-        " --name {wildcards.candidate:q}"
+        " --name {wildcards.foreign:q}"
         " --model {input.model:q}"
         " --baseline-model {input.baseline:q}"
         " --baseline-info {input.baseline_info:q}"

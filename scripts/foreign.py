@@ -1,4 +1,4 @@
-"""Describe a quantized model that somebody else made, and check that it is of this baseline.
+"""Describe a foreign model, and check that it is a quantization of this baseline.
 In: its GGUF, the unquantized one. Out: JSON, as of a recipe."""
 
 from pathlib import Path

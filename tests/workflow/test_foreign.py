@@ -1,4 +1,4 @@
-"""Candidates in a sweep that has run: only what is new runs, and bad ones end in a sentence."""
+"""Foreign models in a sweep that has run: only what is new runs, and bad ones end in a sentence."""
 
 import os
 import shutil
@@ -13,12 +13,12 @@ from quern.release import parts
 from .conftest import CONFIG
 
 
-def test_a_candidate_beside_a_finished_sweep(house):
+def test_a_foreign_model_beside_a_finished_sweep(house):
     folder = house.folder
     theirs = folder / "input/theirs.gguf"
     shutil.copy(folder / "results/tiny/quantize/Q2_K.gguf", theirs)
     house.configure(CONFIG | {"candidates": {"theirs": "input/theirs.gguf"}})
-    assert house.run() == {"candidate": 1, "compare": 1, "summary": 1}
+    assert house.run() == {"foreign": 1, "compare": 1, "summary": 1}
     assert not (folder / "results/tiny/quantize/theirs.gguf").exists()
     table = pd.read_csv(folder / "results/tiny/summary/topics.csv", index_col="recipe")
     assert table.foreign.to_dict() == {name: name == "theirs" for name in table.index}
@@ -29,13 +29,13 @@ def test_a_candidate_beside_a_finished_sweep(house):
     os.utime(theirs, (later, later))
     assert house.would_run() == {}
     shutil.copy(folder / "results/tiny/quantize/Q8_0.gguf", theirs)
-    assert house.would_run() == {"candidate": 1, "compare": 1, "summary": 1}
+    assert house.would_run() == {"foreign": 1, "compare": 1, "summary": 1}
     write_model(theirs, n_layer=3)
     result = house.snakemake()
     assert "candidates.theirs: input/theirs.gguf is not a quantization of" in result.stderr
 
 
-def test_a_candidate_in_parts_and_a_recipe_of_its_types(house):
+def test_a_foreign_model_in_parts_and_a_recipe_of_its_types(house):
     """The recipe repeats the file, and the comparison of either gives the same figures."""
     folder = house.folder
     made = folder / "results/tiny/quantize/Q2_K.gguf"
@@ -46,7 +46,7 @@ def test_a_candidate_in_parts_and_a_recipe_of_its_types(house):
     house.configure(
         CONFIG | {"candidates": {"theirs": theirs}, "quantize": [*CONFIG["quantize"], like]}
     )
-    assert house.run() == {"candidate": 1, "quantize": 1, "compare": 2, "summary": 1}
+    assert house.run() == {"foreign": 1, "quantize": 1, "compare": 2, "summary": 1}
     table = pd.read_csv(folder / "results/tiny/summary/topics.csv", index_col="recipe")
     (repeated,) = [name for name in table.index if name.startswith("like-")]
     assert table.kld_mean[repeated] == table.kld_mean["theirs"] == table.kld_mean["Q2_K"]
