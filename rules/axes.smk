@@ -6,7 +6,7 @@ Each has a name and a path of its own. A corpus stands for itself in both.
 from quern.imatrix.calibration import calibrations_of
 from quern.measure.evaluation import baselines_of, cache_evaluations_of, evaluations_of
 from quern.studies.kinds import plans
-from quern.tokens.making import OF_DOCUMENTS
+from quern.tokens.derivation import OF_DOCUMENTS
 
 EVALUATIONS = evaluations_of(config)
 CALIBRATIONS = calibrations_of(config)

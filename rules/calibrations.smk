@@ -2,7 +2,9 @@
 
 from dataclasses import asdict
 
-MADE = {name: calibration for name, calibration in CALIBRATIONS.items() if calibration.made}
+DERIVED = {
+    name: calibration for name, calibration in CALIBRATIONS.items() if calibration.is_derived
+}
 
 
 def leads_back(
@@ -10,11 +12,11 @@ def leads_back(
 ):
     """Whether a calibration is selected by a recipe that is quantized with it in the end."""
     passed = []
-    while name in MADE and MADE[name].select and MADE[name].select.recipe:
+    while name in DERIVED and DERIVED[name].select and DERIVED[name].select.recipe:
         if name in passed:
             return True
         passed.append(name)
-        name = KNOWN[MADE[name].select.recipe].imatrix
+        name = KNOWN[DERIVED[name].select.recipe].imatrix
     return False
 
 
@@ -33,98 +35,100 @@ with sentences():
 
 
 wildcard_constraints:
-    made=one_of(MADE),
+    derived=one_of(DERIVED),
 
 
-def made_from(
+def derived_from(
     wildcards,
     ending,
 ):
-    """A file of the pool that a calibration is made from."""
-    return f"results/{wildcards.model}/tokens/{MADE[wildcards.made].corpus}.pool.{ending}"
+    """A file of the pool that a calibration is derived from."""
+    return f"results/{wildcards.model}/tokens/{DERIVED[wildcards.derived].corpus}.pool.{ending}"
 
 
-def made_from_tokens(
+def derived_from_tokens(
     wildcards,
 ):
     """The pool's tokens."""
-    return made_from(wildcards, "h5")
+    return derived_from(wildcards, "h5")
 
 
-def made_from_facts(
+def derived_from_facts(
     wildcards,
 ):
     """What is known of them."""
-    return made_from(wildcards, "json")
+    return derived_from(wildcards, "json")
 
 
-def made_from_text(
+def derived_from_text(
     wildcards,
 ):
     """The pool's text, where words or documents are looked for in it."""
-    calibration = MADE[wildcards.made]
+    calibration = DERIVED[wildcards.derived]
     needed = calibration.random == "words" or calibration.order in OF_DOCUMENTS
     return [f"results/corpora/{calibration.corpus}/pool.txt"] if needed else []
 
 
-def made_from_documents(
+def derived_from_documents(
     wildcards,
 ):
     """The documents of the pool, where they are put in order."""
-    calibration = MADE[wildcards.made]
+    calibration = DERIVED[wildcards.derived]
     needed = calibration.order in OF_DOCUMENTS
     return [f"results/corpora/{calibration.corpus}/documents.csv"] if needed else []
 
 
-def made_from_comparison(
+def derived_from_comparison(
     wildcards,
 ):
     """The divergence of each window, where windows are chosen by it."""
-    chosen = MADE[wildcards.made].select
+    chosen = DERIVED[wildcards.derived].select
     if not (chosen and chosen.recipe):
         return []
     return [f"results/{wildcards.model}/compare/{chosen.recipe}/{chosen.evaluation}.csv"]
 
 
-def making(
+def derivation(
     wildcards,
 ):
     """A calibration as the command takes it."""
-    calibration = MADE[wildcards.made]
+    calibration = DERIVED[wildcards.derived]
     chosen = calibration.select
-    return asdict(calibration.making(EVALUATIONS[chosen.evaluation].windows if chosen else None))
+    return asdict(
+        calibration.derivation(EVALUATIONS[chosen.evaluation].windows if chosen else None)
+    )
 
 
-def making_settings(
+def derivation_settings(
     wildcards,
 ):
     """What the tokens depend on besides their inputs."""
-    return {"code": code("calibration.py")} | making(wildcards)
+    return {"code": code("calibration.py")} | derivation(wildcards)
 
 
-def making_options(
+def derivation_options(
     wildcards,
     input,
 ):
     """The same as options of the command."""
     found = {name: input.get(name) for name in ("text", "documents", "comparison")}
-    return flags(making(wildcards) | {name: path for name, path in found.items() if path})
+    return flags(derivation(wildcards) | {name: path for name, path in found.items() if path})
 
 
-def making_threads(
+def derivation_threads(
     wildcards,
 ):
     """Threads: only the model's own samples need more than one."""
-    return 8 if MADE[wildcards.made].random == "samples" else 1
+    return 8 if DERIVED[wildcards.derived].random == "samples" else 1
 
 
-def making_cost(
+def derivation_cost(
     wildcards,
     gpu=0,
 ):
     """Tokens are put in order; only the model's own text takes the model."""
-    tokens = calibrated_windows(wildcards.model, wildcards.made).tokens
-    if MADE[wildcards.made].random == "samples":
+    tokens = calibrated_windows(wildcards.model, wildcards.derived).tokens
+    if DERIVED[wildcards.derived].random == "samples":
         return stages.generated(shape_of(wildcards.model), tokens, gpu)
     return stages.light(4 * tokens)
 
@@ -135,30 +139,30 @@ rule calibration_tokens:
         script=ancient(script_path("calibration.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        tokens=ancient(made_from_tokens),
-        facts=made_from_facts,
-        text=ancient(made_from_text),
-        documents=ancient(made_from_documents),
-        comparison=made_from_comparison,
+        tokens=ancient(derived_from_tokens),
+        facts=derived_from_facts,
+        text=ancient(derived_from_text),
+        documents=ancient(derived_from_documents),
+        comparison=derived_from_comparison,
     output:
-        tokens="results/{model}/tokens/{made}.calibration.h5",
-        facts="results/{model}/tokens/{made}.calibration.json",
+        tokens="results/{model}/tokens/{derived}.calibration.h5",
+        facts="results/{model}/tokens/{derived}.calibration.json",
     log:
-        "results/logs/{model}/tokens/{made}.calibration.log",
+        "results/logs/{model}/tokens/{derived}.calibration.log",
     benchmark:
-        "results/benchmarks/{model}/tokens/{made}.calibration.tsv"
+        "results/benchmarks/{model}/tokens/{derived}.calibration.tsv"
     conda:
         MODEL_ENVIRONMENT
-    threads: making_threads
+    threads: derivation_threads
     resources:
-        mem_mb=memory(making_cost),
-        runtime=minutes(making_cost),
-        seconds=seconds(making_cost),
-        disk_mb=disk(making_cost),
+        mem_mb=memory(derivation_cost),
+        runtime=minutes(derivation_cost),
+        seconds=seconds(derivation_cost),
+        disk_mb=disk(derivation_cost),
         gpu=0,
     params:
-        settings=making_settings,
-        options=making_options,
+        settings=derivation_settings,
+        options=derivation_options,
     shell:
         "python {input.script:q}"
         " --model {input.model:q}"

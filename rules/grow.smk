@@ -220,7 +220,7 @@ checkpoint growth_step:
         " --log {log:q}"
 
 
-def steps_made(
+def steps_taken(
     wildcards,
 ):
     """The facts of all steps that the stop rule asks for, in order.
@@ -233,11 +233,11 @@ def steps_made(
     paths, steps, ladder = [], [], rungs()
     windows = next(ladder)
     for step in count():
-        made = checkpoints.growth_step.get(
+        found = checkpoints.growth_step.get(
             model=wildcards.model, corpus=wildcards.corpus, ladder=LADDER, step=step
         )
-        paths.append(made.output.facts)
-        steps.append(files.read_json(Path(made.output.facts)))
+        paths.append(found.output.facts)
+        steps.append(files.read_json(Path(found.output.facts)))
         windows = next(ladder, None)
         if decide(steps, **STOP, last=windows is None).stop:
             return paths
@@ -247,9 +247,9 @@ def step_imatrices(
     wildcards,
 ):
     """The imatrix of each of those steps."""
-    made = islice(rungs(), len(steps_made(wildcards)))
+    taken = islice(rungs(), len(steps_taken(wildcards)))
     folder = f"results/{wildcards.model}/imatrix/{wildcards.corpus}"
-    return [f"{folder}/{windows}.gguf" for windows in made]
+    return [f"{folder}/{windows}.gguf" for windows in taken]
 
 
 def step_reports(
@@ -278,7 +278,7 @@ rule grow:
     """Choose the smallest imatrix that is not credibly worse than the best."""
     input:
         script=ancient(script_path("grow.py")),
-        steps=steps_made,
+        steps=steps_taken,
         imatrices=step_imatrices,
         reports=step_reports,
         without=levels_without_imatrix,
@@ -334,7 +334,7 @@ def used_imatrix(
     if grows(name):
         return f"{folder}/growth/{name}/{CHOICE}/chosen.gguf"
     calibration = CALIBRATIONS[name]
-    windows = "all" if calibration.made else calibration.windows or "all"
+    windows = "all" if calibration.is_derived else calibration.windows or "all"
     return f"{folder}/imatrix/{name}/{windows}.gguf"
 
 

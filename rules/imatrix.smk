@@ -37,7 +37,8 @@ def calibrated_stem(
     name,
 ):
     """The tokens of a calibration without their ending: its own, or its corpus's pool."""
-    own = f"{name}.calibration" if CALIBRATIONS[name].made else f"{CALIBRATIONS[name].corpus}.pool"
+    calibration = CALIBRATIONS[name]
+    own = f"{name}.calibration" if calibration.is_derived else f"{calibration.corpus}.pool"
     return f"results/{model}/tokens/{own}"
 
 
@@ -146,7 +147,7 @@ def parts_of(
     calibration,
 ):
     """Jobs that share all windows: fewer where the sources are short, one for what is made."""
-    if calibration.made:
+    if calibration.is_derived:
         return 1
     if any(source.kind in sources.FETCHED for source in SOURCES[calibration.corpus]):
         return PARTS
@@ -180,7 +181,7 @@ def dataset(
 ):
     """What the imatrix records as its origin."""
     calibration = CALIBRATIONS[wildcards.calibration]
-    return wildcards.calibration if calibration.made else f"{calibration.corpus}/pool"
+    return wildcards.calibration if calibration.is_derived else f"{calibration.corpus}/pool"
 
 
 def merge_cost(

@@ -124,8 +124,8 @@ def converter_content(
     wildcards,
 ):
     """What the converter's environment is made of."""
-    made_of = ("requirements-convert.txt", "envs/converter.sh", "envs/convert.post-deploy.sh")
-    return {path: CONTENT.of(HOUSE / path) for path in made_of}
+    paths = ("requirements-convert.txt", "envs/converter.sh", "envs/convert.post-deploy.sh")
+    return {path: CONTENT.of(HOUSE / path) for path in paths}
 
 
 rule converter:
@@ -239,7 +239,7 @@ def size_when_there(
     return size_of(MODEL_FILES[model])
 
 
-def made_facts(
+def fetched_facts(
     wildcards,
 ):
     """The hashes of a model that was fetched or converted."""
@@ -252,7 +252,7 @@ def model_content(
     wildcards,
 ):
     """The model by content: touching it makes nothing stale, changing it does."""
-    paths = [] if made_facts(wildcards) else shards(Path(model_path(wildcards)))
+    paths = [] if fetched_facts(wildcards) else shards(Path(model_path(wildcards)))
     return {"code": code("model.py"), "sha256": hashes_of_models(paths)}
 
 
@@ -260,7 +260,7 @@ def model_hashes(
     wildcards,
     input,
 ):
-    """The hashes of a model's files; of one that was made, as its facts say.
+    """The hashes of a model's files; of one that was fetched or converted, as its facts say.
 
     Snakemake waits for facts that are not there yet, since it knows what `open` raises.
     """
@@ -283,7 +283,7 @@ rule model:
     input:
         script=ancient(script_path("model.py")),
         model=ancient(model_path),
-        facts=made_facts,
+        facts=fetched_facts,
     output:
         info="results/{model}/model.json",
     log:

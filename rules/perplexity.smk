@@ -51,8 +51,8 @@ def measured_model(
     """The file whose perplexity is measured."""
     if wildcards.measured == UNQUANTIZED:
         return model_path(wildcards)
-    made = f"results/{wildcards.model}/quantize/{wildcards.measured}.gguf"
-    return FOREIGN[wildcards.model].get(wildcards.measured, made)
+    own = f"results/{wildcards.model}/quantize/{wildcards.measured}.gguf"
+    return FOREIGN[wildcards.model].get(wildcards.measured, own)
 
 
 def measured_info(

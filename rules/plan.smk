@@ -23,8 +23,10 @@ def temporary_rules(
     wildcards,
 ):
     """Rules whose output is removed once it was used."""
-    made = {rule.name: rule.output for rule in workflow.rules}
-    return sorted(name for name, paths in made.items() if any(is_flagged(p, "temp") for p in paths))
+    outputs = {rule.name: rule.output for rule in workflow.rules}
+    return sorted(
+        name for name, paths in outputs.items() if any(is_flagged(p, "temp") for p in paths)
+    )
 
 
 def whole_ladder(

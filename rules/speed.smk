@@ -23,8 +23,8 @@ def timed_files(
     wildcards,
 ):
     """Their files."""
-    made = {name: f"results/{wildcards.model}/quantize/{name}.gguf" for name in RECIPES}
-    return list((made | FOREIGN[wildcards.model]).values())
+    own = {name: f"results/{wildcards.model}/quantize/{name}.gguf" for name in RECIPES}
+    return list((own | FOREIGN[wildcards.model]).values())
 
 
 def timed_infos(

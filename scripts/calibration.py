@@ -8,25 +8,25 @@ from pathlib import Path
 from quern import command, files
 from quern.gguf_files import ModelInfo
 from quern.llama import Model, Way, computed_by
-from quern.tokens import made
-from quern.tokens.making import Making
+from quern.tokens import derived
+from quern.tokens.derivation import Derivation
 from quern.tokens.windows import read_tokens
 
 
 def main(arguments):
-    making = Making(**command.options_of(arguments, Making))
+    derivation = Derivation(**command.options_of(arguments, Derivation))
     info, pool = ModelInfo.read(arguments.info), read_tokens(arguments.tokens)
     pool.require_tokenizer(info.tokenizer_sha256)
-    is_sampled = making.random == "samples"
+    is_sampled = derivation.random == "samples"
     way = Way(**command.options_of(arguments, Way))
     with Model(arguments.model, way, load="mapped" if is_sampled else "vocab") as model:
-        content = made.contents(
-            making, model, pool, arguments.text, arguments.documents, arguments.comparison
+        content = derived.contents(
+            derivation, model, pool, arguments.text, arguments.documents, arguments.comparison
         )
-        done = asdict(making)
+        done = asdict(derivation)
         if is_sampled:
             done |= {"model_sha256": info.sha256, "computed_by": computed_by(way.gpus)}
-        facts = made.write(arguments.output, model, pool, making, content, done)
+        facts = derived.write(arguments.output, model, pool, derivation, content, done)
     files.write_json(arguments.facts, facts)
 
 
@@ -40,7 +40,7 @@ if __name__ == "__main__":
     p.add_argument(
         "--comparison", type=Path, help="CSV from compare.py, for the highest and lowest"
     )
-    command.add_options(p, Making)
+    command.add_options(p, Derivation)
     command.add_compute(p)
     p.add_argument("--output", type=Path, required=True, help="HDF5 to write")
     p.add_argument("--facts", type=Path, required=True, help="JSON to write")

@@ -29,8 +29,8 @@ def main(arguments):
         moments=Moments(arguments.moments, inputs.info) if arguments.moments else None,
         threads=arguments.threads,
     )
-    made = {"errors": table, "rounding": arguments.rounding} | errors.origin(inputs)
-    files.write_json(arguments.output, made)
+    content = {"errors": table, "rounding": arguments.rounding} | errors.origin(inputs)
+    files.write_json(arguments.output, content)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from quern import command, llama, rounding
 from quern.corpus import build, readers, sources
 from quern.measure import baseline, statistics
 from quern.studies import subsampling
-from quern.tokens import making
+from quern.tokens import derivation
 
 SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
 # Sections of the configuration, and the commands that take what stands in them.
@@ -119,10 +119,10 @@ def test_the_schema_has_the_values_that_there_are():
     assert of["evaluation"]["properties"]["store"]["enum"] == list(baseline.STORES)
     assert of["evaluation"]["properties"]["logits_type"]["enum"] == list(baseline.LOGITS_TYPES)
     calibration = of["calibrations"]["additionalProperties"]["properties"]
-    assert calibration["order"]["enum"] == [None, *making.ORDERS]
-    assert calibration["random"]["enum"] == [None, *making.RANDOM]
+    assert calibration["order"]["enum"] == [None, *derivation.ORDERS]
+    assert calibration["random"]["enum"] == [None, *derivation.RANDOM]
     which = calibration["select"]["properties"]["which"]["enum"]
-    assert set(which) == set(making.WHICH) == set(subsampling.WHICH)
+    assert set(which) == set(derivation.WHICH) == set(subsampling.WHICH)
     kv_types = SCHEMA["$defs"]["kv_type"]["enum"]
     assert {kind.upper() for kind in kv_types} <= set(llama.tensor_types())
     assert kv_types == of["report"]["properties"]["kv"]["items"]["enum"]

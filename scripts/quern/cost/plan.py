@@ -115,17 +115,17 @@ def plan_of(
     """
     jobs, found = list(jobs), Plan()
     readers = Counter(path for job in jobs for path in job.inputs)
-    made: dict[str, float] = {}  # bytes of what is removed with its last reader, by path
+    removable: dict[str, float] = {}  # bytes of what is removed with its last reader, by path
     for job in jobs:
         for row in (found.stages.setdefault(job.rule, Row()), found.total):
             row.add(job, job.rule in local)
         found.kept += job.disk
         found.peak = max(found.peak, found.kept)
         if job.rule in temporary and job.outputs:
-            made[job.outputs[0]] = job.disk
+            removable[job.outputs[0]] = job.disk
         readers.subtract(job.inputs)
-        for path in [path for path in made if readers[path] <= 0]:
-            found.kept -= made.pop(path)
+        for path in [path for path in removable if readers[path] <= 0]:
+            found.kept -= removable.pop(path)
     return found
 
 

@@ -4,7 +4,7 @@ some of its windows, or text at random. Pure, since the rules read it."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..tokens.making import Making
+from ..tokens.derivation import Derivation
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Calibration:
         corpus: whose pool it is.
         n_ctx: tokens per window.
         windows: the first ones of the pool, or of text at random; None for all of the pool.
-        order: another order of them, one of `making.ORDERS`.
-        random: text at random in place of the pool's, one of `making.RANDOM`.
+        order: another order of them, one of `derivation.ORDERS`.
+        random: text at random in place of the pool's, one of `derivation.RANDOM`.
         seed: decides what is at random.
         select: only some windows.
     """
@@ -47,21 +47,23 @@ class Calibration:
     select: Selection | None = None
 
     @property
-    def made(self) -> bool:
-        """Whether tokens of its own are made; else they are the pool's as it is."""
+    def is_derived(self) -> bool:
+        """Whether its tokens are derived from the pool's; else they are the pool's as it is."""
         return bool(self.order or self.random or self.select)
 
-    def making(self, among: int | None = None) -> Making:
-        """How its tokens are made.
+    def derivation(self, among: int | None = None) -> Derivation:
+        """How its tokens are derived from the pool's.
 
         Args:
             among: windows of the evaluation that it selects from; None for all of the pool.
         """
         shared = {"n_ctx": self.n_ctx, "seed": self.seed}
         if not self.select:
-            return Making(windows=self.windows, order=self.order, random=self.random, **shared)
+            return Derivation(windows=self.windows, order=self.order, random=self.random, **shared)
         among = among if self.select.which == "random" else None
-        return Making(windows=self.select.windows, which=self.select.which, among=among, **shared)
+        return Derivation(
+            windows=self.select.windows, which=self.select.which, among=among, **shared
+        )
 
     @property
     def objection(self) -> str:

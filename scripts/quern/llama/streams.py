@@ -45,23 +45,23 @@ class _Worker(threading.Thread):
     def __init__(self, items: Generator):
         super().__init__(daemon=True)
         self._items, self._stopped = items, False
-        self._made, self._used = queue.SimpleQueue(), threading.Semaphore(0)
+        self._ready, self._used = queue.SimpleQueue(), threading.Semaphore(0)
         self.start()
 
     def run(self):
         try:
             for item in self._items:
-                self._made.put((item, None))
+                self._ready.put((item, None))
                 if item is not END:
                     self._used.acquire()
                 if self._stopped:
                     break
             self._items.close()
         except BaseException as error:  # raised again where the item is taken
-            self._made.put((None, error))
+            self._ready.put((None, error))
 
     def take(self):
-        item, error = self._made.get()
+        item, error = self._ready.get()
         if error:
             raise error
         return item

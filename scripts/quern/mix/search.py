@@ -30,8 +30,8 @@ STOCK = (
 
 def stock_plans(inputs: Inputs) -> dict[str, dict[str, str]]:
     """The types of all tensors in each stock mix that llama.cpp makes of a model."""
-    made = [kind for kind in STOCK if inputs.importances or not needs_imatrix(kind)]
-    return {kind: inputs.planned(kind) for kind in made}
+    possible = [kind for kind in STOCK if inputs.importances or not needs_imatrix(kind)]
+    return {kind: inputs.planned(kind) for kind in possible}
 
 
 def plan_bytes(plan: Mapping[str, str], tensors: Mapping[str, GgufTensor]) -> int:

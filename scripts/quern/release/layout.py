@@ -156,8 +156,8 @@ def lay_out(
         _maps(results, rows, place)
         sums = folder.hashes(place)
         _require_measured(results, rows, sums)
-        made = _records(results, rows, settings, sums)
-        records.write(place / records.NAME, [entry for own in made.values() for entry in own])
+        entries = _records(results, rows, settings, sums)
+        records.write(place / records.NAME, [entry for own in entries.values() for entry in own])
         front = card.front_matter(
             reader,
             base_model=settings.base_model,
@@ -167,7 +167,7 @@ def lay_out(
         )
         if "base_model" not in front:
             log.warning("the card names no base model; give `release: base_model:` (OWNER/NAME).")
-        content = _content(results, rows, made, speed)
+        content = _content(results, rows, entries, speed)
         content["title"] = field(reader, "general.name", "") or results.title
         text = card.render(front, name=stem, imatrices=imatrices, pages=pages, **content)
         (place / "README.md").write_text(text)
@@ -295,13 +295,13 @@ def _records(
 
 
 def _content(
-    results: Results, rows: list[card.Row], made: dict[str, list[dict]], speed: dict
+    results: Results, rows: list[card.Row], entries: dict[str, list[dict]], speed: dict
 ) -> dict:
     """What the card's template names besides."""
-    every = [own for own_corpus in made.values() for own in own_corpus]
+    every = [own for own_corpus in entries.values() for own in own_corpus]
     used = {row.labels["imatrix"] for row in rows}
     texts = []
-    for corpus, own in made.items():
+    for corpus, own in entries.items():
         sources = files.read_json(results.comparison(own[0]["recipe"], corpus))["sources"]
         # Where comparisons end early, recipes differ in their windows; the longest one is told of.
         longest = max(own, key=lambda entry: entry["positions"])

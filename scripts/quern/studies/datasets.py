@@ -28,8 +28,8 @@ def plan(name: str, settings: Mapping, config: Mapping) -> Plan:
         for corpus in corpora
     }
     for random in settings["random"]:
-        made = usual_calibration(corpora[0], config, windows=calibrated, random=random)
-        calibrations[random_label(random)] = study.calibration(random_label(random), made)
+        own = usual_calibration(corpora[0], config, windows=calibrated, random=random)
+        calibrations[random_label(random)] = study.calibration(random_label(random), own)
     study.texts.update(calibrations)
     calibrations[NONE] = None
     for corpus in corpora:

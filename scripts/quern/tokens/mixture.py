@@ -69,8 +69,8 @@ class Plan:
         """Hash of the text and of what is made of it."""
         template = self.template.sha256 if self.template else None
         weights = list(self.weights.values())
-        made = [text_sha256, weights, self.window, self.random, self.seed, template]
-        return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+        facts = [text_sha256, weights, self.window, self.random, self.seed, template]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def plan_of(corpus: dict, part: str, n_ctx: int, template: ChatTemplate | None) -> Plan:
@@ -150,13 +150,13 @@ def write_tokens(
         plan = replace(plan, special=plan.special or special)
     left, rendered = {}, Rendered()
     with Model(model, load="vocab") as tokenizer:
-        made_by = tokenizer, info.tokenizer_sha256
+        by = tokenizer, info.tokenizer_sha256
         if plan.is_plain:
-            windows.tokenize_text(*made_by, text, output, table, special=plan.special)
+            windows.tokenize_text(*by, text, output, table, special=plan.special)
         elif table is None:
             raise QuernError("mixing and chat templates need --documents.")
         else:
-            left = tokenize_documents(*made_by, text, output, table, plan, rendered)
+            left = tokenize_documents(*by, text, output, table, plan, rendered)
     tokens = windows.read_tokens(output)
     facts = {
         "tokens": tokens.count,
@@ -269,8 +269,8 @@ def tokenize_documents(
         if plan.weights:
             weights = np.array([plan.weights[name] for name in names])
             order = interleave(sizes, group, weights)
-        made_from = plan.sha256(files.sha256(text))
-        with TokenWriter(output, model, tokenizer_sha256, made_from, names, plan.special) as writer:
+        sha256 = plan.sha256(files.sha256(text))
+        with TokenWriter(output, model, tokenizer_sha256, sha256, names, plan.special) as writer:
             writer.attributes["n_ctx"] = plan.window
             bos = np.array([model.bos] * bool(plan.window and model.add_bos), np.int32)
             _copy(spool, start[order], sizes[order], begins, groups, bos, writer)

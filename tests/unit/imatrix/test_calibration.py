@@ -3,7 +3,7 @@
 import pytest
 
 from quern.imatrix.calibration import Calibration, Selection, calibrations_of
-from quern.tokens.making import Making
+from quern.tokens.derivation import Derivation
 
 TOP = {"evaluation": "pool", "windows": 4, "which": "highest", "recipe": "Q2_K"}
 
@@ -16,7 +16,7 @@ def calibrations(**entries):
 def test_each_corpus_stands_for_its_pool():
     (found,) = calibrations().values()
     assert found == Calibration("wiki", 256, 9)
-    assert not found.made
+    assert not found.is_derived
 
 
 def test_what_is_left_out_is_as_in_imatrix():
@@ -32,8 +32,8 @@ def test_what_is_left_out_is_as_in_imatrix():
 
 def test_what_has_tokens_of_its_own():
     made = [{"order": "documents"}, {"random": "words"}, {"select": Selection(**TOP)}]
-    assert all(Calibration("wiki", **fields).made for fields in made)
-    assert not Calibration("wiki", 4096, 7).made
+    assert all(Calibration("wiki", **fields).is_derived for fields in made)
+    assert not Calibration("wiki", 4096, 7).is_derived
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,8 @@ def test_what_goes_together_is_not_objected_to(fields):
 def test_only_random_windows_depend_on_how_many_there_were():
     top = Calibration("wiki", 256, select=Selection(**TOP))
     some = Calibration("wiki", 256, seed=2, select=Selection("pool", 4, "random"))
-    assert top.making(40) == Making(256, 4, which="highest")
-    assert some.making(40) == Making(256, 4, which="random", among=40, seed=2)
-    assert Calibration("wiki", 256, 9, order="documents").making() == Making(256, 9, "documents")
+    assert top.derivation(40) == Derivation(256, 4, which="highest")
+    assert some.derivation(40) == Derivation(256, 4, which="random", among=40, seed=2)
+    assert Calibration("wiki", 256, 9, order="documents").derivation() == Derivation(
+        256, 9, "documents"
+    )

@@ -50,7 +50,7 @@ def test_contexts_of_the_calibration_the_evaluation_and_both():
         "a", n_ctx=256, windows=19, scored="all", store="logits"
     )
     assert plan.calibrations["s-cal-1024"] == Calibration("a", n_ctx=1024, windows=8)
-    assert not any(c.made for c in plan.calibrations.values())
+    assert not any(c.is_derived for c in plan.calibrations.values())
     sizes = {(c.labels["calibration"], c.labels["evaluation"]) for c in plan.cells}
     assert sizes == {
         *((n, 512) for n in (256, 512, 1024)),  # the usual size is the base
@@ -81,7 +81,7 @@ def test_orders_have_seeds_and_that_of_the_documents_has_one_run():
         *(("shuffled-tokens", seed) for seed in range(3)),
     ]
     assert len({c.windows for c in plan.calibrations.values()}) == 1
-    assert all(c.made for c in plan.calibrations.values())
+    assert all(c.is_derived for c in plan.calibrations.values())
 
 
 def test_parts_of_a_pool_are_chosen_by_its_own_evaluation():

@@ -1,5 +1,7 @@
-"""What is made of a pool's tokens: another order, some windows, or text at random. Pure, since the
-rules read it."""
+"""How tokens are derived from a pool's: in another order, as some windows, or as text at random.
+
+Pure, since the rules read it.
+"""
 
 from dataclasses import dataclass
 
@@ -19,7 +21,7 @@ WHICH = ("highest", "lowest", "random")
 
 
 @dataclass(frozen=True)
-class Making:
+class Derivation:
     """One of `order`, `random` and `which`, and how much."""
 
     n_ctx: int = option("tokens per window", 512)

@@ -12,8 +12,8 @@ from quern import QuernError, files, gguf_files
 from quern.corpus import build
 from quern.corpus.sources import Source
 from quern.llama import Model, samples
-from quern.tokens import made, windows
-from quern.tokens.making import ORDERS, Making
+from quern.tokens import derived, windows
+from quern.tokens.derivation import ORDERS, Derivation
 from quern.tokens.windows import read_tokens
 
 N_CTX, WINDOWS = 32, 12
@@ -45,11 +45,11 @@ def windows_of(path):
 
 def make(folder, output, **options):
     """The windows of a token file that is made from the pool, and its facts."""
-    making, tokens = Making(N_CTX, **options), read_tokens(folder / "pool.h5")
+    derivation, tokens = Derivation(N_CTX, **options), read_tokens(folder / "pool.h5")
     files_of = folder / "corpus/pool.txt", folder / "corpus/documents.csv", folder / "c.csv"
     with Model(folder / "m.gguf", load="vocab") as model:
-        content = made.contents(making, model, tokens, *files_of)
-        facts = made.write(output, model, tokens, making, content, asdict(making))
+        content = derived.contents(derivation, model, tokens, *files_of)
+        facts = derived.write(output, model, tokens, derivation, content, asdict(derivation))
     assert facts["text_sha256"] == read_tokens(output).text_sha256
     return windows_of(output), facts
 
@@ -125,7 +125,7 @@ def test_text_at_random(folder, tmp_path):
         text = text_of(folder, found)
         if kind == "bytes":
             assert text.decode().isprintable() and text.isascii()
-    stream = made.pseudo_random.random_words
+    stream = derived.pseudo_random.random_words
     with Model(folder / "m.gguf", load="vocab") as model:
         rng, count = np.random.default_rng(0), 9000
         tokens = stream(model, count, rng, folder / "corpus/pool.txt")
@@ -199,8 +199,8 @@ def test_a_command_says_what_it_needs(folder, tmp_path):
 def test_a_table_of_an_earlier_version_is_a_sentence(folder, tmp_path):
     documents = pd.read_csv(folder / "corpus/documents.csv")
     documents.drop(columns="place").to_csv(tmp_path / "d.csv", index=False)
-    making, tokens = Making(N_CTX, order="documents"), read_tokens(folder / "pool.h5")
+    derivation, tokens = Derivation(N_CTX, order="documents"), read_tokens(folder / "pool.h5")
     text = folder / "corpus/pool.txt"
     said = pytest.raises(QuernError, match=r"d\.csv .* earlier version")
     with Model(folder / "m.gguf", load="vocab") as model, said:
-        made.contents(making, model, tokens, text, tmp_path / "d.csv")
+        derived.contents(derivation, model, tokens, text, tmp_path / "d.csv")

@@ -1,4 +1,4 @@
-"""Token files that are made from a pool's: in another order, of some windows, or at random."""
+"""Tokens that are derived from a pool's: in another order, of some windows, or at random."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ import numpy as np
 from .. import QuernError
 from ..llama import VERSION, Model, samples
 from . import chosen, pseudo_random, reorder
-from .making import Making
+from .derivation import Derivation
 from .windows import Tokens, TokenWriter, read_tokens
 
 
 def contents(
-    making: Making,
+    derivation: Derivation,
     model: Model,
     pool: Tokens,
     text: Path | None = None,
@@ -31,15 +31,15 @@ def contents(
     Raises:
         QuernError: what it needs is missing, or the pool has too few windows.
     """
-    if making.random:
-        return _random(making, model, text)
-    if making.which:
-        return reorder.contents(pool, making.n_ctx, _chosen(making, pool, comparison))
-    rng, order = np.random.default_rng(making.seed), making.order
+    if derivation.random:
+        return _random(derivation, model, text)
+    if derivation.which:
+        return reorder.contents(pool, derivation.n_ctx, _chosen(derivation, pool, comparison))
+    rng, order = np.random.default_rng(derivation.seed), derivation.order
     if order is None:
         raise QuernError("say what to make, by --order, --random or --which.")
-    windows = pool.n_windows(making.n_ctx, making.windows)
-    content = reorder.contents(pool, making.n_ctx, range(windows))
+    windows = pool.n_windows(derivation.n_ctx, derivation.windows)
+    content = reorder.contents(pool, derivation.n_ctx, range(windows))
     if order == "random-windows":
         return reorder.random_windows(content, rng)
     if order == "shuffled-tokens":
@@ -47,21 +47,21 @@ def contents(
     if order == "shuffled-sentences":
         return reorder.shuffled_sentences(content, reorder.sentence_ends(model), rng)
     _require(order, text=text, documents=documents)
-    document, place = reorder.documents_of(model, pool, making.n_ctx, windows, text, documents)
+    document, place = reorder.documents_of(model, pool, derivation.n_ctx, windows, text, documents)
     rank = place if order == "documents" else rng.permutation(len(place))
     return reorder.by_rank(content, document, rank)
 
 
-def _random(making: Making, model: Model, text: Path | None) -> np.ndarray:
-    if making.windows is None:
+def _random(derivation: Derivation, model: Model, text: Path | None) -> np.ndarray:
+    if derivation.windows is None:
         raise QuernError("text at random has no end of its own; give --windows.")
-    shape = making.windows, making.n_ctx - model.add_bos
-    if making.random == "samples":
-        return np.stack(list(samples(model, *shape, making.seed)))
-    rng, count = np.random.default_rng(making.seed), shape[0] * shape[1]
-    if making.random == "tokens":
+    shape = derivation.windows, derivation.n_ctx - model.add_bos
+    if derivation.random == "samples":
+        return np.stack(list(samples(model, *shape, derivation.seed)))
+    rng, count = np.random.default_rng(derivation.seed), shape[0] * shape[1]
+    if derivation.random == "tokens":
         found = pseudo_random.random_tokens(model, count, rng)
-    elif making.random == "bytes":
+    elif derivation.random == "bytes":
         found = pseudo_random.random_bytes(model, count, rng)
     else:
         _require("words", text=text)
@@ -69,15 +69,15 @@ def _random(making: Making, model: Model, text: Path | None) -> np.ndarray:
     return found.reshape(shape)
 
 
-def _chosen(making: Making, pool: Tokens, comparison: Path | None) -> np.ndarray:
-    if making.windows is None:
-        raise QuernError(f"give --windows, how many {making.which} ones are chosen.")
-    if making.which != "random":
-        _require(making.which, comparison=comparison)
-        is_highest = making.which == "highest"
-        return chosen.by_divergence(comparison, making.windows, highest=is_highest)
-    available = pool.n_windows(making.n_ctx, making.among)
-    return chosen.at_random(available, making.windows, making.seed, str(pool.path))
+def _chosen(derivation: Derivation, pool: Tokens, comparison: Path | None) -> np.ndarray:
+    if derivation.windows is None:
+        raise QuernError(f"give --windows, how many {derivation.which} ones are chosen.")
+    if derivation.which != "random":
+        _require(derivation.which, comparison=comparison)
+        is_highest = derivation.which == "highest"
+        return chosen.by_divergence(comparison, derivation.windows, highest=is_highest)
+    available = pool.n_windows(derivation.n_ctx, derivation.among)
+    return chosen.at_random(available, derivation.windows, derivation.seed, str(pool.path))
 
 
 def _require(what: str, **files: Path | None) -> None:
@@ -87,7 +87,12 @@ def _require(what: str, **files: Path | None) -> None:
 
 
 def write(
-    output: Path, model: Model, pool: Tokens, making: Making, content: np.ndarray, done: dict
+    output: Path,
+    model: Model,
+    pool: Tokens,
+    derivation: Derivation,
+    content: np.ndarray,
+    done: dict,
 ) -> dict:
     """Write a token file (HDF5) that may be cut into these windows alone.
 
@@ -101,20 +106,20 @@ def write(
     """
     digest = hashlib.sha256(content.tobytes()).hexdigest()
     from_what = json.dumps([pool.text_sha256, done, digest], sort_keys=True)
-    made_from = hashlib.sha256(from_what.encode()).hexdigest()
+    text_sha256 = hashlib.sha256(from_what.encode()).hexdigest()
     bos = np.full((len(content), int(model.add_bos)), model.bos, np.int32)
     tokens = np.hstack([bos, content]).astype(np.int32)
-    with TokenWriter(output, model, pool.tokenizer_sha256, made_from, None, False) as writer:
-        writer.attributes["n_ctx"] = making.n_ctx
+    with TokenWriter(output, model, pool.tokenizer_sha256, text_sha256, None, False) as writer:
+        writer.attributes["n_ctx"] = derivation.n_ctx
         writer.append(tokens.ravel(), None)
     found = read_tokens(output)
     return {
         "tokens": found.count,
         "bos": found.bos,
-        "text_sha256": made_from,
+        "text_sha256": text_sha256,
         "tokenizer_sha256": found.tokenizer_sha256,
         "llama_cpp_python": VERSION,
-        "mixed_windows": making.n_ctx,
+        "mixed_windows": derivation.n_ctx,
         "pool_sha256": pool.text_sha256,
         "made": done,
     }
