@@ -201,7 +201,7 @@ def measure(folder: Path, arguments) -> list[list[str]]:
 def demo_text(folder: Path) -> Path:
     """The evaluation part of the demo's text."""
     source = sources.Source("library", str(peer.DEMO_TEXT))
-    build.build([source], folder, build.Settings(evaluation_characters=150_000))
+    build.build([source], folder, build.CorpusSettings(evaluation_characters=150_000))
     return folder / "evaluation.txt"
 
 

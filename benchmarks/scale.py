@@ -10,7 +10,7 @@ import record
 from peer import HOUSE  # noqa: F401 - puts the library on the path
 
 from quern.cost import shape, stages
-from quern.cost.stages import Windows
+from quern.cost.stages import Decoded
 from quern.sizes import shown
 
 MODELS = {
@@ -18,7 +18,7 @@ MODELS = {
     "70B": shape.dense(80, 8192, 28672, 1024, 128256),
     "405B": shape.dense(126, 16384, 53248, 1024, 128256),
 }
-EVALUATED, POOL = Windows(100, 512, 255), Windows(256, 512)
+EVALUATED, POOL = Decoded(100, 512, 255), Decoded(256, 512)
 CORES = 16
 MOMENTS_BYTES = 16e9
 KIND = "Q4_K_M"

@@ -9,7 +9,7 @@ import functools
 from quern import files
 from quern.cost import rates, stages
 from quern.cost.shape import Shapes
-from quern.cost.stages import Windows
+from quern.cost.stages import Decoded
 from quern.sizes import Size
 
 SHAPES = Shapes(Path("results/.shapes.json"))
@@ -125,7 +125,7 @@ def windows_of(
     """Windows of a part, at most so many, and the positions that are scored in each."""
     found = max(1, tokens_of(model, corpus, part) // n_ctx)
     positions = n_ctx - 1 - (n_ctx // 2 if scored == "half" else 0)
-    return Windows(min(found, windows or found), n_ctx, positions)
+    return Decoded(min(found, windows or found), n_ctx, positions)
 
 
 def evaluated_windows(
@@ -144,7 +144,7 @@ def calibrated_windows(
     """The windows of a calibration."""
     c = CALIBRATIONS[name]
     if c.random:
-        return Windows(c.windows, c.n_ctx)
+        return Decoded(c.windows, c.n_ctx)
     windows = c.select.windows if c.select else c.windows
     return windows_of(model, c.corpus, "pool", c.n_ctx, windows)
 

@@ -94,7 +94,7 @@ def shard_cost(
     else:
         first, last = map(int, wildcards.shard.split("-"))
         count = last - first
-    return stages.imatrix_shard(shape_of(wildcards.model), Windows(count, n_ctx), gpu)
+    return stages.imatrix_shard(shape_of(wildcards.model), Decoded(count, n_ctx), gpu)
 
 
 rule imatrix_shard:

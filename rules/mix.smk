@@ -88,7 +88,7 @@ def damage_cost(
     """A window decoded for each tensor of a part."""
     n_ctx = config["imatrix"]["n_ctx"]
     parts = int(wildcards.share.partition("of")[2])
-    window = Windows(1, n_ctx, n_ctx // 2 - 1)
+    window = Decoded(1, n_ctx, n_ctx // 2 - 1)
     return stages.damage(shape_of(wildcards.model), window, parts, gpu)
 
 
@@ -281,7 +281,7 @@ def mix_cost(
     """The mix and stock mixes beside it, on windows of the pool."""
     n_ctx = config["imatrix"]["n_ctx"]
     count = config["mixes"]["windows"] + config["mixes"]["proof_windows"]
-    windows = Windows(count, n_ctx, n_ctx // 2 - 1)
+    windows = Decoded(count, n_ctx, n_ctx // 2 - 1)
     how = MIXES[wildcards.mixed].mix.rounding
     return stages.mix(shape_of(wildcards.model), windows, how, gpu)
 

@@ -72,7 +72,7 @@ def perplexity_cost(
     model, n_ctx = wildcards.model, CUT["n_ctx"]
     step = CUT["stride"] or n_ctx
     windows = windows_of(model, wildcards.corpus, "evaluation", step, CUT["windows"])
-    windows = Windows(windows.count, n_ctx, CUT["stride"] or n_ctx // 2 - 1)
+    windows = Decoded(windows.count, n_ctx, CUT["stride"] or n_ctx // 2 - 1)
     size = measured_bytes(model, wildcards.measured)
     return stages.perplexity(shape_of(model), size, windows, gpu)
 

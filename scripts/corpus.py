@@ -14,7 +14,7 @@ def main(arguments):
         found = [s for entry in entries for s in sources.expand(entry)]
     except (ValueError, TypeError, AttributeError) as error:
         raise QuernError(f"--sources is not a list of sources ({error}).") from None
-    settings = build.Settings(**command.options_of(arguments, build.Settings))
+    settings = build.CorpusSettings(**command.options_of(arguments, build.CorpusSettings))
     build.build(found, arguments.output, settings)
 
 
@@ -26,6 +26,6 @@ if __name__ == "__main__":
         metavar="JSON",
         help='as in the config: [{"name": "wiki", "path": "wiki.txt"}]',
     )
-    command.add_options(p, build.Settings)
+    command.add_options(p, build.CorpusSettings)
     p.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where to write")
     command.run(main, p.parse_args())

@@ -24,7 +24,7 @@ def main(arguments):
         arguments.pages,
     )
     chosen = arguments.recipes if isinstance(arguments.recipes, list) else [arguments.recipes]
-    settings = layout.Settings(**command.options_of(arguments, layout.Settings))
+    settings = layout.ReleaseSettings(**command.options_of(arguments, layout.ReleaseSettings))
     stem = layout.lay_out(results, arguments.sweep, chosen, settings, arguments.output)
     repository = f"{settings.quantized_by or 'OWNER'}/{stem}-GGUF"
     words = ["hf", "upload", repository, str(arguments.output), "."]
@@ -65,6 +65,6 @@ if __name__ == "__main__":
     p.add_argument("--memory", action="store_true", help="describe the memory of each recipe")
     p.add_argument("--speed", action="store_true", help="describe the speed of each recipe")
     p.add_argument("--pages", action="store_true", help="include the report's pages and answers")
-    command.add_options(p, layout.Settings)
+    command.add_options(p, layout.ReleaseSettings)
     p.add_argument("--output", type=Path, required=True, help="the folder to make")
     command.run(main, p.parse_args())

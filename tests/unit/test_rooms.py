@@ -1,6 +1,7 @@
 """The rooms of the library: who may import whom."""
 
 import ast
+from collections import Counter
 from itertools import chain
 
 import pytest
@@ -30,6 +31,10 @@ MAY_IMPORT = {
     "studies": {"quantize", "imatrix", "measure", "tokens", "report"},
     "release": {"measure", "quantize"},
     "checks": {"corpus", "tokens", "measure", "imatrix", "growth", "models"},
+}
+# Classes of one name whose modules never meet.
+NAMESAKES = {
+    *("Part", "Blocks", "Choice", "Collector", "Grid", "Inputs", "Moments", "Settings", "_Tensor"),
 }
 MODULES = sorted(path.relative_to(LIBRARY) for path in LIBRARY.rglob("*.py"))
 
@@ -104,6 +109,16 @@ def test_a_room_s_init_holds_a_docstring_alone():
         if module.name == "__init__.py" and module.parent.as_posix() not in faces | {"."}:
             body = ast.parse((LIBRARY / module).read_text()).body
             assert len(body) == 1 and isinstance(body[0], ast.Expr), module
+
+
+def test_no_two_classes_have_one_name():
+    found = Counter(
+        node.name
+        for module in MODULES
+        for node in ast.parse((LIBRARY / module).read_text()).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, count in found.items() if count > 1} == NAMESAKES
 
 
 def test_only_llama_opens_llama_cpp_and_nothing_knows_of_snakemake():

@@ -69,7 +69,7 @@ def test_jobs_ask_for_what_the_formulas_say_up_to_what_a_profile_allows(house):
     assert max(job["resources"].get("mem_mb", 0) for job in jobs) == 3000
     of = shape.of_file(house.folder / "input/tiny.gguf")
     tokens = files.read_json(house.folder / "results/tiny/tokens/topics.evaluation.json")["tokens"]
-    windows = stages.Windows(min(6, tokens // 64), 64, 31)
+    windows = stages.Decoded(min(6, tokens // 64), 64, 31)
     asked = {job["wildcards"].get("recipe"): job for job in jobs if job["rule"] == "compare"}
     job = asked["Q4_0"]
     cost = stages.compare(of, stages.quantized_bytes(of, "Q4_0"), windows)

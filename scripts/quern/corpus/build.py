@@ -36,7 +36,7 @@ _EVALUATION, _POOL = range(2)
 
 
 @dataclass(frozen=True)
-class Settings:
+class CorpusSettings:
     """How a corpus is split."""
 
     evaluation_characters: int = option(
@@ -64,7 +64,7 @@ class Settings:
     )
 
 
-def build(sources: list[Source], directory: Path, settings: Settings) -> dict:
+def build(sources: list[Source], directory: Path, settings: CorpusSettings) -> dict:
     """Write `evaluation.txt`, `pool.txt`, `documents.csv`, `corpus.json` and `corpus.md`.
 
     Documents are put in an order that depends on their text and the seed alone. The first ones,
@@ -109,7 +109,7 @@ def _check(sources: list[Source]) -> None:
         raise bare[0].fails("it has no weight, but others have; give every source one, or none")
 
 
-def _gather(sources: list[Source], spool: Spool, settings: Settings) -> list[int]:
+def _gather(sources: list[Source], spool: Spool, settings: CorpusSettings) -> list[int]:
     """Spool every document; return how many each source has."""
     read = [0] * len(sources)
     with tqdm(unit="B", unit_scale=True, desc="read", disable=None) as bar:

@@ -57,7 +57,7 @@ class Job:
 
 
 @dataclass
-class Row:
+class Sums:
     """Sums over the jobs of a stage.
 
     Attributes:
@@ -86,7 +86,7 @@ class Row:
 
 
 @dataclass
-class Plan:
+class Remaining:
     """All that is still to be done.
 
     Attributes:
@@ -95,15 +95,15 @@ class Plan:
         kept: bytes that are left behind.
     """
 
-    stages: dict[str, Row] = field(default_factory=dict)
-    total: Row = field(default_factory=Row)
+    stages: dict[str, Sums] = field(default_factory=dict)
+    total: Sums = field(default_factory=Sums)
     peak: float = 0.0
     kept: float = 0.0
 
 
 def plan_of(
     jobs: Iterable[Job], local: Collection[str] = (), temporary: Collection[str] = ()
-) -> Plan:
+) -> Remaining:
     """The sums.
 
     A job of a temporary rule leaves its files until the last job that reads one is done.
@@ -113,11 +113,11 @@ def plan_of(
         local: rules whose jobs are not submitted.
         temporary: rules whose output is removed again.
     """
-    jobs, found = list(jobs), Plan()
+    jobs, found = list(jobs), Remaining()
     readers = Counter(path for job in jobs for path in job.inputs)
     removable: dict[str, float] = {}  # bytes of what is removed with its last reader, by path
     for job in jobs:
-        for row in (found.stages.setdefault(job.rule, Row()), found.total):
+        for row in (found.stages.setdefault(job.rule, Sums()), found.total):
             row.add(job, job.rule in local)
         found.kept += job.disk
         found.peak = max(found.peak, found.kept)
@@ -129,7 +129,7 @@ def plan_of(
     return found
 
 
-def text(plan: Plan, notes: Iterable[str] = ()) -> str:
+def text(plan: Remaining, notes: Iterable[str] = ()) -> str:
     """The plan as people read it: a table, and sentences below it."""
     if not plan.total.jobs:
         return "Nothing is left to be done."
@@ -150,7 +150,7 @@ def text(plan: Plan, notes: Iterable[str] = ()) -> str:
     return "\n".join([*lines, "", *said])
 
 
-def _cells(name: str, row: Row) -> tuple[str, ...]:
+def _cells(name: str, row: Sums) -> tuple[str, ...]:
     return (
         name,
         str(row.jobs),

@@ -84,7 +84,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Windows:
+class Decoded:
     """What is decoded.
 
     Attributes:
@@ -138,13 +138,13 @@ def tokens(shape: Shape, size: float) -> Cost:
     return Cost(rates.START + size / rates.TOKENIZE, memory=memory, disk=4 * found)
 
 
-def flop(shape: Shape, windows: Windows) -> float:
+def flop(shape: Shape, windows: Decoded) -> float:
     """FLOP of a decode, see above; a token sees half of its window on average."""
     attention = 4 * shape.attention * windows.n_ctx / 2
     return (2 * shape.body + attention) * windows.tokens + 2 * shape.output * windows.positions
 
 
-def context(shape: Shape, windows: Windows, gpu: int = 0) -> float:
+def context(shape: Shape, windows: Decoded, gpu: int = 0) -> float:
     """Bytes of a context: K/V cache in F16, a graph's intermediate values, logits of one call.
 
     Two contexts where the model is small, or on GPUs. The cache is made anew for each window.
@@ -156,7 +156,7 @@ def context(shape: Shape, windows: Windows, gpu: int = 0) -> float:
     return (2 if gpu or shape.bytes <= SMALL_MODEL else 1) * (cache + graph + logits)
 
 
-def decode(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cost:
+def decode(shape: Shape, size: float, windows: Decoded, gpu: int = 0) -> Cost:
     """A model opened, and windows decoded.
 
     Args:
@@ -171,7 +171,7 @@ def decode(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cost:
     return Cost(start, flop(shape, windows) / rates.FLOPS, memory=memory + size)
 
 
-def baseline(shape: Shape, windows: Windows, store: str = "auto", gpu: int = 0) -> Cost:
+def baseline(shape: Shape, windows: Decoded, store: str = "auto", gpu: int = 0) -> Cost:
     """The blocks, and 2 bytes for each number of a hidden state; or all, and 4 for each logit."""
     hidden = store != "logits"
     size = windows.positions * (2 * shape.width if hidden else 4 * shape.vocab)
@@ -181,7 +181,7 @@ def baseline(shape: Shape, windows: Windows, store: str = "auto", gpu: int = 0) 
     return replace(found, memory=memory, disk=size) + Cost(serial=size / rates.WRITE)
 
 
-def compare(shape: Shape, size: float, windows: Windows, store: str = "auto", gpu: int = 0) -> Cost:
+def compare(shape: Shape, size: float, windows: Decoded, store: str = "auto", gpu: int = 0) -> Cost:
     """A quantized model decoded, some windows twice (noise), and the divergence of its logits.
 
     From hidden states, the baseline's logits are a product of 2 · vocabulary · width FLOP a
@@ -203,14 +203,14 @@ def compare(shape: Shape, size: float, windows: Windows, store: str = "auto", gp
     return replace(found, memory=memory, disk=disk) + Cost(serial=1.0, work=work, device=device)
 
 
-def perplexity(shape: Shape, size: float, windows: Windows, gpu: int = 0) -> Cost:
+def perplexity(shape: Shape, size: float, windows: Decoded, gpu: int = 0) -> Cost:
     """A model decoded, and the sum of each row of logits."""
     work = windows.positions * shape.vocab * rates.PAIR / 2
     found = decode(shape, size, windows, gpu)
     return replace(found, disk=POSITION_BYTES / 4 * windows.positions) + Cost(work=work)
 
 
-def imatrix_shard(shape: Shape, windows: Windows, gpu: int = 0) -> Cost:
+def imatrix_shard(shape: Shape, windows: Decoded, gpu: int = 0) -> Cost:
     """The blocks decoded, each input squared and summed; two sums of 8 bytes a column."""
     found = decode(shape, shape.bytes, windows, gpu)
     inputs = 4 * windows.tokens * shape.columns / shape.experts
@@ -229,7 +229,7 @@ def imatrix(shape: Shape, shards: int) -> Cost:
 
 
 def moments(
-    shape: Shape, windows: Windows, parts: int = 1, limit: float = math.inf, gpu: int = 0
+    shape: Shape, windows: Decoded, parts: int = 1, limit: float = math.inf, gpu: int = 0
 ) -> Cost:
     """The blocks decoded, and tokens · columns² FLOP for each distinct input of a part of them.
 
@@ -246,7 +246,7 @@ def moments(
     return replace(found, memory=memory, disk=own) + Cost(work=work)
 
 
-def damage(shape: Shape, windows: Windows, parts: int = 1, gpu: int = 0) -> Cost:
+def damage(shape: Shape, windows: Decoded, parts: int = 1, gpu: int = 0) -> Cost:
     """A window decoded for each tensor of a part, and each tensor rounded to a probe and put back.
 
     The model lies in memory of its own, beside it the logits of the baseline.
@@ -272,7 +272,7 @@ def mix_errors(shape: Shape, types: Sequence[str], rounding: str, rows: int = RO
     return Cost(2 * rates.START, 1.5 * weights * per_weight, memory=memory, passing=shape.bytes)
 
 
-def mix(shape: Shape, windows: Windows, rounding: str = "ggml", gpu: int = 0) -> Cost:
+def mix(shape: Shape, windows: Decoded, rounding: str = "ggml", gpu: int = 0) -> Cost:
     """The knapsack (seconds), and the mix and some stock ones rounded in memory and decoded.
 
     Args:
@@ -349,7 +349,7 @@ def speed(
     bandwidth = rates.GPU_BANDWIDTH if gpu else rates.BANDWIDTH
     for size in sizes:
         for depth in depths:
-            window = Windows(2 * repeats, prompt + depth, 1)
+            window = Decoded(2 * repeats, prompt + depth, 1)
             reading = 1.2 * repeats * generation * size / bandwidth
             total += decode(shape, size, window, gpu) + Cost(serial=reading)
     return total
@@ -360,12 +360,12 @@ def tune(shape: Shape, n_ctx: int, windows: int, repeats: int, gpu: int = 0) -> 
     powers = max(1, math.floor(math.log2(n_ctx / 128)) + 1) if n_ctx >= 128 else 1
     ways = 4 * powers * (powers + 1) / 2
     count = 1.5 * ways * repeats * (windows + 2)  # half of the threads take longer
-    return decode(shape, shape.bytes, Windows(count, n_ctx, n_ctx // 2), gpu)
+    return decode(shape, shape.bytes, Decoded(count, n_ctx, n_ctx // 2), gpu)
 
 
 def generated(shape: Shape, count: float, gpu: int = 0) -> Cost:
     """Text that a model makes, token by token, several at a time."""
-    return decode(shape, shape.bytes, Windows(GENERATED * count / GRAPH, GRAPH, GRAPH), gpu)
+    return decode(shape, shape.bytes, Decoded(GENERATED * count / GRAPH, GRAPH, GRAPH), gpu)
 
 
 def page(shape: Shape) -> Cost:

@@ -96,7 +96,7 @@ def measure(
 
 
 class MeasuredDamages(NamedTuple):
-    """MeasuredDamages of all tensors on the same windows.
+    """Damages of all tensors on the same windows.
 
     Attributes:
         windows: numbers of the pool's.

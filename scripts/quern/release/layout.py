@@ -20,7 +20,7 @@ PER_BUDGET, ALL = "per budget", "all"
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReleaseSettings:
     """What the user says of a release.
 
     Attributes:
@@ -124,7 +124,11 @@ def answers(results: Results, corpus: str) -> list[dict]:
 
 
 def lay_out(
-    results: Results, recipes: list[dict], chosen: list[str], settings: Settings, output: Path
+    results: Results,
+    recipes: list[dict],
+    chosen: list[str],
+    settings: ReleaseSettings,
+    output: Path,
 ) -> str:
     """Make the folder `output`, whole or not at all.
 
@@ -269,7 +273,7 @@ def _require_measured(results: Results, rows: list[card.Row], sums: dict[str, st
 
 
 def _records(
-    results: Results, rows: list[card.Row], settings: Settings, sums: dict[str, str]
+    results: Results, rows: list[card.Row], settings: ReleaseSettings, sums: dict[str, str]
 ) -> dict[str, list[dict]]:
     """The records of each text, a recipe each, with the files that the release has of it."""
     found = {}

@@ -20,7 +20,7 @@ PACKAGES = ("llama_cpp_python", "gguf", "numpy", "scipy", "snakemake")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Details:
     """What is told of a recipe besides the figures of the summary's table.
 
     Attributes:
@@ -74,7 +74,7 @@ class Material:
     corpus: str
     answers: list[dict]
     table: pd.DataFrame
-    recipes: dict[str, Recipe]
+    recipes: dict[str, Details]
     speed: dict | None = None
     growths: dict[str, dict] = field(default_factory=dict)
     strays: list[Strays] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Material:
     config: dict = field(default_factory=dict)
 
 
-def read(entries: list[dict], memory: dict[str, dict]) -> dict[str, Recipe]:
+def read(entries: list[dict], memory: dict[str, dict]) -> dict[str, Details]:
     """What the page tells of recipes, by name.
 
     Args:
@@ -97,7 +97,7 @@ def read(entries: list[dict], memory: dict[str, dict]) -> dict[str, Recipe]:
     try:
         for entry in entries:
             parts = files.read_json(entry["compare"])["sources"]
-            found[entry["name"]] = Recipe(
+            found[entry["name"]] = Details(
                 entry,
                 files.read_json(entry["info"])["sha256"],
                 {name: part["figures"]["kld_mean"] for name, part in parts.items()},

@@ -34,7 +34,7 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedCell:
     """A cell of a study that was measured.
 
     Attributes:
@@ -72,7 +72,7 @@ class Study:
 
     title: str
     settings: dict
-    cells: list[Compared]
+    cells: list[ComparedCell]
     texts: dict[str, Calibrated]
     imatrices: dict[str, dict]
     info: ModelInfo
@@ -94,7 +94,7 @@ class Study:
                 if reason := files.failure(cell["compare"]):
                     raise QuernError(f"{cell['recipe']} could not be made: {reason}")
             cells = [
-                Compared(
+                ComparedCell(
                     cell["recipe"],
                     cell["labels"],
                     files.read_json(cell["compare"]),
@@ -112,12 +112,12 @@ class Study:
         reports = {path.stem: files.read_json(path) for path in imatrices}
         return cls(title, settings, cells, texts, reports, ModelInfo.read(info))
 
-    def where(self, **labels) -> list[Compared]:
+    def where(self, **labels) -> list[ComparedCell]:
         """The cells with these labels."""
         return [cell for cell in self.cells if labels.items() <= cell.labels.items()]
 
 
-def on_common_tokens(cells: Sequence[Compared]) -> list[Measured]:
+def on_common_tokens(cells: Sequence[ComparedCell]) -> list[Measured]:
     """The cells' figures over the positions of the text that all of them scored.
 
     The stream of tokens is cut into blocks of the longest window. Position t of it is in window
@@ -150,7 +150,7 @@ def on_common_tokens(cells: Sequence[Compared]) -> list[Measured]:
     ]
 
 
-def _in_blocks(cell: Compared, longest: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _in_blocks(cell: ComparedCell, longest: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Which positions of each block were scored, bool [blocks, longest], and their figures.
 
     A block that lacks a window counts as not scored.

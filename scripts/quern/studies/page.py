@@ -8,7 +8,7 @@ import pandas as pd
 from ..report import plots, summary
 from ..report.phrases import listed
 from .cells import Study
-from .paired import Difference, Measured
+from .paired import Measured, Relative
 
 FIGURE = "kld_mean"  # what most studies compare
 
@@ -39,9 +39,9 @@ def row(labels: dict, figure: str, measured: Measured) -> dict:
     return found | {"seeds": measured.seeds, "spread": spread}
 
 
-def against(name: str, difference: Difference | None) -> dict:
+def against(name: str, difference: Relative | None) -> dict:
     """A difference as columns of the CSV, whose names begin with `name`."""
-    found = difference or Difference(*[None] * 5)
+    found = difference or Relative(*[None] * 5)
     columns = {f"{name}_{key}": value for key, value in found._asdict().items()}
     columns[name] = columns.pop(f"{name}_value")
     return columns
@@ -59,7 +59,7 @@ def nats(value: float) -> str:
     return f"{value:.6f}"
 
 
-def said(differences: dict[str, Difference]) -> str:
+def said(differences: dict[str, Relative]) -> str:
     """Differences from one reference in a sentence, by verdict."""
     parts = []
     for verdict in ("better", "worse"):
@@ -107,9 +107,9 @@ def draw(page: Page, title: str, path) -> None:
     plots.save(figure, path)
 
 
-def bars(ax, places, differences: Iterable[Difference | None], label: str, **style) -> None:
+def bars(ax, places, differences: Iterable[Relative | None], label: str, **style) -> None:
     """Differences in percent with their intervals, at some places; those of a reference at 0."""
-    found = [d or Difference(0, 0, 0, 0, "") for d in differences]
+    found = [d or Relative(0, 0, 0, 0, "") for d in differences]
     value = [100 * d.value for d in found]
     ends = [[100 * (d.value - d.low) for d in found], [100 * (d.high - d.value) for d in found]]
     ax.errorbar(places, value, ends, capsize=3, lw=1, label=label, **style)

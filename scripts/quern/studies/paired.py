@@ -58,7 +58,7 @@ def mean(rows: Sequence[Measured]) -> Measured:
     )
 
 
-class Difference(NamedTuple):
+class Relative(NamedTuple):
     """A figure of one row over that of another, less 1, with its interval and a verdict.
 
     `better`, `worse`, `tied` (within the noise of both), or `cannot tell`; low is good.
@@ -75,7 +75,7 @@ class Difference(NamedTuple):
         return f"{self.value:+.2%} ({ends}), {self.verdict}"
 
 
-def relative(one: Measured, other: Measured, figure: str, comparisons: int) -> Difference:
+def relative(one: Measured, other: Measured, figure: str, comparisons: int) -> Relative:
     """How much higher a figure of `one` is than that of `other`, as a share of the latter.
 
     The interval is Student's, of the windows' bootstrap variance. The mean over k seeds of standard
@@ -97,7 +97,7 @@ def relative(one: Measured, other: Measured, figure: str, comparisons: int) -> D
         *(row.noise.get(figure, 0.0) / row.values[figure] for row in (one, other))
     )
     value, low, high = ratio - 1, ratio - 1 - half, ratio - 1 + half
-    return Difference(value, low, high, noise, statistics.verdict(low, high, value, noise))
+    return Relative(value, low, high, noise, statistics.verdict(low, high, value, noise))
 
 
 def _half_width(parts: list[tuple[float, int]], confidence: float) -> float:
@@ -109,7 +109,7 @@ def _half_width(parts: list[tuple[float, int]], confidence: float) -> float:
     return float(special.stdtrit(freedom, (1 + confidence) / 2) * math.sqrt(total))
 
 
-def stands(difference: Difference, claimed: tuple[float, float]) -> str:
+def stands(difference: Relative, claimed: tuple[float, float]) -> str:
     """Whether a claimed range of relative differences, all of one sign, stands beside an interval.
 
     It stands where the interval excludes 0 and meets the range, and does not where it excludes the

@@ -41,7 +41,7 @@ NAMED = 5  # refused documents of a source that the log names
 
 
 @dataclass(frozen=True)
-class Plan:
+class Mixing:
     """How a part's documents become one stream of tokens.
 
     Attributes:
@@ -73,7 +73,7 @@ class Plan:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def plan_of(corpus: dict, part: str, n_ctx: int, template: ChatTemplate | None) -> Plan:
+def plan_of(corpus: dict, part: str, n_ctx: int, template: ChatTemplate | None) -> Mixing:
     """The plan for a part of a corpus, from its `corpus.json`.
 
     Args:
@@ -99,7 +99,7 @@ def plan_of(corpus: dict, part: str, n_ctx: int, template: ChatTemplate | None) 
             )
         weights[label] = source["weight"]
     random_windows = part == "pool" and corpus["order"] == "random-windows"
-    return Plan(
+    return Mixing(
         weights=weights,
         window=n_ctx if random_windows or weights else 0,
         random=random_windows,
@@ -142,7 +142,7 @@ def write_tokens(
     table = windows.read_documents(documents, text)
     template = ChatTemplate.read(model, neutralize=neutralize) if chat_template else None
     if corpus is None:
-        plan = Plan(special=special or chat_template, template=template)
+        plan = Mixing(special=special or chat_template, template=template)
     else:
         facts = files.read_json(corpus)
         report.require_whole(facts, text, documents)
@@ -238,7 +238,7 @@ def tokenize_documents(
     text: Path,
     output: Path,
     documents: "pd.DataFrame",
-    plan: Plan,
+    plan: Mixing,
     rendered: Rendered | None = None,
 ) -> dict[str, int]:
     """Tokenize the documents of a text into `output` as the plan says.

@@ -10,7 +10,7 @@ import pytest
 from conftest import HOUSE
 from quern import QuernError, files
 from quern.corpus import build
-from quern.corpus.build import Settings
+from quern.corpus.build import CorpusSettings
 from quern.corpus.sources import Source
 
 
@@ -45,7 +45,7 @@ def one(path, texts, **options):
 
 
 def test_parts_are_disjoint_and_hold_every_document_once(tmp_path, sources, texts):
-    summary = build.build(sources, tmp_path / "c", Settings(40_000, seed=1))
+    summary = build.build(sources, tmp_path / "c", CorpusSettings(40_000, seed=1))
     parts = parts_of(tmp_path / "c")
     assert sorted(parts["evaluation"] + parts["pool"]) == sorted(texts[:50])
     sizes = [len(t) for t in parts["evaluation"]]
@@ -58,35 +58,35 @@ def test_parts_are_disjoint_and_hold_every_document_once(tmp_path, sources, text
 
 def test_same_seed_same_bytes_other_seed_other_split(tmp_path, sources):
     for name, seed, order in (("x", 1, 1), ("y", 1, -1), ("z", 2, 1)):
-        build.build(sources[::order], tmp_path / name, Settings(40_000, seed=seed))
+        build.build(sources[::order], tmp_path / name, CorpusSettings(40_000, seed=seed))
     x, y, z = ((tmp_path / name / "evaluation.txt").read_bytes() for name in "xyz")
     assert x == y != z
 
 
 def test_structured_order_is_that_of_the_sources_with_the_same_split(tmp_path, sources, texts):
-    build.build(sources, tmp_path / "x", Settings(40_000))
-    build.build(sources, tmp_path / "y", Settings(40_000, order="structured"))
+    build.build(sources, tmp_path / "x", CorpusSettings(40_000))
+    build.build(sources, tmp_path / "y", CorpusSettings(40_000, order="structured"))
     shuffled, structured = parts_of(tmp_path / "x"), parts_of(tmp_path / "y")
     for part in build.PARTS:
         assert structured[part] == sorted(shuffled[part], key=texts.index) != shuffled[part]
 
 
 def test_duplicates_are_kept_once(tmp_path, sources, texts):
-    summary = build.build(sources + sources[:1], tmp_path / "c", Settings(0))
+    summary = build.build(sources + sources[:1], tmp_path / "c", CorpusSettings(0))
     assert summary["duplicates_dropped"] == 20
     assert sorted(parts_of(tmp_path / "c")["pool"]) == sorted(texts[:50])
 
 
 def test_a_source_can_go_to_one_part_whole(tmp_path, sources, texts):
     whole = [Source("a", sources[0].path, separator="\n%%\n", part="evaluation"), sources[1]]
-    build.build(whole, tmp_path / "c", Settings(0))
+    build.build(whole, tmp_path / "c", CorpusSettings(0))
     assert sorted(parts_of(tmp_path / "c")["evaluation"]) == sorted(texts[:20])
 
 
 def test_weights_share_out_the_evaluation_part(tmp_path, texts):
     sources = [one(tmp_path / "a.txt", texts[:40], weight=3.0)]
     sources += [one(tmp_path / "b.txt", texts[40:70], weight=1.0)]
-    summary = build.build(sources, tmp_path / "c", Settings(40_000))
+    summary = build.build(sources, tmp_path / "c", CorpusSettings(40_000))
     a, b = (summary["sources"][name]["evaluation"]["characters"] for name in "ab")
     longest = max(map(len, texts[:70]))
     assert 30_000 <= a < 30_000 + longest and 10_000 <= b < 10_000 + longest
@@ -95,7 +95,7 @@ def test_weights_share_out_the_evaluation_part(tmp_path, texts):
 def test_one_weight_is_not_enough(tmp_path, sources):
     weighted = [Source("w", sources[0].path, weight=1.0), sources[1]]
     with pytest.raises(QuernError, match="source b: it has no weight, but others have"):
-        build.build(weighted, tmp_path / "c", Settings(0))
+        build.build(weighted, tmp_path / "c", CorpusSettings(0))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def leaking(tmp_path, texts):
 
 
 def test_what_nearly_repeats_the_evaluation_part_is_reported(tmp_path, leaking):
-    summary = build.build(leaking, tmp_path / "c", Settings())
+    summary = build.build(leaking, tmp_path / "c", CorpusSettings())
     near = summary["near_duplicates"]
     assert (near["near_duplicates"], near["quotations"], near["removed"]) == (1, 1, 0)
     assert summary["pool"]["documents"] == 12
@@ -123,7 +123,7 @@ def test_what_nearly_repeats_the_evaluation_part_is_reported(tmp_path, leaking):
 
 
 def test_what_nearly_repeats_the_evaluation_part_is_removed(tmp_path, leaking, texts):
-    summary = build.build(leaking, tmp_path / "c", Settings(near_duplicates="remove"))
+    summary = build.build(leaking, tmp_path / "c", CorpusSettings(near_duplicates="remove"))
     assert summary["near_duplicates"]["removed"] == 2
     assert sorted(parts_of(tmp_path / "c")["pool"]) == sorted(texts[10:20])
     assert summary["overlap"] < 0.1
@@ -132,7 +132,7 @@ def test_what_nearly_repeats_the_evaluation_part_is_removed(tmp_path, leaking, t
 def test_sources_that_cannot_be_told_apart(tmp_path):
     many = [Source(f"s{i}", "none.txt") for i in range(257)]
     with pytest.raises(QuernError, match="257 sources are more than the 256"):
-        build.build(many, tmp_path / "c", Settings())
+        build.build(many, tmp_path / "c", CorpusSettings())
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
         "import resource, sys; from pathlib import Path; from quern.corpus import build, sources;"
         "folder, n = sys.argv[1:];"
         "build.build([sources.Source('s', f'{folder}/{n}.jsonl')], Path(folder) / n,"
-        "build.Settings(1000));"
+        "build.CorpusSettings(1000));"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks = []

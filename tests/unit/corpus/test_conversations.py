@@ -167,7 +167,7 @@ def test_an_answer_that_is_given_is_not_asked_for():
 def test_conversations_become_tokens(tmp_path, chat_template):
     path = tmp_path / "talks.jsonl"
     path.write_text("\n".join(json.dumps({"text": talk(i)}) for i in range(60)))
-    settings = build.Settings(3000, chat_template=chat_template)
+    settings = build.CorpusSettings(3000, chat_template=chat_template)
     build.build([Source("s", str(path))], tmp_path / "corpus", settings)
     model = write_model(tmp_path / "m.gguf", chat_template=TEMPLATE)
     files.write_json(tmp_path / "m.json", gguf_files.model_info(model).as_dict())

@@ -109,7 +109,7 @@ def test_hashes_tell_ngrams_apart_and_one_in_four_is_taken(documents):
         assert abs(len(expected) - len(everything) / 4) < 5 * error
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_the_share_is_that_of_sampled_ngrams(data):
     """Texts of few words have much in common; n-grams are counted as bytes."""

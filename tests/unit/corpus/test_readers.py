@@ -205,9 +205,11 @@ def test_a_separator_that_is_never_found(tmp_path, caplog, content, separator, w
     (tmp_path / "f.txt").write_text(content, newline="")
     lone = Source("s", str(tmp_path / "f.txt"), separator=separator)
     with pytest.raises(QuernError, match=f"source s: the corpus is in one piece: .*{words}"):
-        build.build([lone], tmp_path / "corpus", build.Settings())
+        build.build([lone], tmp_path / "corpus", build.CorpusSettings())
     (tmp_path / "g.txt").write_text("other")
-    build.build([lone, Source("t", str(tmp_path / "g.txt"))], tmp_path / "c", build.Settings())
+    build.build(
+        [lone, Source("t", str(tmp_path / "g.txt"))], tmp_path / "c", build.CorpusSettings()
+    )
     assert re.search(words, caplog.text)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from quern import files
 from quern.corpus import build, report
-from quern.corpus.build import Settings
+from quern.corpus.build import CorpusSettings
 from quern.corpus.sources import Source
 
 SEPARATOR = "\n%%\n"
@@ -48,7 +48,7 @@ def built(request, contents, tmp_path_factory):
         )
         for name, path in paths.items()
     ]
-    settings = Settings(25_000, seed=3, near_duplicates=request.param)
+    settings = CorpusSettings(25_000, seed=3, near_duplicates=request.param)
     return folder / "c", build.build(sources, folder / "c", settings)
 
 

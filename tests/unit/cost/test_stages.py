@@ -8,7 +8,7 @@ import pytest
 
 from conftest import HOUSE
 from quern.cost import rates, shape, stages
-from quern.cost.stages import Windows
+from quern.cost.stages import Decoded
 
 SHAPES = {
     "demo": shape.dense(6, 256, 768, 256, 4096),
@@ -20,7 +20,7 @@ PAPER = {
     "70B": shape.dense(80, 8192, 28672, 1024, 128256),
     "405B": shape.dense(126, 16384, 53248, 1024, 128256),
 }
-WINDOWS = Windows(40, 512, 255)
+WINDOWS = Decoded(40, 512, 255)
 MIX_TYPES = 15  # that a mix chooses from, see `mix.choices`
 
 
@@ -82,7 +82,7 @@ def test_memory_is_within_a_factor_of_two_of_what_was_measured(row):
 def costs_of(of, gpu=0):
     """A cost of each stage with a usual amount of text, by name."""
     windows, size = replace(WINDOWS, count=100), stages.quantized_bytes(of, "Q4_K_M")
-    pool = Windows(256, 512)
+    pool = Decoded(256, 512)
     return {
         "baseline": stages.baseline(of, windows, gpu=gpu),
         "compare": stages.compare(of, size, windows, gpu=gpu),
@@ -147,7 +147,7 @@ def test_a_comparison_pays_the_output_matrix_twice():
 
 def test_parts_share_the_work_and_windows_add_up():
     of = PAPER["8B"]
-    one, two = (stages.imatrix_shard(of, Windows(n, 512)) for n in (64, 128))
+    one, two = (stages.imatrix_shard(of, Decoded(n, 512)) for n in (64, 128))
     assert two.work == pytest.approx(2 * one.work)
     whole, part = (stages.damage(of, replace(WINDOWS, count=1), n) for n in (1, 8))
     assert 1 < 8 * part.work / whole.work < 1.1  # two windows more each

@@ -10,14 +10,14 @@ import pytest
 
 from quern import QuernError, files
 from quern.measure.statistics import RESAMPLES, SEED
-from quern.studies.cells import Calibrated, Compared, Study, on_common_tokens
+from quern.studies.cells import Calibrated, ComparedCell, Study, on_common_tokens
 
 from .conftest import TOKENS, stream, write_cell
 
 
 def compared(entry):
     result = files.read_json(entry["compare"])
-    return Compared(entry["recipe"], entry["labels"], result, Path(entry["positions"]))
+    return ComparedCell(entry["recipe"], entry["labels"], result, Path(entry["positions"]))
 
 
 def scored(t, n, which, missing):

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from quern.measure.statistics import verdict
-from quern.studies.paired import Difference, Measured, mean, relative, stands
+from quern.studies.paired import Measured, Relative, mean, relative, stands
 
 
 def measured(value, drawn, units=20, noise=0.0):
@@ -88,14 +88,14 @@ def test_a_claim_stands_only_where_the_interval_meets_it_and_excludes_nothing_at
     low, high, said
 ):
     value = (low + high) / 2
-    difference = Difference(value, low, high, 0, verdict(low, high, value, 0))
+    difference = Relative(value, low, high, 0, verdict(low, high, value, 0))
     assert stands(difference, (-0.14, -0.05)) == said
 
 
 def test_noise_as_large_as_a_difference_leaves_a_claim_open():
-    assert stands(Difference(-0.06, -0.09, -0.03, 0.07, "tied"), (-0.14, -0.05)) == (
+    assert stands(Relative(-0.06, -0.09, -0.03, 0.07, "tied"), (-0.14, -0.05)) == (
         "it cannot be told"
     )
-    assert stands(Difference(-0.03, -0.04, -0.02, 0.03, "tied"), (-0.14, -0.05)) == (
+    assert stands(Relative(-0.03, -0.04, -0.02, 0.03, "tied"), (-0.14, -0.05)) == (
         "it cannot be told"
     )

@@ -26,7 +26,7 @@ def folder(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("made-tokens")
     (folder / "text.txt").write_text("\n%%\n".join(text[:150] for text in texts[:40]))
     source = Source("topics", str(folder / "text.txt"), separator="\n%%\n")
-    build.build([source], folder / "corpus", build.Settings(evaluation_characters=500))
+    build.build([source], folder / "corpus", build.CorpusSettings(evaluation_characters=500))
     model = write_model(folder / "m.gguf")
     files.write_json(folder / "m.json", gguf_files.model_info(model).as_dict())
     (folder / "c.csv").write_text(DIVERGENCE)

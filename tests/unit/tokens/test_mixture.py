@@ -14,7 +14,7 @@ from quern.corpus import build
 from quern.corpus.sources import Source
 from quern.llama import Model
 from quern.tokens.chat import ChatTemplate
-from quern.tokens.mixture import Plan, tokenize_documents
+from quern.tokens.mixture import Mixing, tokenize_documents
 from quern.tokens.windows import read_documents, read_tokens
 
 
@@ -40,7 +40,7 @@ def mix(folder, texts, **settings):
         sources.append(
             Source(name, str(folder / f"{name}.txt"), separator="\n%%\n", weight=float(weight))
         )
-    build.build(sources, folder / "corpus", build.Settings(20_000, **settings))
+    build.build(sources, folder / "corpus", build.CorpusSettings(20_000, **settings))
 
 
 def tokenize(model, folder, part="pool", *options, name="t"):
@@ -125,7 +125,7 @@ def test_random_windows_without_weights(model, tmp_path, texts):
     source = Source("a", str(tmp_path / "a.txt"), separator="\n%%\n")
     found = {}
     for seed in (1, 2):
-        settings = build.Settings(9000, seed=seed, order="random-windows")
+        settings = build.CorpusSettings(9000, seed=seed, order="random-windows")
         build.build([source], tmp_path / "corpus", settings)
         tokens, _, file = tokenize(model, tmp_path, "pool", "--n-ctx", 64)
         found[seed] = file.text_sha256, tokens
@@ -167,7 +167,7 @@ def test_a_corpus_that_was_changed_since_is_refused(model, tmp_path, texts, name
 def test_a_chat_template_renders_each_document(model, tmp_path, texts):
     (tmp_path / "a.txt").write_text("\n%%\n".join(texts[:30]))
     source = Source("a", str(tmp_path / "a.txt"), separator="\n%%\n")
-    build.build([source], tmp_path / "corpus", build.Settings(9000))
+    build.build([source], tmp_path / "corpus", build.CorpusSettings(9000))
     plain, _, before = tokenize(model, tmp_path)
     tokens, _, file = tokenize(model, tmp_path, "pool", "--chat-template")
     facts = json.loads((tmp_path / "corpus/corpus.json").read_text())
@@ -191,7 +191,7 @@ def test_documents_that_a_template_refuses_are_named_and_left_out(tmp_path, text
     some = [*texts[:40], "please refuse", "hush", "the text <|begin|> of a token"]
     (tmp_path / "a.txt").write_text("\n%%\n".join(some))
     source = Source("a", str(tmp_path / "a.txt"), separator="\n%%\n", part="pool")
-    build.build([source], tmp_path / "corpus", build.Settings(0, chat_template=True))
+    build.build([source], tmp_path / "corpus", build.CorpusSettings(0, chat_template=True))
     tokens, _, _ = tokenize(model, tmp_path, "pool", "--chat-template")
     facts = json.loads((tmp_path / "t.json").read_text())["chat_template"]
     assert facts["refused"] == 2 and facts["mentions"] == 1
@@ -206,10 +206,10 @@ def test_documents_that_a_template_refuses_are_named_and_left_out(tmp_path, text
 
 
 def test_a_template_that_refuses_most_ends_the_run(model, tmp_path, texts):
-    plan = Plan(template=ChatTemplate("m", "{{ raise_exception('no') }}"), special=True)
+    plan = Mixing(template=ChatTemplate("m", "{{ raise_exception('no') }}"), special=True)
     (tmp_path / "a.txt").write_text("\n%%\n".join(texts[:3]))
     source = Source("a", str(tmp_path / "a.txt"), separator="\n%%\n", part="pool")
-    build.build([source], tmp_path / "corpus", build.Settings(0))
+    build.build([source], tmp_path / "corpus", build.CorpusSettings(0))
     text, table = tmp_path / "corpus/pool.txt", tmp_path / "corpus/documents.csv"
     with (
         Model(model, load="vocab") as tokenizer,
