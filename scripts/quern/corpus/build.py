@@ -205,8 +205,7 @@ def _write(spool, entries, chosen, sources, directory, settings) -> Written:
         chosen: numbers of the documents of each part, in their order.
     """
     evaluation = (spool.read(entries[i]) for i in chosen[_EVALUATION])
-    remove = settings.near_duplicates == "remove"
-    overlap = Overlap(evaluation, settings.similarity, remove=remove)
+    overlap = Overlap(evaluation, settings.similarity, settings.near_duplicates)
     written = Written({}, {}, Counter(), [], 0.0)
     total = sum(int(entries["bytes"][numbers].sum(dtype=np.int64)) for numbers in chosen)
     with (
@@ -227,7 +226,7 @@ def _write(spool, entries, chosen, sources, directory, settings) -> Written:
                     if match:
                         other = spool.read(entries[chosen[_EVALUATION][match.document]])
                         written.note(match, source, text, other)
-                        if remove:
+                        if settings.near_duplicates == "remove":
                             continue
                     offset, digest = file.add(text), hashlib.sha256(text).hexdigest()
                     row = (name, source.label, source.language, offset, len(text), digest, place)

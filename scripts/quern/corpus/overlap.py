@@ -73,11 +73,12 @@ class Overlap:
     Args:
         texts: the documents for evaluation, UTF-8.
         threshold: the share from which on two documents match.
-        remove: documents that match are not for the pool, so they do not count as occurring there.
+        policy: `report`, or `remove` where documents that match are not for the pool, so that they
+            do not count as occurring there.
     """
 
-    def __init__(self, texts: Iterable[bytes], threshold: float, *, remove: bool = False):
-        self._threshold, self._remove = threshold, remove
+    def __init__(self, texts: Iterable[bytes], threshold: float, policy: str = "report"):
+        self._threshold, self._policy = threshold, policy
         self._lsh = MinHashLSH(threshold, PERMUTATIONS)
         self._sketches, grams, owners = [], [], []
         for number, text in enumerate(texts):
@@ -118,7 +119,7 @@ class Overlap:
             best = self._near_duplicate(np.unique(hashes))
         if best is None and shares.max() >= self._threshold:
             best = Match(int(shares.argmax()), "quotation", round(float(shares.max()), 3))
-        if best is None or not self._remove:
+        if best is None or self._policy == "report":
             self._seen[places] = True
         return best
 

@@ -10,11 +10,12 @@ from .. import QuernError
 FIGURE = "kld_mean"  # of a window, nats
 
 
-def by_divergence(comparison: Path, windows: int, *, highest: bool) -> np.ndarray:
+def by_divergence(comparison: Path, windows: int, which: str) -> np.ndarray:
     """The windows with the highest or lowest mean KLD, rising int [windows]; of ties the first.
 
     Args:
         comparison: CSV from compare.py, a row for each window that was compared.
+        which: `highest` or `lowest`.
 
     Raises:
         QuernError: the table has no such figures, or fewer windows.
@@ -26,7 +27,7 @@ def by_divergence(comparison: Path, windows: int, *, highest: bool) -> np.ndarra
         raise QuernError(f"{comparison} is no table of windows ({error!r}).") from None
     numbers, figures = (np.array(column) for column in zip(*sorted(rows), strict=True))
     _require(windows, len(numbers), str(comparison))
-    order = np.argsort(-figures if highest else figures, kind="stable")
+    order = np.argsort(-figures if which == "highest" else figures, kind="stable")
     return np.sort(numbers[order[:windows]])
 
 

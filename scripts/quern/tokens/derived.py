@@ -74,8 +74,7 @@ def _chosen(derivation: Derivation, pool: Tokens, comparison: Path | None) -> np
         raise QuernError(f"give --windows, how many {derivation.which} ones are chosen.")
     if derivation.which != "random":
         _require(derivation.which, comparison=comparison)
-        is_highest = derivation.which == "highest"
-        return chosen.by_divergence(comparison, derivation.windows, highest=is_highest)
+        return chosen.by_divergence(comparison, derivation.windows, derivation.which)
     available = pool.n_windows(derivation.n_ctx, derivation.among)
     return chosen.at_random(available, derivation.windows, derivation.seed, str(pool.path))
 

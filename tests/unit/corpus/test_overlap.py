@@ -128,7 +128,7 @@ def test_the_share_is_that_of_sampled_ngrams(data):
 
 def test_what_is_removed_does_not_count_as_overlap(documents, texts):
     kept = Overlap(documents, THRESHOLD)
-    removed = Overlap(documents, THRESHOLD, remove=True)
+    removed = Overlap(documents, THRESHOLD, "remove")
     rest = texts[40].encode()
     for text in (documents[0], documents[3], rest):
         assert kept.match(text) == removed.match(text)

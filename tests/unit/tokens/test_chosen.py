@@ -19,18 +19,18 @@ def table(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-@pytest.mark.parametrize("highest", [True, False])
-def test_no_other_windows_have_a_higher_or_lower_sum(table, count, highest):
+@pytest.mark.parametrize("which", ["highest", "lowest"])
+def test_no_other_windows_have_a_higher_or_lower_sum(table, count, which):
     path, figures = table
-    found = chosen.by_divergence(path, count, highest=highest)
+    found = chosen.by_divergence(path, count, which)
     assert len(set(found.tolist())) == count and (np.diff(found) > 0).all()
     sums = [sum(map(figures.get, some)) for some in combinations(figures, count)]
-    best = max(sums) if highest else min(sums)
+    best = max(sums) if which == "highest" else min(sums)
     assert sum(figures[w] for w in found.tolist()) == pytest.approx(best)
 
 
 def test_of_ties_the_first_is_taken(table):
-    assert chosen.by_divergence(table[0], 2, highest=True).tolist() == [0, 4]
+    assert chosen.by_divergence(table[0], 2, "highest").tolist() == [0, 4]
 
 
 def test_more_windows_at_random_hold_those_of_fewer():
@@ -42,9 +42,9 @@ def test_more_windows_at_random_hold_those_of_fewer():
 
 def test_too_few_windows_and_no_table(table, tmp_path):
     with pytest.raises(QuernError, match="has 5 windows, fewer than 6"):
-        chosen.by_divergence(table[0], 6, highest=True)
+        chosen.by_divergence(table[0], 6, "highest")
     with pytest.raises(QuernError, match="pool has 3 windows, fewer than 4"):
         chosen.at_random(3, 4, 0, "pool")
     (tmp_path / "d.csv").write_text("window,score\n1,2\n")
     with pytest.raises(QuernError, match="no table of windows"):
-        chosen.by_divergence(tmp_path / "d.csv", 1, highest=True)
+        chosen.by_divergence(tmp_path / "d.csv", 1, "highest")
