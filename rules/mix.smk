@@ -1,9 +1,9 @@
 """Mixes: what each tensor's error costs, how large it is in each type, the mix for each size."""
 
 MIXES = {name: recipe for name, recipe in PLAIN.items() if recipe.mix}
-# What damages and errors are measured with: imatrices, and roundings with their priors.
+# What damages and errors are measured with: imatrices, and roundings.
 IMPORTANCES = {recipe.imatrix or "none": recipe for recipe in MIXES.values()}
-WEIGHINGS = {f"{r.mix.rounding}^{r.prior:g}": r for r in MIXES.values()}
+WEIGHINGS = {recipe.mix.rounding: recipe for recipe in MIXES.values()}
 MIX_TYPES = sorted({kind for recipe in MIXES.values() for kind in recipe.mix.types})
 LARGE = 2e9  # bytes of a model from which on a window's damages are shared among jobs
 MIX_PARTS = 8
@@ -145,7 +145,7 @@ def errors_options(
 ):
     """The rounding, the types, the imatrix."""
     recipe = WEIGHINGS[wildcards.weighing]
-    own = {"rounding": recipe.mix.rounding, "prior": recipe.prior, "types": MIX_TYPES}
+    own = {"rounding": recipe.mix.rounding, "types": MIX_TYPES}
     own |= {"moments": input.moments} if input.moments else {}
     return f"{flags(own)} {importances_options(wildcards, input)}"
 
@@ -221,8 +221,8 @@ def mix_errors_of(
 ):
     """The errors that a mix is chosen by."""
     recipe = MIXES[wildcards.mixed]
-    weighing = f"{recipe.mix.rounding}^{recipe.prior:g}"
-    return f"results/{wildcards.model}/mix/errors/{recipe.imatrix or 'none'}/{weighing}.json"
+    folder = f"results/{wildcards.model}/mix/errors/{recipe.imatrix or 'none'}"
+    return f"{folder}/{recipe.mix.rounding}.json"
 
 
 def mixed_imatrix(
@@ -247,7 +247,6 @@ def mixed_settings(
     return {
         "code": code("mix.py"),
         "mix": recipe.as_dict()["mix"],
-        "prior": recipe.prior,
         "imatrix": importances_content(recipe),
         "n_ctx": config["imatrix"]["n_ctx"],
         "windows": config["mixes"]["proof_windows"],
@@ -266,7 +265,6 @@ def mixed_options(
         "fixed": [f"{pattern}={kind}" for pattern, kind in recipe.mix.fixed],
         "fast_on": recipe.mix.fast_on,
         "rounding": recipe.mix.rounding,
-        "prior": recipe.prior,
         "n_ctx": config["imatrix"]["n_ctx"],
         "proof_windows": config["mixes"]["proof_windows"],
         "keep_failure": True,

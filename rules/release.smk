@@ -47,7 +47,7 @@ def release_labels(
     names,
 ):
     """What a release says of these recipes."""
-    return [labels(RECIPES[name]) | {"prior": RECIPES[name].prior} for name in names]
+    return [labels(RECIPES[name]) for name in names]
 
 
 def release_sweep(

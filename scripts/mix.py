@@ -48,7 +48,6 @@ def mix(arguments) -> dict:
         ModelInfo.read(arguments.info),
         arguments.imatrix,
         imatrix_n_ctx=arguments.imatrix_n_ctx,
-        prior=arguments.prior,
         folder=arguments.output.parent,
     )
     free = inputs.free(
@@ -109,7 +108,6 @@ if __name__ == "__main__":
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     p.add_argument("--imatrix", type=Path, help="the imatrix that it will be quantized with")
     command.add_imatrix_n_ctx(p)
-    p.add_argument("--prior", type=float, default=0.0, help="as of the recipe")
     p.add_argument("--damage", type=Path, nargs="+", required=True, help="HDF5 from damage.py")
     p.add_argument("--errors", type=Path, required=True, help="JSON from mix_errors.py")
     p.add_argument("--tokens", type=Path, required=True, help="HDF5 from tokens.py, of the pool")

@@ -18,7 +18,6 @@ def main(arguments):
         ModelInfo.read(arguments.info),
         arguments.imatrix,
         imatrix_n_ctx=arguments.imatrix_n_ctx,
-        prior=arguments.prior,
     )
     types = dict.fromkeys([*TYPES, *arguments.types])
     table = errors.table(
@@ -39,7 +38,6 @@ if __name__ == "__main__":
     p.add_argument("--info", type=Path, required=True, help="the model's JSON, from model.py")
     p.add_argument("--imatrix", type=Path, help="the imatrix that the mix will be quantized with")
     command.add_imatrix_n_ctx(p)
-    p.add_argument("--prior", type=float, default=0.0, help="as of the recipe")
     p.add_argument(
         "--types", action="append", default=[], metavar="TYPE", help="a type besides the usual ones"
     )

@@ -43,7 +43,7 @@ if __name__ == "__main__":
         type=json.loads,
         required=True,
         metavar="JSON",
-        help="all recipes: a list of objects with name, type, imatrix, rounding, prior, and "
+        help="all recipes: a list of objects with name, type, imatrix, rounding, and "
         "foreign where somebody else made it",
     )
     p.add_argument(

@@ -5,7 +5,6 @@ from pathlib import Path
 from quern import QuernError, command, files, rounding
 from quern.gguf_files import ModelInfo, model_info
 from quern.moments.stored import Moments
-from quern.quantize.recipes import Recipe
 from quern.quantize.rerounding import reround
 
 
@@ -29,7 +28,6 @@ def main(arguments):
         arguments.output,
         imatrix=arguments.imatrix,
         imatrix_n_ctx=arguments.imatrix_n_ctx,
-        prior=arguments.prior,
         moments=moments_of(arguments) if arguments.moments else None,
         threads=arguments.threads,
     )
@@ -54,7 +52,6 @@ if __name__ == "__main__":
     p.add_argument("--info", type=Path, help="its JSON, from quantize.py")
     p.add_argument("--imatrix", type=Path, help="the imatrix that it was quantized with")
     command.add_imatrix_n_ctx(p)
-    command.add_options(p, Recipe, ["prior"])
     p.add_argument(
         "--rounding",
         choices=rounding.ROUNDINGS,

@@ -67,30 +67,12 @@ class Imatrix:
             if sums[counts == 0].any():
                 raise ValueError(f"{name} has sums of nothing")
 
-    def importances(self, prior: float = 0.0) -> dict[str, np.ndarray]:
+    def importances(self) -> dict[str, np.ndarray]:
         """Mean squared inputs, float32 [experts · columns], as llama-quantize forms them.
 
-        Args:
-            prior: tokens' worth of belief that all columns of a weight matter alike; it draws the
-                importances towards their mean over the weight. 0 leaves them as they are.
-
-        An expert that no token reached gets neutral weights, of 1 or, with a prior, of that mean.
+        An expert that no token reached gets neutral weights of 1.
         """
-        return {
-            name: self._importance(sums, self.counts[name], prior)
-            for name, sums in self.sums.items()
-        }
-
-    @staticmethod
-    def _importance(sums, counts, prior):
-        seen = counts[:, None] > 0
-        if prior:
-            level = sums.sum() / (counts.sum() * sums.shape[1]) if counts.any() else 1.0
-            values = (sums + prior * level) / (counts[:, None] + prior)
-            return values.astype(np.float32).ravel()
-        # A merged matrix may count less than one token.
-        means = sums.astype(np.float32) / np.where(seen, counts[:, None], 1).astype(np.float32)
-        return np.where(seen, means, np.float32(1)).ravel()
+        return {name: _importance(sums, self.counts[name]) for name, sums in self.sums.items()}
 
     def fitted(self, shapes: dict[str, tuple[int, int]], path: Path) -> "Imatrix":
         """The matrix as a model needs it: a row and a count for each expert.
@@ -138,3 +120,10 @@ class Imatrix:
         for name, (_, matrices) in shapes.items():
             found.setdefault(name, matrices)
         return {name: n for name, n in sorted(found.items()) if n}
+
+
+def _importance(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    seen = counts[:, None] > 0
+    # A merged matrix may count less than one token.
+    means = sums.astype(np.float32) / np.where(seen, counts[:, None], 1).astype(np.float32)
+    return np.where(seen, means, np.float32(1)).ravel()

@@ -44,13 +44,12 @@ class Inputs:
         imatrix: Path | None = None,
         *,
         imatrix_n_ctx: int = formats.CHUNK_SIZE,
-        prior: float = 0.0,
         folder: Path = Path(),
     ) -> "Inputs":
         """Read them; weights that the imatrix lacks count evenly.
 
         Args:
-            imatrix_n_ctx, prior: as for `quantization.quantize`.
+            imatrix_n_ctx: as for `quantization.quantize`.
             folder: beside which quantized models will lie.
 
         Raises:
@@ -60,11 +59,11 @@ class Inputs:
         importances, metadata, sha256 = {}, {}, ""
         if imatrix is not None:
             matrix = formats.read(imatrix, imatrix_n_ctx).fitted(info.matrices, imatrix)
-            importances = matrix.importances(prior)
+            importances = matrix.importances()
             for name in matrix.unreached(info.matrices):
                 columns, count = info.matrices[name]
                 importances.setdefault(name, np.ones(columns * count, np.float32))
-            metadata = quantization.imatrix_metadata(imatrix, matrix, prior, folder)
+            metadata = quantization.imatrix_metadata(imatrix, matrix, folder)
             sha256 = files.sha256(imatrix)
         tensors = gguf_files.tensors_of(model)
         sources = unquantized.tensors_of(model)

@@ -81,8 +81,8 @@ def quantize(
     published = published_types({n: t for n, t in tensors.items() if n not in asked})
     if imatrix is not None:
         matrix = formats.read(imatrix, imatrix_n_ctx).fitted(info.matrices, imatrix)
-        importances = matrix.importances(recipe.prior)
-        metadata = imatrix_metadata(imatrix, matrix, recipe.prior, output.parent)
+        importances = matrix.importances()
+        metadata = imatrix_metadata(imatrix, matrix, output.parent)
         lacking = matrix.unreached(info.matrices)
         asked = _treat(lacking, unreached, importances, info, imatrix) | asked
         notes = notes_on(lacking, info.matrices, unreached)
@@ -126,17 +126,14 @@ def published_types(tensors: Mapping[str, GgufTensor]) -> dict[str, str]:
     return {name: kind for name, kind in types.items() if kind in PUBLISHED}
 
 
-def imatrix_metadata(
-    imatrix: Path, matrix: Imatrix, prior: float, folder: Path
-) -> dict[str, str | int]:
+def imatrix_metadata(imatrix: Path, matrix: Imatrix, folder: Path) -> dict[str, str | int]:
     """What a model that is written to `folder` says of its imatrix."""
-    found = {
+    return {
         "quantize.imatrix.file": os.path.relpath(imatrix, folder),
         **({"quantize.imatrix.dataset": matrix.datasets[0]} if matrix.datasets else {}),
         "quantize.imatrix.entries_count": len(matrix.sums),
         "quantize.imatrix.chunks_count": matrix.chunks,
     }
-    return found | ({"quern.imatrix.prior": str(prior)} if prior else {})
 
 
 def header_bytes(model: Path, metadata: Mapping[str, str | int] | None = None) -> int:

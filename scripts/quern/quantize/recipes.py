@@ -77,7 +77,6 @@ class Recipe:
     mix: Mix | None = None
     like: str | None = None
     rounding: str = option("how weights become codes", GGML)
-    prior: float = option("tokens' worth of belief that all columns matter alike", 0.0)
     pure: bool = option("the same type for all tensors", False)
     output_type: str | None = option("tensor type of the output matrix", None)
     token_embedding_type: str | None = option("tensor type of the token embeddings", None)
@@ -90,19 +89,19 @@ class Recipe:
     @classmethod
     def of_sweep(cls, sweep: Mapping) -> Iterator["Recipe"]:
         """The recipes of an entry of `quantize` in the configuration, defaults filled in."""
-        lists = {"rounding": "rounding", "imatrix": "imatrix", "prior": "prior"}
+        lists = ("rounding", "imatrix")
         known = {field.name for field in fields(cls)}
-        own = lists.keys() | {"mix", "like"}
+        own = {*lists, "mix", "like"}
         options = {key: sweep[key] for key in sweep.keys() & known - own}
         options["tensor_types"] = tuple(options.get("tensor_types", {}).items())
         for kind in _kinds(sweep):
-            for values in product(*(sweep[key] for key in lists.values())):
+            for values in product(*(sweep[key] for key in lists)):
                 chosen = dict(zip(lists, values, strict=True))
                 recipe = cls(**kind, **options, **chosen)
                 if recipe.mix:
                     recipe = replace(recipe, mix=replace(recipe.mix, rounding=chosen["rounding"]))
                 has_imatrix = recipe.imatrix != "none"
-                yield recipe if has_imatrix else replace(recipe, imatrix=None, prior=0)
+                yield recipe if has_imatrix else replace(recipe, imatrix=None)
 
     @property
     def label(self) -> str:
@@ -113,11 +112,10 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """`TYPE[.variant][~rounding][+imatrix[^prior]]`, such as `Q4_0.pure~exact+wiki^1000`."""
+        """`TYPE[.variant][~rounding][+imatrix]`, such as `Q4_0.pure~exact+wiki`."""
         name = f"{self.label}.{self.variant}" if self.variant else self.label
         name += f"~{self.rounding}" if self.rounding != GGML else ""
-        name += f"+{self.imatrix}" if self.imatrix else ""
-        return name + (f"^{self.prior:g}" if self.prior else "")
+        return name + (f"+{self.imatrix}" if self.imatrix else "")
 
     @property
     def unrounded(self) -> "Recipe":
@@ -205,7 +203,7 @@ def _mixes(entry: Mapping) -> list[Mix]:
 
 # What llama.cpp carries out of a recipe, and what a rounding after it.
 BY_LLAMA = tuple(f.name for f in fields(Recipe) if f.metadata and f.name != "rounding")
-BY_ROUNDING = ("rounding", "prior")
+BY_ROUNDING = ("rounding",)
 
 
 def recipes_of(config: Mapping) -> dict[str, Recipe]:

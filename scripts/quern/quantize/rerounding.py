@@ -158,7 +158,6 @@ def reround(
     *,
     imatrix: Path | None = None,
     imatrix_n_ctx: int = formats.CHUNK_SIZE,
-    prior: float = 0.0,
     moments: Moments | None = None,
     threads: int = 1,
 ) -> Rerounded:
@@ -170,7 +169,7 @@ def reround(
     Args:
         baseline: the unquantized GGUF (first shard) that `quantized` was made from.
         name: one of `rounding.ROUNDINGS`.
-        imatrix_n_ctx, prior: as for `quantization.quantize`.
+        imatrix_n_ctx: as for `quantization.quantize`.
         moments: for `compensated`; tensors that they lack are rounded by `importance`.
 
     Raises:
@@ -188,7 +187,7 @@ def reround(
     importances = None
     if imatrix is not None:
         matrix = formats.read(imatrix, imatrix_n_ctx).fitted(_shapes(sources), imatrix)
-        importances = matrix.importances(prior)
+        importances = matrix.importances()
     plan = _plan(reader, sources, importances, quantized, name, moments)
     compensator = _Compensator(moments, threads) if moments else None
 

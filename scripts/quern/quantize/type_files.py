@@ -83,8 +83,6 @@ def command(path: Path, type_file: Path) -> tuple[str, list[str]]:
     notes = []
     if rounding := field(reader, KEY):
         notes.append(f"{path} was rounded again ({rounding}); this makes what it was before.")
-    if prior := field(reader, "quern.imatrix.prior"):
-        notes.append(f"its imatrix had a prior of {prior}, which llama-quantize does not know.")
     return f"{shlex.join(words)} UNQUANTIZED.gguf QUANTIZED.gguf {base}", notes
 
 

@@ -133,7 +133,7 @@ def lay_out(
     """Make the folder `output`, whole or not at all.
 
     Args:
-        recipes: of each its name, type, imatrix, rounding and prior, and `foreign`.
+        recipes: of each its name, type, imatrix, rounding, and `foreign`.
         chosen: as for `choose`.
 
     Returns:
@@ -197,7 +197,7 @@ def _row(results: Results, labels: dict, written: list[str], speed: dict) -> car
         base=_called(field(reader, "general.file_type", -1), labels["type"]),
         memory=next(iter(memory.get("contexts", [])), None),
         speed={s["test"]: s for s in _timed(speed) if s["recipe"] == name},
-        by_stock=labels["rounding"] == "ggml" and not labels["prior"],
+        by_stock=labels["rounding"] == "ggml",
     )
 
 

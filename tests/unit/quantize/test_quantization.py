@@ -123,17 +123,6 @@ def test_the_imatrix_changes_weights_and_is_recorded(tiny, imatrix, tmp_path):
     }
 
 
-def test_the_prior_is_recorded_and_changes_the_bytes(tiny, imatrix, tmp_path):
-    for prior in (0.0, 1000.0):
-        recipe = Recipe("Q4_0", pure=True, prior=prior)
-        quantized(tiny, recipe, tmp_path / f"{prior:g}.gguf", imatrix=imatrix)
-    without, with_prior = (gguf.GGUFReader(tmp_path / f"{p}.gguf") for p in ("0", "1000"))
-    assert with_prior.get_field("quern.imatrix.prior").contents() == "1000.0"
-    assert without.get_field("quern.imatrix.prior") is None
-    pairs = zip(without.tensors, with_prior.tensors, strict=True)
-    assert {a.name for a, b in pairs if (a.data != b.data).any()} >= tiny[1].matrices.keys()
-
-
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [

@@ -18,7 +18,7 @@ from quern.quantize.recipes import (
 
 
 def recipes(*sweeps):
-    sweeps = [{"imatrix": ["none"], "prior": [0], "rounding": ["ggml"], **s} for s in sweeps]
+    sweeps = [{"imatrix": ["none"], "rounding": ["ggml"], **s} for s in sweeps]
     known = {
         "calibrations": {},
         "corpora": {"wiki": {}},
@@ -34,21 +34,20 @@ def test_recipe_names_read_as_a_sentence():
     )
     assert list(found) == ["Q4_K_M", "Q4_K_M+wiki", "Q2_K", "Q2_K+wiki", "Q4_0.pure+wiki"]
     assert found["Q4_0.pure+wiki"] == Recipe("Q4_0", variant="pure", imatrix="wiki", pure=True)
-    priors = recipes({"types": ["Q2_K"], "imatrix": ["none", "theirs"], "prior": [0, 100]})
-    assert list(priors) == ["Q2_K", "Q2_K+theirs", "Q2_K+theirs^100"]
+    assert list(recipes({"types": ["Q2_K"], "imatrix": ["theirs"]})) == ["Q2_K+theirs"]
 
 
 def test_roundings_are_an_axis_that_starts_from_llamas_own():
     found = recipes(
-        {"types": ["Q4_0"], "imatrix": ["wiki"], "rounding": ["ggml", "exact"], "prior": [5]},
+        {"types": ["Q4_0"], "imatrix": ["wiki"], "rounding": ["ggml", "exact"]},
         {"types": ["IQ4_NL"], "rounding": ["gradient"], "variant": "pure", "pure": True},
     )
-    assert list(found) == ["Q4_0+wiki^5", "Q4_0~exact+wiki^5", "IQ4_NL.pure~gradient"]
-    assert found["Q4_0~exact+wiki^5"].unrounded == found["Q4_0+wiki^5"]
+    assert list(found) == ["Q4_0+wiki", "Q4_0~exact+wiki", "IQ4_NL.pure~gradient"]
+    assert found["Q4_0~exact+wiki"].unrounded == found["Q4_0+wiki"]
     plain = carried_out_by_llama(found)
-    assert list(plain) == ["Q4_0+wiki^5", "IQ4_NL.pure"]
+    assert list(plain) == ["Q4_0+wiki", "IQ4_NL.pure"]
     assert plain["IQ4_NL.pure"] == Recipe("IQ4_NL", variant="pure", pure=True)
-    assert list(with_roundings(found)) == ["Q4_0+wiki^5", "Q4_0~exact+wiki^5"]
+    assert list(with_roundings(found)) == ["Q4_0+wiki", "Q4_0~exact+wiki"]
 
 
 def test_a_variant_is_a_label():
@@ -74,7 +73,6 @@ PATTERNS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_si
     st.builds(
         Recipe,
         st.sampled_from(["Q4_0", "Q4_K_M"]),
-        prior=st.floats(0, 1e9),
         pure=st.booleans(),
         output_type=st.none() | st.just("Q8_0"),
         token_embedding_type=st.none() | st.just("Q6_K"),

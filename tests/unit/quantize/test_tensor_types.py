@@ -100,7 +100,7 @@ def test_a_pattern_behind_others_is_said(narrow, tmp_path):
     ],
 )
 def test_the_configuration_is_refused(sweep, said):
-    entry = {"imatrix": ["none"], "rounding": ["ggml"], "prior": [0]} | sweep
+    entry = {"imatrix": ["none"], "rounding": ["ggml"]} | sweep
     with pytest.raises(QuernError, match=said):
         recipes_of(
             {"corpora": {}, "calibrations": {}, "imatrix": {"files": {}}, "quantize": [entry]}
