@@ -8,7 +8,8 @@ from itertools import count, islice
 
 from quern import files
 from quern.growth.decision import decide
-from quern.quantize.recipes import Recipe, needs_imatrix
+from quern.ggml_types import needs_imatrix
+from quern.quantize.recipes import Recipe
 
 # What the steps are made of and judged by, and what ends them; all empty without growth.
 JUDGES, STOP, LADDER, CHOICE = [], {}, "none", "none"

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from quern import QuernError, command, files, rounding
+from quern.ggml_types import CHOSEN
 from quern.gguf_files import ModelInfo
 from quern.llama import Way, computed_by
 from quern.mix import damage, errors, search
-from quern.mix.choices import TYPES
 from quern.mix.editing import Editor
 from quern.mix.inputs import Inputs
 from quern.quantize import type_files
@@ -51,9 +51,7 @@ def mix(arguments) -> dict:
         folder=arguments.output.parent,
     )
     free = inputs.free(
-        arguments.types or TYPES,
-        fixed=dict(arguments.fixed),
-        fast_on_cpu=arguments.fast_on == "cpu",
+        arguments.types or CHOSEN, fixed=dict(arguments.fixed), fast_on=arguments.fast_on
     )
     work = Work(arguments.model, inputs.info, read_tokens(arguments.tokens), arguments.n_ctx)
     measured = damage.read(arguments.damage, inputs, work)

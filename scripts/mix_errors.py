@@ -4,9 +4,9 @@ Out: each error over that of the type in which damage is measured (JSON)."""
 from pathlib import Path
 
 from quern import command, files, rounding
+from quern.ggml_types import CHOSEN
 from quern.gguf_files import ModelInfo
 from quern.mix import errors
-from quern.mix.choices import TYPES
 from quern.mix.inputs import Inputs
 from quern.moments.stored import Moments
 from quern.quantize.recipes import GGML
@@ -19,7 +19,7 @@ def main(arguments):
         arguments.imatrix,
         imatrix_n_ctx=arguments.imatrix_n_ctx,
     )
-    types = dict.fromkeys([*TYPES, *arguments.types])
+    types = dict.fromkeys([*CHOSEN, *arguments.types])
     table = errors.table(
         inputs.free(list(types)),
         inputs.sources,

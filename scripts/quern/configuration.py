@@ -70,6 +70,8 @@ def check(
         message = f"the name {error.instance!r} is reserved"
     elif error.validator == "enum":
         message = unknown(error.instance, error.validator_value)
+    elif error.validator == "anyOf" and {e.validator for e in error.context} == {"enum"}:
+        message = unknown(error.instance, [v for e in error.context for v in e.validator_value])
     elif error.validator == "pattern" and "description" in error.schema:
         message = f"{error.instance!r} is no such name. {error.schema['description'].rstrip('.')}"
     elif error.validator == "type":

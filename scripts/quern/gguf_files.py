@@ -15,12 +15,8 @@ from gguf.quants import quant_shape_to_byte_shape
 
 from . import QuernError, files, gguf_header
 from .files import shards
+from .ggml_types import AS_PUBLISHED, TENSOR_TYPES, UNQUANTIZED
 from .gguf_header import ARRAY, STRING, Header, TensorInfo
-
-UNQUANTIZED = {"F64", "F32", "F16", "BF16"}
-# Some models are trained and published with such weights, and exist in no wider type.
-PUBLISHED = {"MXFP4"}
-_DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1"}
 
 
 @dataclass(frozen=True)
@@ -133,11 +129,13 @@ class GgufTensor:
 
     @property
     def data(self) -> np.memmap:
-        """The data [matrices, rows, columns]; of all but plain numbers uint8, the rows' bytes."""
-        shape, dtype = self.shape[::-1], _DTYPES.get(self.tensor_type.name)
-        if dtype is None:
-            shape, dtype = quant_shape_to_byte_shape(shape, self.tensor_type), "u1"
-        return np.memmap(self.path, self.order + dtype, "r", self.data_offset, shape)
+        """The data [matrices, rows, columns]; of types that numpy lacks uint8, the rows' bytes."""
+        shape, kind = self.shape[::-1], TENSOR_TYPES[self.tensor_type.name]
+        if not kind.numbers or kind.name == "BF16":
+            shape = quant_shape_to_byte_shape(shape, self.tensor_type)
+            return np.memmap(self.path, np.uint8, "r", self.data_offset, shape)
+        dtype = np.dtype(kind.numbers).newbyteorder(self.order)
+        return np.memmap(self.path, dtype, "r", self.data_offset, shape)
 
 
 class GgufFile(NamedTuple):
@@ -318,8 +316,7 @@ def require_unquantized(info: ModelInfo, path: Path) -> None:
     Raises:
         QuernError: a tensor has a type other than F64, F32, F16, BF16 and MXFP4.
     """
-    plain = UNQUANTIZED | PUBLISHED | {"I8", "I16", "I32", "I64"}
-    quantized = sorted(set(info.tensor_types) - plain)
+    quantized = sorted(set(info.tensor_types) - UNQUANTIZED - AS_PUBLISHED)
     if quantized:
         raise QuernError(
             f"{path} is already quantized ({', '.join(quantized)}); the baseline must be the "

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from . import QuernError, gguf_files, half_types
+from .ggml_types import AS_PUBLISHED, PUBLISHED, TENSOR_TYPES, UNQUANTIZED
 from .gguf_files import GgufTensor
 from .stored_rows import StoredRows
-
-_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class UnquantizedTensor:
 
     def float32(self, first: int, last: int) -> np.ndarray:
         """Rows `first` to `last` - 1, float32 [n, columns]; infinite and NaN in halves stay so."""
-        offset, dtype = self.tensor.data_offset, _DTYPES[self.tensor.tensor_type.name]
+        dtype = np.dtype(TENSOR_TYPES[self.tensor.tensor_type.name].numbers)
+        offset = self.tensor.data_offset
         values = StoredRows(self.path, offset, dtype, self.rows, self.columns)[first:last]
         if values.dtype == np.float64:
             return values.astype(np.float32)
@@ -56,11 +56,10 @@ def tensors_of(model: Path) -> dict[str, UnquantizedTensor]:
     for path in gguf_files.shards(model):
         for tensor in gguf_files.open_gguf(path).tensors:
             found[tensor.name] = UnquantizedTensor(path, tensor)
-    published = gguf_files.PUBLISHED
-    quantized = {s.tensor.tensor_type.name for s in found.values()} - gguf_files.UNQUANTIZED
-    if quantized - published - {"I8", "I16", "I32", "I64"}:
+    quantized = {s.tensor.tensor_type.name for s in found.values()} - UNQUANTIZED
+    if quantized - AS_PUBLISHED:
         raise QuernError(
             f"{model} is already quantized ({', '.join(sorted(quantized))}); weights are "
             "rounded from the F16, BF16 or F32 model."
         )
-    return {n: t for n, t in found.items() if t.tensor.tensor_type.name not in published}
+    return {n: t for n, t in found.items() if t.tensor.tensor_type.name not in PUBLISHED}

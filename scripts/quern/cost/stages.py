@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..ggml_types import PROBES, QUANTIZATION_TYPES, TENSOR_TYPES
 from . import rates
 from .shape import Shape
 
@@ -24,7 +25,6 @@ SMALL_MODEL = 512 << 20  # bytes up to which a model has two contexts side by si
 NOISE_WINDOWS = 8  # which a comparison decodes again
 GRAPH = 512  # tokens of a graph
 ROWS = 48  # of each tensor, whose errors are measured
-PROBE = "Q3_K"  # the type in which damage is measured
 RIVALS = 3  # stock mixes beside which a mix is proved, and the model itself
 POSITION_BYTES = 34  # of a comparison, for each scored position
 
@@ -253,7 +253,7 @@ def damage(shape: Shape, windows: Decoded, parts: int = 1, gpu: int = 0) -> Cost
     """
     each = shape.matrices / parts
     found = decode(shape, shape.bytes, replace(windows, count=each + 2), gpu)
-    rounding = shape.weights / parts * (rates.QUANTIZE[PROBE] + 2 * rates.COPIED)
+    rounding = shape.weights / parts * (TENSOR_TYPES[PROBES[0]].seconds + 2 * rates.COPIED)
     logits = 8 * shape.vocab * windows.scored
     pairs = (each + 2) * windows.scored * shape.vocab * rates.PAIR
     memory = found.memory + 2 * logits + 4 * shape.largest
@@ -265,7 +265,7 @@ def damage(shape: Shape, windows: Decoded, parts: int = 1, gpu: int = 0) -> Cost
 def mix_errors(shape: Shape, types: Sequence[str], rounding: str, rows: int = ROWS) -> Cost:
     """Some rows of each matrix rounded to each type; starting costs each tensor a moment."""
     weights = rows * shape.columns
-    per_weight = sum(rates.of_type(kind, rates.QUANTIZE) for kind in types)
+    per_weight = sum(TENSOR_TYPES[kind].seconds for kind in types)
     if rounding in rates.ROUND:
         per_weight += len(types) * rates.ROUND[rounding]
     memory = 2 * rates.BASE + 8 * 4 * rows * shape.columns / max(1, shape.matrices)
@@ -279,9 +279,8 @@ def mix(shape: Shape, windows: Decoded, rounding: str = "ggml", gpu: int = 0) ->
         windows: those on which damage was measured, and those held back.
     """
     decoded = decode(shape, shape.bytes, replace(windows, count=(2 + RIVALS) * windows.count), gpu)
-    rounded = (
-        (1 + RIVALS) * shape.weights * (rates.QUANTIZE["Q4_K"] + rates.ROUND.get(rounding, 0.0))
-    )
+    per_weight = TENSOR_TYPES["Q4_K"].seconds + rates.ROUND.get(rounding, 0.0)
+    rounded = (1 + RIVALS) * shape.weights * per_weight
     pairs = (2 + RIVALS) * windows.positions * shape.vocab * rates.PAIR
     memory = decoded.memory + 4 * shape.largest + 8 * shape.vocab * windows.scored
     return replace(decoded, memory=memory, passing=shape.bytes) + Cost(
@@ -291,7 +290,8 @@ def mix(shape: Shape, windows: Decoded, rounding: str = "ggml", gpu: int = 0) ->
 
 def quantized_bytes(shape: Shape, kind: str) -> float:
     """Bytes of a file of this type."""
-    return shape.weights * rates.BITS.get(kind, 16.0) / 8
+    bits = QUANTIZATION_TYPES[kind].bits if kind in QUANTIZATION_TYPES else 16.0
+    return shape.weights * bits / 8
 
 
 def quantize(shape: Shape, kind: str, size: float) -> Cost:
@@ -302,7 +302,7 @@ def quantize(shape: Shape, kind: str, size: float) -> Cost:
     Args:
         size: bytes of the file that is made.
     """
-    per_weight = rates.COPIED + rates.of_type(kind, rates.QUANTIZE)
+    per_weight = rates.COPIED + QUANTIZATION_TYPES[kind].tensor_type.seconds
     return Cost(
         rates.START + shape.bytes / rates.READ + size / rates.WRITE,
         shape.weights * per_weight,
@@ -324,7 +324,7 @@ def reround(shape: Shape, kind: str, rounding: str, size: float) -> Cost:
         wide = shape.squares / max(1, shape.columns)  # columns of the inputs, on average
         per_weight += 12 * wide / rates.PRODUCT
         memory += 6 * 4 * (4 * wide) ** 2
-    elif kind.startswith(("IQ1", "IQ2", "IQ3")):
+    elif QUANTIZATION_TYPES[kind].tensor_type.has_table:
         per_weight = rates.ROUND_GRIDS
     return Cost(
         rates.START + (shape.bytes + size) / rates.READ + size / rates.WRITE,

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import QuernError
+from ..ggml_types import FLOATS
 from ..stored_rows import StoredRows
 from .library import InitParams, backend_of, complaint, ggml_base, recent, tensor_types
 
 BLOCK_BYTES = 64 << 20  # of weights that are read and sent at a time
 SCRATCH_BYTES = 1 << 20  # for what describes a graph, not its values
-TYPES = {np.dtype(np.float16): "F16", np.dtype(np.uint16): "BF16", np.dtype(np.float32): "F32"}
+TYPES = {np.dtype(numbers): name for numbers, name in FLOATS.items() if numbers != "float64"}
 
 
 class _Graph(NamedTuple):

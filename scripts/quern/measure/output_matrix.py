@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import QuernError, blas, half_types
+from ..ggml_types import FLOATS, TENSOR_TYPES
 from ..gguf_files import ModelInfo, shards
 from ..llama import DeviceProduct
 from ..stored_rows import StoredRows
@@ -23,7 +24,9 @@ from ..stored_rows import StoredRows
 BLOCK_BYTES = 8 << 20  # of float32 weights multiplied at a time: they stay in the cache
 LEAST_BLOCKS = 8  # so that threads have something to share where the vocabulary is small
 # What ggml makes of the hidden state before the product, by the type of the weights.
-HIDDEN_TYPES = {"F16": np.float16, "BF16": np.uint16, "F32": np.float32}
+HIDDEN_TYPES = {
+    name: np.dtype(numbers).type for numbers, name in FLOATS.items() if TENSOR_TYPES[name].is_target
+}
 
 log = logging.getLogger("quern.logits")
 

@@ -3,20 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import QuernError, llama
+from .. import QuernError
+from ..ggml_types import CHOSEN, TENSOR_TYPES, needs_importances
 from ..gguf_files import GgufTensor
 from ..gguf_header import ALIGNMENT
 from ..quantize import patterns
-from ..quantize.recipes import needs_importances
 from ..quantize.tensor_types import KEPT
-
-# Types with tables of points, which are slow to decode on a CPU.
-TABLES = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
-# Those that are chosen from where nothing is said: fast or compact ones of their sizes.
-TYPES = (
-    *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"),
-    *("IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS"),
-)
 
 
 @dataclass(frozen=True)
@@ -40,8 +32,7 @@ class Tensor:
 
     def bytes_as(self, kind: str) -> int:
         """Bytes in a file of this type, with what pads them."""
-        block, size = llama.block_size(kind)
-        return padded(self.weights // block * size)
+        return padded(TENSOR_TYPES[kind].bytes_of(self.weights))
 
 
 def padded(size: int) -> int:
@@ -52,11 +43,11 @@ def padded(size: int) -> int:
 def free_tensors(
     tensors: Mapping[str, GgufTensor],
     planned: Mapping[str, str],
-    types: Sequence[str] = TYPES,
+    types: Sequence[str] = CHOSEN,
     *,
     importances: Collection[str] = (),
     fixed: Mapping[str, str] | None = None,
-    fast_on_cpu: bool = False,
+    fast_on: str = "any",
 ) -> list[Tensor]:
     """The tensors whose types are chosen, in the model's order.
 
@@ -67,7 +58,7 @@ def free_tensors(
         types: to choose from; a tensor whose rows allow none of them keeps its own.
         importances: names of tensors that have some.
         fixed: types by pattern; the first that matches counts.
-        fast_on_cpu: leave out types with tables of points.
+        fast_on: `cpu` leaves out types with tables of points.
 
     Raises:
         QuernError: a pattern matches no tensor, a fixed type does not fit, or llama.cpp keeps the
@@ -88,10 +79,10 @@ def free_tensors(
             t
             for t in types
             if not (needs_importances(t, name) and name not in importances)
-            and not (fast_on_cpu and t in TABLES)
+            and not (fast_on == "cpu" and TENSOR_TYPES[t].has_table)
         ]
         own = [wanted] if wanted else allowed
-        own = [t for t in own if columns % llama.block_size(t)[0] == 0]
+        own = [t for t in own if TENSOR_TYPES[t].fits(columns)]
         if wanted and not own:
             raise QuernError(
                 f"fixed: {name} cannot become {wanted}; its rows of {columns} weights are no whole "

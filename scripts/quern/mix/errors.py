@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import QuernError, blas, files, llama, rounding
-from ..gguf_files import UNQUANTIZED
+from ..ggml_types import PROBES, TENSOR_TYPES, UNQUANTIZED
 from ..moments.stored import Moments
 from ..quantize.recipes import GGML
 from ..rounding.compensated import Inputs, compensate, loss
@@ -19,13 +19,11 @@ from .choices import Tensor
 
 ROWS = 48  # of each tensor; an error is then known to some 2 or 3 %
 STRENGTH = 0.2  # ρ with which moments are believed
-PROBE, NARROW_PROBE = "Q3_K", "Q4_0"  # types in which damage is measured; for other rows
 
 
 def probe_type(columns: int) -> str:
     """The type in which a tensor's damage is measured; empty where its rows allow none."""
-    fitting = (k for k in (PROBE, NARROW_PROBE) if columns % llama.block_size(k)[0] == 0)
-    return next(fitting, "")
+    return next((kind for kind in PROBES if TENSOR_TYPES[kind].fits(columns)), "")
 
 
 def rounded(
@@ -44,13 +42,9 @@ def rounded(
         inputs: for `compensated`; fitted to even windows, so that odd ones can judge. Without them
             it is `importance`.
     """
-    if kind == "F32":
-        return values
-    if kind == "F16":
-        return values.astype(np.float16).astype(np.float32)
-    if kind == "BF16":
-        raw = llama.quantize_rows(kind, values)
-    elif how != GGML and rounding.covers(how, kind):
+    if TENSOR_TYPES[kind].numbers in ("float32", "float16"):
+        return values.astype(TENSOR_TYPES[kind].numbers).astype(np.float32)
+    if how != GGML and rounding.covers(how, kind):
         is_grid = kind in rounding.GRIDS
         start = llama.quantize_rows(kind, values, importances) if is_grid else None
         if how == rounding.COMPENSATED and inputs is not None:

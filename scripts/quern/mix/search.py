@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
-from .. import QuernError, llama
-from ..gguf_files import UNQUANTIZED, GgufTensor, ModelInfo
+from .. import QuernError
+from ..ggml_types import RIVALS, TENSOR_TYPES, UNQUANTIZED, needs_imatrix
+from ..gguf_files import GgufTensor, ModelInfo
 from ..measure import statistics
-from ..quantize.recipes import needs_imatrix
 from ..quantize.type_files import base_of
 from ..sizes import Size
 from . import proof
@@ -19,18 +19,13 @@ from .inputs import Inputs
 from .solve import LEAST, Choice, solve
 
 OURS = "mix"
-RIVALS = 3  # stock mixes beside which a mix is proved, at most
+BESIDE = 3  # stock mixes beside which a mix is proved, at most
 CLOSE = 3.0  # times the predicted damage, within which a stock mix is a rival
-STOCK = (
-    *("Q2_K", "Q2_K_S", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_0", "Q4_1", "Q4_K_S", "Q4_K_M"),
-    *("Q5_0", "Q5_1", "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0"),
-    *("IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL", "IQ4_XS"),
-)
 
 
 def stock_plans(inputs: Inputs) -> dict[str, dict[str, str]]:
     """The types of all tensors in each stock mix that llama.cpp makes of a model."""
-    possible = [kind for kind in STOCK if inputs.importances or not needs_imatrix(kind)]
+    possible = [kind for kind in RIVALS if inputs.importances or not needs_imatrix(kind)]
     return {kind: inputs.planned(kind) for kind in possible}
 
 
@@ -38,8 +33,7 @@ def plan_bytes(plan: Mapping[str, str], tensors: Mapping[str, GgufTensor]) -> in
     """Bytes of all tensors in a file, with what pads them."""
     total = 0
     for name, kind in plan.items():
-        block, size = llama.block_size(kind)
-        total += padded(int(tensors[name].n_elements) // block * size)
+        total += padded(TENSOR_TYPES[kind].bytes_of(int(tensors[name].n_elements)))
     return total
 
 
@@ -165,7 +159,7 @@ def search(
             rivals[kind] = predicted[kind]["kld"]
     close = [k for k, v in rivals.items() if v <= CLOSE * predicted[OURS]["kld"]]
     near = sorted(close, key=rivals.get)
-    near = list(dict.fromkeys([*([size.stock] if size.stock in rivals else []), *near]))[:RIVALS]
+    near = list(dict.fromkeys([*([size.stock] if size.stock in rivals else []), *near]))[:BESIDE]
     mixes = {OURS: types} | {k: {n: plans[k][n] for n in names} for k in near}
     both = np.concatenate([measured_on, held_back])
     figures = proof.measure(editor, mixes, both, folder)

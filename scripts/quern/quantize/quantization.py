@@ -9,19 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import QuernError, files, llama
-from ..gguf_files import (
-    PUBLISHED,
-    UNQUANTIZED,
-    GgufTensor,
-    ModelInfo,
-    open_gguf,
-    require_unquantized,
-    tensors_of,
-)
+from ..ggml_types import PUBLISHED, UNQUANTIZED, needs_importances
+from ..gguf_files import GgufTensor, ModelInfo, open_gguf, require_unquantized, tensors_of
 from ..imatrix import formats
 from ..imatrix.matrix import Imatrix
 from . import tensor_types
-from .recipes import Recipe, needs_importances
+from .recipes import Recipe
 
 log = logging.getLogger("quern.quantization")
 
@@ -93,8 +86,8 @@ def quantize(
             f"{len(published)} of {len(tensors)} tensors stay {kinds}, as the model was published."
         )
     for name in ("output.weight", "token_embd.weight"):
-        kind = asked.get(name, "")
-        if needs_importances(kind, name) and name not in (importances or {}):
+        kind = asked.get(name)
+        if kind and needs_importances(kind, name) and name not in (importances or {}):
             raise QuernError(
                 f"{name} cannot become {kind}, which needs importances, and there are none of it; "
                 "choose another type."

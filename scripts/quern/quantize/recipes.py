@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from .. import QuernError
 from ..command import option, options_of
+from ..ggml_types import UNQUANTIZED, needs_imatrix, needs_importances
 from ..sizes import Size
 from . import patterns
 
@@ -16,19 +17,6 @@ GGML = "ggml"  # llama.cpp's own rounding
 COMPENSATED = "compensated"  # the rounding of that name in `rounding.rules`
 KEY = "quern.rounding"  # metadata of a file: how it was rounded again
 MIXED = "Q8_0"  # llama.cpp's base type where all tensors have one of their own
-
-
-def needs_imatrix(kind: str) -> bool:
-    """Whether llama.cpp refuses to quantize to `kind` without one (src/llama-quant.cpp)."""
-    return kind.startswith(("IQ1", "IQ2", "IQ3_X")) or kind == "Q2_K_S"
-
-
-def needs_importances(kind: str, tensor: str = "") -> bool:
-    """Whether a tensor can only become this type by importances of its own; any, if not named.
-
-    llama.cpp refuses IQ3_XXS without them in the blocks alone.
-    """
-    return kind.startswith(("IQ1", "IQ2")) or (kind == "IQ3_XXS" and tensor.startswith("blk."))
 
 
 @dataclass(frozen=True)
@@ -157,7 +145,7 @@ class Recipe:
     @property
     def ignores_patterns(self) -> str:
         """A sentence where llama.cpp would not look at its patterns; else nothing."""
-        if self.tensor_types and self.type in ("F32", "F16", "BF16"):
+        if self.tensor_types and self.type in UNQUANTIZED:
             return (
                 f"tensor_types has no effect on {self.type}, since llama.cpp looks at it only "
                 "where the type is a quantized one; take it away."

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import QuernError, blas, files, gguf_files, rounding, unquantized
+from ..ggml_types import PUBLISHED, UNQUANTIZED
 from ..gguf_files import GgufFile, GgufTensor
 from ..gguf_header import STRING
 from ..imatrix import formats
@@ -248,13 +249,13 @@ def _plan(
     plan, kept, unweighted = {}, Counter(), []
     for tensor in reader.tensors:
         kind, name = tensor.tensor_type.name, tensor.name
-        if kind in gguf_files.UNQUANTIZED:
+        if kind in UNQUANTIZED:
             continue
         if not rounding.covers(rounding_name, kind):
             kept[kind] += 1
             continue
         source = sources.get(name)
-        if source is None and kind in gguf_files.PUBLISHED:
+        if source is None and kind in PUBLISHED:
             continue
         if source is None or list(source.tensor.shape) != list(tensor.shape):
             raise QuernError(f"{quantized} is of another model: {name} differs from the baseline.")

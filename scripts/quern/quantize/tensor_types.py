@@ -6,7 +6,8 @@ embeddings, and by patterns on tensors' names, and says nothing where one of the
 
 from collections.abc import Mapping, Sequence
 
-from .. import QuernError, llama
+from .. import QuernError
+from ..ggml_types import TENSOR_TYPES
 from ..gguf_files import GgufTensor
 from .patterns import matched
 from .recipes import Recipe
@@ -50,16 +51,15 @@ def account(
     found = {}
     for name, got in planned.items():
         columns, before = int(tensors[name].shape[0]), tensors[name].tensor_type.name
-        block, _ = llama.block_size(got)
-        if columns % block:
+        if not TENSOR_TYPES[got].fits(columns):
             raise QuernError(
                 f"{name} cannot become {got}: its rows have {columns} weights, no multiple of "
-                f"{block}; choose another type for it."
+                f"{TENSOR_TYPES[got].weights}; choose another type for it."
             )
         wanted = asked.get(name) or fallbacks.get(name, got)
         found[name] = {"asked": wanted, "got": got}
         if name in fallbacks:
-            block, _ = llama.block_size(fallbacks[name])
+            block = TENSOR_TYPES[fallbacks[name]].weights
             found[name]["why"] = f"rows of {columns} are no multiple of {block}"
         elif got != wanted:
             found[name]["why"] = KEPT if got == before else "llama.cpp chose another"

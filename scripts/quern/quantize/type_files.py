@@ -11,12 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .. import QuernError, llama
-from ..gguf_files import UNQUANTIZED, GgufTensor, field, open_gguf, tensors_of
+from ..ggml_types import TENSOR_TYPES, UNQUANTIZED
+from ..gguf_files import GgufTensor, field, open_gguf, tensors_of
 from . import patterns
 from .recipes import KEY, MIXED
-
-# What a file is called that consists mostly of a type.
-_CALLED = {"Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S"}
 
 
 def text(types: Mapping[str, str]) -> str:
@@ -35,7 +33,7 @@ def base_of(weights: Iterable[tuple[str, int]]) -> str:
         counts[kind] += count
     most = max(sorted(counts), key=counts.get)
     # Where the base is a float type, llama.cpp looks at no tensor's own.
-    return MIXED if most in UNQUANTIZED else _CALLED.get(most, most)
+    return MIXED if most in UNQUANTIZED else TENSOR_TYPES[most].file or most
 
 
 def read(path: Path, tensors: Mapping[str, GgufTensor]) -> tuple[str, dict[str, str]]:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .. import QuernError
+from ..ggml_types import needs_imatrix
 from ..imatrix.calibration import Calibration
 from ..measure.evaluation import BASELINE, CACHE, Evaluation
-from ..quantize.recipes import Recipe, needs_imatrix
+from ..quantize.recipes import Recipe
 
 VARIANT = "pure"  # in the recipes' names: studies quantize all tensors to one type
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from quern import QuernError, gguf_files, llama
+from quern.ggml_types import PROBES
 from quern.llama import Model
 from quern.measure.baseline import scored_positions
 from quern.measure.window_store import WindowStore, partial_path
 from quern.mix import damage
 from quern.mix.editing import Editor
-from quern.mix.errors import PROBE
 from quern.tokens.work import Work
 
 from .conftest import N_CTX
@@ -35,8 +35,8 @@ def test_a_tensor_in_memory_is_that_of_a_file(inputs, tokens, tmp_path):
     content = bytearray(inputs.model.read_bytes())
     source = inputs.sources[name]
     values = source.float32(0, source.rows)
-    raw = llama.quantize_rows(PROBE, values, inputs.importances[name])
-    rounded = llama.dequantize_rows(PROBE, raw).astype(np.float16).tobytes()
+    raw = llama.quantize_rows(PROBES[0], values, inputs.importances[name])
+    rounded = llama.dequantize_rows(PROBES[0], raw).astype(np.float16).tobytes()
     offset = int(tensors[name].data_offset)
     content[offset : offset + len(rounded)] = rounded
     path.write_bytes(content)
@@ -49,13 +49,13 @@ def test_a_tensor_in_memory_is_that_of_a_file(inputs, tokens, tmp_path):
         Editor(model, inputs.sources, inputs.importances) as editor,
     ):
         before = editor.logits(window, first, last)
-        editor.become({name: PROBE})
+        editor.become({name: PROBES[0]})
         assert (editor.logits(window, first, last) == expected).all()
         assert not (expected == before).all()
         editor.become({})
         assert (editor.logits(window, first, last) == before).all()
         with pytest.raises(QuernError, match=r"computes nothing with output_norm\.weight"):
-            editor.become({"output_norm.weight": PROBE})
+            editor.become({"output_norm.weight": PROBES[0]})
 
 
 def test_parts_threads_and_interruptions_change_no_byte(inputs, work, measure, tmp_path):

@@ -8,9 +8,10 @@ import pytest
 
 from models import write_model
 from quern import QuernError, files, gguf_files
+from quern.ggml_types import CHOSEN, PROBES
 from quern.llama import Model, Way
 from quern.mix import damage, errors, search
-from quern.mix.choices import TYPES, padded
+from quern.mix.choices import padded
 from quern.mix.editing import Editor
 from quern.mix.inputs import Inputs
 from quern.quantize import quantization, type_files
@@ -100,7 +101,7 @@ def test_a_mix_is_proved_and_a_better_stock_mix_is_taken(
 
 def test_what_is_fixed_and_what_is_left_out(inputs):
     fixed = {"attn_v": "Q8_0", "output_norm": "F32"}
-    types = {t.name: t.types for t in inputs.free(fixed=fixed, fast_on_cpu=True)}
+    types = {t.name: t.types for t in inputs.free(fixed=fixed, fast_on="cpu")}
     assert types["blk.0.attn_v.weight"] == types["blk.1.attn_v.weight"] == ("Q8_0",)
     assert "output_norm.weight" not in types  # llama.cpp keeps it as it is
     assert not any(k.startswith(("IQ2", "IQ3")) for own in types.values() for k in own)
@@ -158,12 +159,12 @@ def test_errors_are_those_of_all_rows(inputs, ratios):
         return (h * (values - errors.rounded(kind, values, inputs.importances[name])) ** 2).sum()
 
     for kind in ("Q2_K", "Q5_K", "IQ3_S", "Q8_0"):
-        assert ratios[name][kind] == pytest.approx(error(kind) / error(errors.PROBE), rel=0.1)
-    assert ratios[name][errors.PROBE] == 1
-    assert set(ratios[name]) == set(TYPES)
+        assert ratios[name][kind] == pytest.approx(error(kind) / error(PROBES[0]), rel=0.1)
+    assert ratios[name][PROBES[0]] == 1
+    assert set(ratios[name]) == set(CHOSEN)
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", CHOSEN)
 def test_what_may_be_chosen_without_an_imatrix_is_made_without_one(inputs, tmp_path, kind):
     """llama.cpp refuses some types, or crashes, where a tensor has no importances."""
     bare = replace(inputs, importances={})
