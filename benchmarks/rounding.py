@@ -20,7 +20,8 @@ import record
 from peer import HOUSE, best_time
 
 from quern import llama, rounding
-from quern.rounding.layouts import LAYOUTS
+from quern.rounding.layouts import CODED
+from quern.rounding.structures import FactorsAndMinima
 from references import (
     errors_of,
     free_errors,
@@ -45,25 +46,25 @@ COLUMNS = 4096
 
 def optimum(kind, values, importances):
     """The least error that the type allows, in all."""
-    layout = LAYOUTS[kind]
+    layout = CODED[kind]
     x = values.astype(np.float64).reshape(-1, layout.weights)
     w = weights_of(kind, values, importances).reshape(x.shape)
     if not layout.sub_blocks:
         return least_errors(x, w, levels_of(kind)).sum()
-    if layout.minima:
-        shape = -1, layout.weights // layout.sub_blocks
+    if issubclass(layout, FactorsAndMinima):
+        shape = -1, layout.size
         lines = least_line_errors(x.reshape(shape), w.reshape(shape), layout.levels[-1])
         return lines.sum()
     ends = np.linspace(0.4, 1.3, 240) * layout.factor_range[1]
     scales = np.abs(x).max(1)[:, None] / np.abs(layout.levels).max() / ends
-    size = layout.weights // layout.sub_blocks
+    size = layout.size
     return least_joint_errors(x, w, levels_of(kind), scales, *layout.factor_range, size).sum()
 
 
 def error(kind, scored, raw):
     """The error of finished bytes, in all."""
     found = errors_of(kind, *scored, raw)
-    if not LAYOUTS[kind].sub_blocks:
+    if not CODED[kind].sub_blocks:
         found = np.minimum(found, free_errors(kind, *scored, raw))
     return found.sum()
 
@@ -72,13 +73,13 @@ def rows_of(kind, repeat, weights):
     """The rows of one type: ggml's, then each rounding's."""
     values, importances = some_values((weights // COLUMNS, COLUMNS))
     scored = {
-        draw: some_values((8 if LAYOUTS[kind].sub_blocks else 32, COLUMNS), draw) for draw in DRAWS
+        draw: some_values((8 if CODED[kind].sub_blocks else 32, COLUMNS), draw) for draw in DRAWS
     }
     least = {draw: optimum(kind, *scored[draw]) for draw in DRAWS}
     makers = {"ggml": lambda v, i: llama.quantize_rows(kind, v, i)}
     names = (*rounding.PROPOSALS, "exact")  # `importance` is that search with other weights
     for name in filter(lambda name: rounding.covers(name, kind), names):
-        makers[name] = lambda v, i, name=name: rounding.round_rows(kind, name, v, i)
+        makers[name] = lambda v, i, name=name: rounding.round_rows(kind, name, rounding.Rows(v, i))
     found, peer = [], None
     for name, make in makers.items():
         slow = name == "cumulative"
@@ -112,9 +113,10 @@ def rows_of(kind, repeat, weights):
 def two_cores(kind, weights):
     """How much faster two threads are than one."""
     values, importances = some_values((weights // COLUMNS, COLUMNS))
-    rounding.round_rows(kind, "exact", values[:1], importances)
+    rows = rounding.Rows(values, importances)
+    rounding.round_rows(kind, "exact", rows.part(slice(1)))
     one, two = (
-        best_time(lambda n=n: rounding.round_rows(kind, "exact", values, importances, threads=n), 3)
+        best_time(lambda n=n: rounding.round_rows(kind, "exact", rows, threads=n), 3)
         for n in (1, 2)
     )
     return one / two
@@ -125,7 +127,9 @@ def compilation():
     code = (
         "import sys, time; sys.path.insert(0, {!r}); import numpy as np; start = time.time();"
         "from quern import rounding;"
-        "[rounding.round_rows(k, 'exact', np.ones((1, 256), np.float32)) for k in rounding.RULES];"
+        "one = rounding.Rows(np.ones((1, 256), np.float32));"
+        "kinds = [kind for kind in rounding.TYPES if rounding.covers('exact', kind)];"
+        "[rounding.round_rows(kind, 'exact', one) for kind in kinds];"
         "print(time.time() - start)"
     ).format(str(HOUSE / "scripts"))
     for index in (HOUSE / "scripts/quern/rounding/kernels/__pycache__").glob("*.nbi"):
@@ -136,7 +140,7 @@ def compilation():
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    p.add_argument("--kinds", nargs="+", choices=rounding.RULES, default=list(rounding.RULES))
+    p.add_argument("--kinds", nargs="+", choices=CODED, default=list(CODED))
     p.add_argument("--repeat", type=int, default=5, help="runs of each; the best counts")
     p.add_argument("--weights", type=int, default=1 << 19, help="how many are rounded in each run")
     p.add_argument("--two-cores", action="store_true", help="measure two threads too")

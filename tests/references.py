@@ -8,8 +8,7 @@ from numba import njit
 
 from quern import llama
 from quern.measure.statistics import PERCENTILES, composite_score
-from quern.rounding import RULES
-from quern.rounding.layouts import LAYOUTS
+from quern.rounding.layouts import CODED
 
 COMPILE = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -56,8 +55,8 @@ def summary_figures(f):
 
 
 def weights_of(kind, values, importances, rounding_name="exact"):
-    """The weights that `Rule` describes, float64."""
-    rule, x = RULES[kind], values.astype(np.float64)
+    """The weights that `ErrorWeights` describes, float64."""
+    rule, x = CODED[kind].error_weights, values.astype(np.float64)
     if rounding_name == "importance":
         return np.broadcast_to(1.0 if importances is None else importances, x.shape)
     if importances is None:
@@ -73,14 +72,14 @@ def weights_of(kind, values, importances, rounding_name="exact"):
 
 def errors_of(kind, values, importances, raw, rounding_name="exact"):
     """Weighted squared error of each block."""
-    x, size = values.astype(np.float64), LAYOUTS[kind].weights
+    x, size = values.astype(np.float64), CODED[kind].weights
     w = weights_of(kind, values, importances, rounding_name)
     return ((x - llama.dequantize_rows(kind, raw)) ** 2 * w).reshape(-1, size).sum(1)
 
 
 def free_errors(kind, values, importances, raw):
     """Weighted squared error of each block's codes, were the scale no float16."""
-    layout = LAYOUTS[kind]
+    layout = CODED[kind]
     q = layout.levels[layout.unpack(raw.reshape(-1, layout.bytes)).codes].astype(np.float64)
     x = values.astype(np.float64).reshape(q.shape)
     w = weights_of(kind, values, importances).reshape(q.shape)
@@ -89,7 +88,7 @@ def free_errors(kind, values, importances, raw):
 
 
 def levels_of(kind):
-    return LAYOUTS[kind].levels[-255:].astype(np.float64)
+    return CODED[kind].levels[-255:].astype(np.float64)
 
 
 def some_values(shape, kind="normal", seed=0):

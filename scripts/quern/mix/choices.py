@@ -12,7 +12,7 @@ from ..quantize.tensor_types import KEPT
 
 
 @dataclass(frozen=True)
-class Tensor:
+class FreeTensor:
     """A tensor of a mix.
 
     Attributes:
@@ -48,7 +48,7 @@ def free_tensors(
     importances: Collection[str] = (),
     fixed: Mapping[str, str] | None = None,
     fast_on: str = "any",
-) -> list[Tensor]:
+) -> list[FreeTensor]:
     """The tensors whose types are chosen, in the model's order.
 
     Args:
@@ -89,5 +89,5 @@ def free_tensors(
                 "blocks of it."
             )
         rows = int(tensor.n_elements) // columns
-        found.append(Tensor(name, columns, rows, tuple(own) or (source,)))
+        found.append(FreeTensor(name, columns, rows, tuple(own) or (source,)))
     return found

@@ -12,10 +12,11 @@ from .. import QuernError, blas, files, llama, rounding
 from ..ggml_types import PROBES, TENSOR_TYPES, UNQUANTIZED
 from ..moments.stored import Moments
 from ..quantize.recipes import GGML
-from ..rounding.compensated import Inputs, compensate, loss
+from ..rounding.compensated import compensate
+from ..rounding.moment import MomentHalves, loss
 from ..unquantized import UnquantizedTensor
-from . import inputs as mix_inputs
-from .choices import Tensor
+from .choices import FreeTensor
+from .inputs import Inputs
 
 ROWS = 48  # of each tensor; an error is then known to some 2 or 3 %
 STRENGTH = 0.2  # ρ with which moments are believed
@@ -31,7 +32,7 @@ def rounded(
     values: np.ndarray,
     importances: np.ndarray | None,
     how: str = GGML,
-    inputs: Inputs | None = None,
+    halves: MomentHalves | None = None,
 ) -> np.ndarray:
     """Values as they come back from a file of this type, float32 [rows, columns].
 
@@ -39,21 +40,23 @@ def rounded(
         values: float32 [rows, columns].
         importances: float32 [columns], or None.
         how: the rounding; ggml's own where it does not cover the type.
-        inputs: for `compensated`; fitted to even windows, so that odd ones can judge. Without them
+        halves: for `compensated`; fitted to even windows, so that odd ones can judge. Without them
             it is `importance`.
     """
     if TENSOR_TYPES[kind].numbers in ("float32", "float16"):
         return values.astype(TENSOR_TYPES[kind].numbers).astype(np.float32)
-    if how != GGML and rounding.covers(how, kind):
-        is_grid = kind in rounding.GRIDS
-        start = llama.quantize_rows(kind, values, importances) if is_grid else None
-        if how == rounding.COMPENSATED and inputs is not None:
-            moment = inputs.believed("even", STRENGTH, kind)
-            raw = compensate(kind, values, moment, start=start)
-        else:
-            raw = rounding.round_rows(kind, how, values, importances, start=start)
+
+    def by_llama():
+        return llama.quantize_rows(kind, values, importances)
+
+    if how == GGML or not rounding.covers(how, kind):
+        return llama.dequantize_rows(kind, by_llama())
+    rows = rounding.TYPES[kind].rows(values, importances, by_llama)
+    if how == rounding.COMPENSATED and halves is not None:
+        moment = halves.believed("even", STRENGTH, rounding.TYPES[kind].prepared)
+        raw = compensate(kind, rows, moment)
     else:
-        raw = llama.quantize_rows(kind, values, importances)
+        raw = rounding.round_rows(kind, how, rows)
     return llama.dequantize_rows(kind, raw)
 
 
@@ -76,15 +79,15 @@ def _sample(source: UnquantizedTensor, name: str) -> Iterator[tuple[int, np.ndar
 
 
 def relative_errors(
-    tensor: Tensor,
+    tensor: FreeTensor,
     source: UnquantizedTensor,
     importances: np.ndarray | None,
     types: Sequence[tuple[str, str]],
-    inputs: Inputs | None = None,
+    halves: MomentHalves | None = None,
 ) -> dict[tuple[str, str], float]:
     """Σ h (w − ŵ)² / Σ h w² of a sample of a tensor's rows, by type and rounding.
 
-    Where inputs are given it is Σ eᵀ H e / Σ wᵀ H w, with the moment H of odd windows.
+    Where halves of a moment are given it is Σ eᵀ H e / Σ wᵀ H w, with the moment H of odd windows.
 
     Raises:
         QuernError: a weight is not finite.
@@ -98,18 +101,18 @@ def relative_errors(
         h = np.ones(source.columns) if own is None else own.astype(np.float64)
 
         def size(some, h=h):
-            if inputs is not None:
-                return loss(some, inputs.odd)
+            if halves is not None:
+                return loss(some, halves.odd)
             return float((h * some.astype(np.float64) ** 2).sum())
 
         total += size(values)
         for kind, how in types:
-            errors[kind, how] += size(values - rounded(kind, values, own, how, inputs))
+            errors[kind, how] += size(values - rounded(kind, values, own, how, halves))
     return {key: error / total if total else 0.0 for key, error in errors.items()}
 
 
 def table(
-    tensors: Sequence[Tensor],
+    tensors: Sequence[FreeTensor],
     sources: Mapping[str, UnquantizedTensor],
     importances: Mapping[str, np.ndarray],
     how: str = GGML,
@@ -137,10 +140,10 @@ def table(
         both = list(dict.fromkeys([*wanted, *probes]))
         source = sources[tensor.name]
         moment = moments.of(tensor.name) if moments and source.matrices == 1 else None
-        inputs = None
+        halves = None
         if moment is not None and 0 not in moment.tokens:
-            inputs = Inputs(moment.mean("even"), moment.mean("odd"))
-        found = relative_errors(tensor, source, own, both, inputs)
+            halves = MomentHalves(moment.mean("even"), moment.mean("odd"))
+        found = relative_errors(tensor, source, own, both, halves)
         scale = found[probe] if probes and found[probe] else 1.0
         exact = dict.fromkeys((k for k in tensor.types if k in UNQUANTIZED), 0.0)
         return {kind: found[kind, how] / scale for kind, _ in wanted} | exact
@@ -150,12 +153,12 @@ def table(
         return dict(zip((t.name for t in tensors), bar, strict=True))
 
 
-def origin(inputs: mix_inputs.Inputs) -> dict[str, str]:
+def origin(inputs: Inputs) -> dict[str, str]:
     """What errors must be of to be used."""
     return {"model_sha256": inputs.info.sha256, "imatrix_sha256": inputs.imatrix_sha256}
 
 
-def read(path: Path, inputs: mix_inputs.Inputs) -> dict[str, dict[str, float]]:
+def read(path: Path, inputs: Inputs) -> dict[str, dict[str, float]]:
     """A table that was written with its `origin`.
 
     Raises:

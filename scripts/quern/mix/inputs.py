@@ -12,7 +12,7 @@ from ..gguf_files import GgufTensor, ModelInfo, require_unquantized
 from ..imatrix import formats
 from ..quantize import quantization
 from ..unquantized import UnquantizedTensor
-from .choices import Tensor, free_tensors
+from .choices import FreeTensor, free_tensors
 
 _ANY_MIX = "Q4_K_M"  # what llama.cpp keeps in it, it keeps in all
 
@@ -81,7 +81,7 @@ class Inputs:
         )
         return llama.planned_types(self.model, wanted)[0]
 
-    def free(self, types: Sequence[str] = CHOSEN, **options) -> list[Tensor]:
+    def free(self, types: Sequence[str] = CHOSEN, **options) -> list[FreeTensor]:
         """The tensors whose types are chosen; options as for `choices.free_tensors`."""
         planned = {n: k for n, k in self.planned(_ANY_MIX).items() if n in self.sources}
         return free_tensors(

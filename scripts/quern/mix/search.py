@@ -13,10 +13,10 @@ from ..measure import statistics
 from ..quantize.type_files import base_of
 from ..sizes import Size
 from . import proof
-from .choices import Tensor, padded
+from .choices import FreeTensor, padded
 from .editing import Editor
 from .inputs import Inputs
-from .solve import LEAST, Choice, solve
+from .solve import LEAST, TypeChoice, solve
 
 OURS = "mix"
 BESIDE = 3  # stock mixes beside which a mix is proved, at most
@@ -106,10 +106,10 @@ class Damages:
         return {"kld": value, "low": max(0.0, value - float(half)), "high": value + float(half)}
 
 
-def choose(tensors: Sequence[Tensor], damages: Damages, budget: int) -> dict[str, str]:
+def choose(tensors: Sequence[FreeTensor], damages: Damages, budget: int) -> dict[str, str]:
     """The type of each tensor, of the least predicted damage within bytes of them together."""
     choices = {
-        t.name: [Choice(k, t.bytes_as(k), float(damages.of(t.name, k).mean())) for k in t.types]
+        t.name: [TypeChoice(k, t.bytes_as(k), float(damages.of(t.name, k).mean())) for k in t.types]
         for t in tensors
     }
     return {name: choice.type for name, choice in solve(choices, budget).items()}
@@ -117,7 +117,7 @@ def choose(tensors: Sequence[Tensor], damages: Damages, budget: int) -> dict[str
 
 def search(
     inputs: Inputs,
-    free: Sequence[Tensor],
+    free: Sequence[FreeTensor],
     plans: Mapping[str, Mapping[str, str]],
     damages: Damages,
     size: Size,

@@ -23,7 +23,7 @@ LEAST = 1e-12  # nats; a divergence that is predicted to be less is none
 _SCALE = 1e6  # of the objective, since HiGHS also has an absolute gap
 
 
-class Choice(NamedTuple):
+class TypeChoice(NamedTuple):
     """A type that a tensor may have.
 
     Attributes:
@@ -36,7 +36,7 @@ class Choice(NamedTuple):
     damage: float
 
 
-def solve(choices: Mapping[str, list[Choice]], budget: int) -> dict[str, Choice]:
+def solve(choices: Mapping[str, list[TypeChoice]], budget: int) -> dict[str, TypeChoice]:
     """The choice of each tensor.
 
     Args:
@@ -65,34 +65,34 @@ def solve(choices: Mapping[str, list[Choice]], budget: int) -> dict[str, Choice]
     return min((found, greedy), key=_damage) if found else greedy
 
 
-def _by_bytes(choice: Choice) -> tuple:
+def _by_bytes(choice: TypeChoice) -> tuple:
     return choice.bytes, choice.damage, choice.type
 
 
-def _by_damage(choice: Choice) -> tuple:
+def _by_damage(choice: TypeChoice) -> tuple:
     return choice.damage, choice.bytes, choice.type
 
 
-def _damage(mix: Mapping[str, Choice]) -> float:
+def _damage(mix: Mapping[str, TypeChoice]) -> float:
     return sum(c.damage for c in mix.values())
 
 
-def _undominated(options: list[Choice]) -> list[Choice]:
+def _undominated(options: list[TypeChoice]) -> list[TypeChoice]:
     """Choices by rising bytes and falling damage."""
-    kept: list[Choice] = []
+    kept: list[TypeChoice] = []
     for choice in sorted(options, key=_by_bytes):
         if not kept or choice.damage < kept[-1].damage:
             kept.append(choice)
     return kept
 
 
-def _by_slope(choices: Mapping[str, list[Choice]], budget: int) -> dict[str, Choice]:
+def _by_slope(choices: Mapping[str, list[TypeChoice]], budget: int) -> dict[str, TypeChoice]:
     """A mix within the budget: steps along each tensor's convex hull, those that save most first,
     each as long as it fits."""
     mix = {name: options[0] for name, options in choices.items()}
     steps = []
     for name, options in choices.items():
-        hull: list[Choice] = []
+        hull: list[TypeChoice] = []
         for c in options:
             while len(hull) > 1 and _slope(hull[-2], hull[-1]) <= _slope(hull[-1], c):
                 hull.pop()
@@ -107,7 +107,7 @@ def _by_slope(choices: Mapping[str, list[Choice]], budget: int) -> dict[str, Cho
     return mix
 
 
-def _slope(a: Choice, b: Choice) -> float:
+def _slope(a: TypeChoice, b: TypeChoice) -> float:
     """Damage saved per byte from `a` to `b`."""
     return (a.damage - b.damage) / (b.bytes - a.bytes)
 
@@ -131,8 +131,8 @@ def _silence():
 
 
 def _by_program(
-    choices: Mapping[str, list[Choice]], budget: int, bound: float
-) -> dict[str, Choice] | None:
+    choices: Mapping[str, list[TypeChoice]], budget: int, bound: float
+) -> dict[str, TypeChoice] | None:
     names = list(choices)
     flat = [(i, c) for i, name in enumerate(names) for c in choices[name]]
     damages = np.array([c.damage for _, c in flat])

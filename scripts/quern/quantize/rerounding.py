@@ -6,7 +6,7 @@ Everything else in the file stays as it is, to the byte. One metadata key is add
 import logging
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,8 @@ from ..gguf_header import STRING
 from ..imatrix import formats
 from ..moments.stored import Moments
 from ..rounding import compensated
-from ..rounding.compensated import Chosen, Inputs
+from ..rounding.compensated import Chosen
+from ..rounding.moment import MomentHalves
 from ..unquantized import UnquantizedTensor
 from .recipes import KEY
 
@@ -43,7 +44,7 @@ class Rerounded(NamedTuple):
     note: str = ""
 
 
-class _Tensor(NamedTuple):
+class _ToRound(NamedTuple):
     """A tensor that is rounded again.
 
     Attributes:
@@ -67,10 +68,26 @@ class _Tensor(NamedTuple):
         """The importances of a matrix, float32 [columns]."""
         return None if self.importances is None else self.importances[matrix]
 
-    def start(self, first: int, last: int) -> np.ndarray | None:
-        """What llama.cpp made of rows, uint8 [n, bytes of a row], where rounding begins with it."""
-        if self.kind not in rounding.GRIDS:
-            return None
+    def rows(self, matrix: int, first: int, last: int) -> rounding.Rows:
+        """Rows `first` to `last` - 1, which are a matrix'."""
+
+        def made():
+            return self._made(first, last)
+
+        values = self.source.float32(first, last)
+        return rounding.TYPES[self.kind].rows(values, self.weights(matrix), made)
+
+    def sample(self, matrix: int, numbers: Sequence[int]) -> rounding.Rows:
+        """Some rows of a matrix."""
+
+        def made():
+            return np.concatenate([self._made(row, row + 1) for row in numbers])
+
+        values = np.concatenate([self.source.float32(row, row + 1) for row in numbers])
+        return rounding.TYPES[self.kind].rows(values, self.weights(matrix), made)
+
+    def _made(self, first: int, last: int) -> np.ndarray:
+        """What llama.cpp made of rows, uint8 [n, bytes of a row]."""
         row = int(self.found.n_bytes) // self.source.rows
         offset = _offset(self.found) + first * row
         raw = np.fromfile(self.quantized, np.uint8, (last - first) * row, offset=offset)
@@ -92,7 +109,7 @@ class _Compensator:
         self._last: tuple = None, None  # a moment, and what is known by it
         self.chosen: dict[str, Chosen] = {}
 
-    def rounded(self, tensor: _Tensor, matrix: int) -> Iterator[tuple[np.ndarray, int]] | None:
+    def rounded(self, tensor: _ToRound, matrix: int) -> Iterator[tuple[np.ndarray, int]] | None:
         """A matrix' bytes in parts, as `_rounded` gives them; None where that is to do it."""
         source = tensor.source
         moment = self._moments.of(source.tensor.name, matrix)
@@ -100,22 +117,14 @@ class _Compensator:
             return None
         if len(moment.even) != source.columns:
             raise QuernError("its moment is of another model.")
-        inputs, height = self._inputs_of(moment), source.rows // source.matrices
+        halves, height = self._halves_of(moment), source.rows // source.matrices
         sample = np.linspace(0, height - 1, compensated.SAMPLE).round().astype(int)
-        sample = np.unique(sample) + matrix * height
-        values = np.concatenate([source.float32(r, r + 1) for r in sample.tolist()])
-        start = None
-        if tensor.kind in rounding.GRIDS:
-            start = np.concatenate([tensor.start(r, r + 1) for r in sample.tolist()])
-        chosen = compensated.choose(
-            *(tensor.kind, values, tensor.weights(matrix), inputs),
-            start=start,
-            threads=self._threads,
-        )
+        rows = tensor.sample(matrix, (np.unique(sample) + matrix * height).tolist())
+        chosen = compensated.choose(tensor.kind, rows, halves, threads=self._threads)
         name = source.tensor.name + (f" {matrix}" if source.matrices > 1 else "")
         self.chosen[name] = chosen
         log.info("%s: ρ %s, held-out loss %.3f of importance's", name, *chosen)
-        return None if chosen.strength is None else self._parts(tensor, matrix, inputs, chosen)
+        return None if chosen.strength is None else self._parts(tensor, matrix, halves, chosen)
 
     def note(self) -> str:
         """What is known of all tensors together."""
@@ -130,21 +139,20 @@ class _Compensator:
             f"promise {100 * gain:.1f} % less."
         )
 
-    def _inputs_of(self, moment):
-        last, inputs = self._last
+    def _halves_of(self, moment):
+        last, halves = self._last
         if last is not moment:
-            inputs = Inputs(moment.mean("even"), moment.mean("odd"), moment.mean())
-            self._last = moment, inputs
-        return inputs
+            halves = MomentHalves(moment.mean("even"), moment.mean("odd"), moment.mean())
+            self._last = moment, halves
+        return halves
 
-    def _parts(self, tensor, matrix, inputs, chosen):
-        believed = inputs.believed("both", chosen.strength, tensor.kind)
-        for first, last in tensor.parts(matrix):
-            values, start = tensor.source.float32(first, last), tensor.start(first, last)
-            raw = compensated.compensate(
-                tensor.kind, values, believed, start=start, threads=self._threads
-            )
-            yield raw, values.size
+    def _parts(self, tensor, matrix, halves, chosen):
+        prepared = rounding.TYPES[tensor.kind].prepared
+        believed = halves.believed("both", chosen.strength, prepared)
+        for part in tensor.parts(matrix):
+            rows = tensor.rows(matrix, *part)
+            raw = compensated.compensate(tensor.kind, rows, believed, threads=self._threads)
+            yield raw, rows.values.size
 
 
 def _offset(tensor: GgufTensor) -> int:
@@ -199,7 +207,7 @@ def reround(
         if tensor.name not in plan:
             yield from _copied(quantized, tensor)
             return
-        own = _Tensor(sources[tensor.name], quantized, tensor, plan[tensor.name])
+        own = _ToRound(sources[tensor.name], quantized, tensor, plan[tensor.name])
         for matrix in range(own.source.matrices):
             parts = compensator.rounded(own, matrix) if compensator else None
             yield from parts or _rounded(own, matrix, name, threads)
@@ -300,15 +308,12 @@ def _copied(path: Path, tensor: GgufTensor) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def _rounded(
-    tensor: _Tensor, matrix: int, name: str, threads: int
+    tensor: _ToRound, matrix: int, name: str, threads: int
 ) -> Iterator[tuple[np.ndarray, int]]:
     """The bytes of one of its matrices, rounded anew, in parts; of how many weights each is."""
-    for first, last in tensor.parts(matrix):
-        values, start = tensor.source.float32(first, last), tensor.start(first, last)
-        raw = rounding.round_rows(
-            tensor.kind, name, values, tensor.weights(matrix), start=start, threads=threads
-        )
-        yield raw, values.size
+    for part in tensor.parts(matrix):
+        rows = tensor.rows(matrix, *part)
+        yield rounding.round_rows(tensor.kind, name, rows, threads=threads), rows.values.size
 
 
 def _header(reader: GgufFile, path: Path, name: str) -> bytes:

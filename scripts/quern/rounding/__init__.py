@@ -1,22 +1,20 @@
 """Rounding: which codes and scales the weights of a tensor get. Its type is given.
 
-The rest of Quern calls `round_rows`. `rules` has a line for each type, `layouts` the bytes of its
-blocks, `grids` the types whose weights are looked up together, `kernels` the compiled searches.
+The rest of Quern calls `round_rows`. `structures` has a class for each structure of blocks, with
+its search, and `layouts` a class for each type; `grids` has the types whose weights are looked up
+together; `kernels` are the compiled searches. `compensated` rounds by second moments of inputs.
 `pictures` shows where a search misses the optimum.
 """
 
-from .grids import GRIDS
-from .layouts import LAYOUTS
-from .rows import round_rows
-from .rules import COMPENSATED, PROPOSALS, ROUNDINGS, RULES, covers
+from .block_type import COMPENSATED, PROPOSALS, ROUNDINGS, Rows
+from .rows import TYPES, covers, round_rows
 
 __all__ = [
     "COMPENSATED",
-    "GRIDS",
-    "LAYOUTS",
     "PROPOSALS",
     "ROUNDINGS",
-    "RULES",
+    "TYPES",
+    "Rows",
     "covers",
     "round_rows",
 ]

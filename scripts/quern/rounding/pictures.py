@@ -15,10 +15,10 @@ import numpy as np
 
 from .. import files
 from .kernels import similarity
-from .kernels.arguments import Grid
+from .kernels.arguments import FirstScales
 from .kernels.codebooks import codebook_of
 from .kernels.vectors import LANES
-from .layouts import LAYOUTS
+from .layouts import CODED
 
 SEARCHES = {
     "ggml": similarity.GGML,
@@ -50,7 +50,7 @@ def similarities(vectors: np.ndarray, search: str, levels: np.ndarray) -> np.nda
     Args:
         vectors: float64 [..., 3].
         search: one of `SEARCHES`; `ggml` is llama.cpp's grid of 19 or 15 scales of one sign.
-        levels: float32, increasing, such as those of a type's `Layout`.
+        levels: float32, increasing, such as those of a `CodedType`.
 
     Returns:
         float32 [...].
@@ -59,7 +59,7 @@ def similarities(vectors: np.ndarray, search: str, levels: np.ndarray) -> np.nda
     highest = float(codebook.highest)
     begin = 0.05 if codebook.cells.size else 0.4  # a table has no equal states below half its range
     own = np.linspace(begin * highest, 1.5 * highest, 2 * LANES, dtype=_F)
-    grid = Grid(np.zeros(0, _F), own, bool(codebook.lowest < 0))
+    grid = FirstScales(np.zeros(0, _F), own, bool(codebook.lowest < 0))
     found = np.empty(vectors.shape[:-1], _F)
     flat = vectors.reshape(-1, 3)
     similarity.similarities(flat, SEARCHES[search], codebook, grid, found.ravel())
@@ -69,8 +69,8 @@ def similarities(vectors: np.ndarray, search: str, levels: np.ndarray) -> np.nda
 def draw(path: Path, height: int = 1024) -> None:
     """One picture: a row for each set of levels, a column for each search."""
     rows = [
-        ("Q4_0", sphere(height), LAYOUTS["Q4_0"].levels),
-        ("IQ4_NL", sphere(height), LAYOUTS["IQ4_NL"].levels),
+        ("Q4_0", sphere(height), CODED["Q4_0"].levels),
+        ("IQ4_NL", sphere(height), CODED["IQ4_NL"].levels),
         ("0 … 15, cube face", cube_face(height), UNSIGNED),
     ]
     figure, axes = plt.subplots(

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quern import QuernError
-from quern.mix.solve import Choice, solve
+from quern.mix.solve import TypeChoice, solve
 
 choice = st.builds(
-    Choice,
+    TypeChoice,
     st.sampled_from(["a", "b", "c"]),
     st.integers(1, 40).map((32).__mul__),
     st.floats(0, 1) | st.floats(0, 1e-6),
@@ -46,7 +46,7 @@ def many(n, kinds):
         bits = np.sort(rng.uniform(2, 8.5, kinds))
         damages = level * np.exp(-1.38 * bits + rng.normal(0, 0.3, kinds))
         choices[f"t{t}"] = [
-            Choice(f"k{k}", int(weights * b / 8) // 32 * 32, float(d))
+            TypeChoice(f"k{k}", int(weights * b / 8) // 32 * 32, float(d))
             for k, (b, d) in enumerate(zip(bits, damages, strict=True))
         ]
     return choices
@@ -75,4 +75,4 @@ def test_budgets_beyond_all_mixes():
 @pytest.mark.parametrize("damage", [np.nan, np.inf, -1.0])
 def test_a_damage_that_is_none(damage):
     with pytest.raises(QuernError, match="the damage of t is not finite; measure it again"):
-        solve({"t": [Choice("a", 32, damage)]}, 100)
+        solve({"t": [TypeChoice("a", 32, damage)]}, 100)

@@ -7,6 +7,7 @@ import pytest
 from conftest import command, fails_with
 from models import write_model
 from quern import gguf_files, rounding
+from quern.ggml_types import UNQUANTIZED
 from quern.imatrix import formats
 from quern.imatrix.matrix import Imatrix
 from quern.llama import Model
@@ -69,13 +70,14 @@ def test_a_mix_is_rounded_where_it_can_be(made, importances, tmp_path, kind):
     for name, tensor in after.items():
         type_name = tensor.tensor_type.name
         assert type_name == before[name].tensor_type.name
-        if type_name in rounding.RULES and name in weights:
+        if rounding.covers("exact", type_name) and name in weights:
             values = original[name].data.astype(np.float32)
-            found = rounding.round_rows(type_name, "exact", values, weights[name])
+            rows = rounding.Rows(values, weights[name])
+            found = rounding.round_rows(type_name, "exact", rows)
             assert (tensor.data == found).all()
         else:
             assert (tensor.data == before[name].data).all()
-        if type_name not in (*rounding.RULES, "F32", "F16"):
+        if type_name not in UNQUANTIZED and not rounding.covers("exact", type_name):
             assert f"{type_name} is not covered" in log.read_text()
     reader = gguf_files.open_gguf(tmp_path / "r.gguf")
     assert gguf_files.field(reader, KEY) == "exact"
@@ -105,9 +107,8 @@ def test_experts_have_importances_of_their_own(made, tmp_path):
     tensor, original = tensors(tmp_path / "r.gguf")[name], tensors(made / "moe.gguf")[name]
     weights = matrix.importances()[name].reshape(matrices, columns)
     for i in range(matrices):
-        found = rounding.round_rows(
-            "Q4_0", "exact", original.data[i].astype(np.float32), weights[i]
-        )
+        rows = rounding.Rows(original.data[i].astype(np.float32), weights[i])
+        found = rounding.round_rows("Q4_0", "exact", rows)
         assert (tensor.data[i] == found).all()
 
 

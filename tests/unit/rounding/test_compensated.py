@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from quern import QuernError, llama
-from quern.rounding import GRIDS, LAYOUTS, RULES, compensated, round_rows
+from quern.rounding import Rows, round_rows
+from quern.rounding.compensated import STRENGTHS, choose, compensate
+from quern.rounding.grids import GRIDS
 from quern.rounding.kernels.compensation import FACTORS, Factors, descend, feed_back
-from quern.rounding.rules import used_levels
+from quern.rounding.layouts import CODED
+from quern.rounding.moment import MomentHalves, factor, loss, shrink
 
 
 def correlated(n, tokens, seed=0):
@@ -34,7 +37,7 @@ def fed_back(w, factored, scale):
     none = np.zeros_like(one)
     a, m, errors = (np.empty_like(w) for _ in range(3))
     codes = np.empty(w.shape, np.uint8)
-    levels, factors = used_levels("Q4_0"), Factors(*np.ones(3, np.float32), none[0, :0])
+    levels, factors = CODED["Q4_0"].used, Factors(*np.ones(3, np.float32), none[0, :0])
     feed_back(
         *(w.copy(), FACTORS, 32, one, none + 1, none, none, factors),
         *(levels, levels[1:] - 0.5, True, factored.feedback, factored.costs, a, m, codes, errors),
@@ -45,7 +48,7 @@ def fed_back(w, factored, scale):
 @pytest.mark.parametrize("strength", [0.0, 0.05, 1.0])
 def test_factors_are_those_of_the_shrunk_moment(strength):
     moment = correlated(64, 4000)
-    found = compensated.factor(compensated.shrink(moment, strength))
+    found = factor(shrink(moment, strength))
     shrunk = moment + strength * np.diag(np.diag(moment))
     np.testing.assert_allclose(found.moment, shrunk, rtol=1e-6)
     # The inverse of H is Uᵀ U, and U's rows divided by its diagonal are what is fed back.
@@ -59,21 +62,19 @@ def test_the_loss_is_that_of_the_columns_after_feedback():
     """Σ eᵀ H e = Σ R_ii² δ_i², whatever is chosen."""
     n, rows = 32, 7
     moment, w = correlated(n, 900), weights(rows, n)
-    factored = compensated.factor(compensated.shrink(moment, 0.1))
+    factored = factor(shrink(moment, 0.1))
     a, chosen, errors = fed_back(w, factored, 0.25)
     e = w - a * chosen
-    total = compensated.loss(e, factored.moment.astype(np.float64))
+    total = loss(e, factored.moment.astype(np.float64))
     assert total == pytest.approx((errors.astype(np.float64) ** 2 @ factored.costs).sum(), rel=1e-4)
 
 
 def test_without_correlation_each_weight_goes_to_its_nearest_level():
     n, rows = 32, 5
     w = weights(rows, n)
-    factored = compensated.factor(
-        np.diag(np.random.default_rng(0).uniform(1, 2, n)).astype(np.float32)
-    )
+    factored = factor(np.diag(np.random.default_rng(0).uniform(1, 2, n)).astype(np.float32))
     a, chosen, _ = fed_back(w, factored, 0.25)
-    levels = used_levels("Q4_0")
+    levels = CODED["Q4_0"].used
     nearest = np.abs(w[..., None] - a[..., None] * levels).argmin(2)
     assert (chosen == levels[nearest]).all() and (np.abs(a) == 0.25).all()
 
@@ -109,28 +110,28 @@ def test_descent_ends_where_no_single_move_helps_and_never_rises():
         assert best <= after[row] * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize("kind", CODED)
 def test_the_loss_is_lower_than_that_of_importance(kind):
     n, rows = 512, 24
     moment, w = correlated(n, 6000), weights(rows, n)
-    factored = compensated.factor(compensated.shrink(moment, 0.05))
-    raw = compensated.compensate(kind, w, factored, threads=2)
-    plain = round_rows(kind, "importance", w, np.diag(moment).astype(np.float32))
+    factored = factor(shrink(moment, 0.05))
+    raw = compensate(kind, Rows(w), factored, threads=2)
+    plain = round_rows(kind, "importance", Rows(w, np.diag(moment).astype(np.float32)))
     assert raw.shape == plain.shape and raw.dtype == np.uint8
-    ours, theirs = (compensated.loss(w - values_of(kind, r, rows), moment) for r in (raw, plain))
+    ours, theirs = (loss(w - values_of(kind, r, rows), moment) for r in (raw, plain))
     assert ours < 0.9 * theirs
-    again = compensated.compensate(kind, w, factored, threads=1)
+    again = compensate(kind, Rows(w), factored, threads=1)
     assert (again == raw).all()
-    blocks = LAYOUTS[kind].unpack(raw.reshape(-1, LAYOUTS[kind].bytes))
-    assert (LAYOUTS[kind].pack(blocks) == raw.reshape(-1, LAYOUTS[kind].bytes)).all()
+    blocks = CODED[kind].unpack(raw.reshape(-1, CODED[kind].bytes))
+    assert (CODED[kind].pack(blocks) == raw.reshape(-1, CODED[kind].bytes)).all()
 
 
 def test_rows_that_are_no_whole_panels():
     """Rows of 576, as SmolLM2's: two panels and a quarter."""
     moment, w = correlated(576, 6000), weights(8, 576)
-    raw = compensated.compensate("Q4_0", w, compensated.factor(compensated.shrink(moment, 0.05)))
-    plain = round_rows("Q4_0", "importance", w, np.diag(moment).astype(np.float32))
-    ours, theirs = (compensated.loss(w - values_of("Q4_0", r, 8), moment) for r in (raw, plain))
+    raw = compensate("Q4_0", Rows(w), factor(shrink(moment, 0.05)))
+    plain = round_rows("Q4_0", "importance", Rows(w, np.diag(moment).astype(np.float32)))
+    ours, theirs = (loss(w - values_of("Q4_0", r, 8), moment) for r in (raw, plain))
     assert ours < 0.8 * theirs
 
 
@@ -139,19 +140,19 @@ def test_the_strength_is_judged_by_the_other_half():
     n, w = 256, weights(32, 256)
     same = correlated(n, 50_000, seed=3)
     own = np.diag(same).astype(np.float32)
-    sure = compensated.choose("Q4_0", w, own, compensated.Inputs(same, same))
-    assert sure.strength == min(compensated.STRENGTHS) and sure.ratio < 0.8
+    sure = choose("Q4_0", Rows(w, own), MomentHalves(same, same))
+    assert sure.strength == min(STRENGTHS) and sure.ratio < 0.8
     rng = np.random.default_rng(0)
     x = rng.standard_normal((12, n)).astype(np.float32)
-    unlike = compensated.Inputs(x.T @ x / 12, np.diag(np.diag(same)))
-    noise = compensated.choose("Q4_0", w, own, unlike)
+    unlike = MomentHalves(x.T @ x / 12, np.diag(np.diag(same)))
+    noise = choose("Q4_0", Rows(w, own), unlike)
     assert noise.strength is None and noise.ratio == 1
 
 
 def test_columns_that_were_never_read():
     moment = correlated(64, 500)
     moment[5] = moment[:, 5] = 0
-    found = compensated.factor(compensated.shrink(moment, 0.05))
+    found = factor(shrink(moment, 0.05))
     assert np.isfinite(found.feedback).all() and found.moment[5, 5] == pytest.approx(
         np.diag(moment).mean(), rel=1e-5
     )
@@ -160,14 +161,13 @@ def test_columns_that_were_never_read():
 @pytest.mark.parametrize("moment", [np.zeros((32, 32)), np.full((32, 32), np.nan)])
 def test_a_moment_that_is_none(moment):
     with pytest.raises(QuernError, match="a second moment is not finite, or zero"):
-        compensated.factor(compensated.shrink(moment, 0.05))
+        factor(shrink(moment, 0.05))
 
 
 @pytest.mark.parametrize("kind", GRIDS)
 def test_grids_are_read_and_written_as_ggml_does(kind):
     grid, w = GRIDS[kind], weights(6, 512)
     raw = llama.quantize_rows(kind, w, np.ones(512, np.float32)).reshape(-1, grid.bytes)
-    assert llama.block_size(kind) == (grid.weights, grid.bytes)
     assert (grid.pack(grid.unpack(raw)) == raw).all()
     theirs = llama.dequantize_rows(kind, raw).reshape(-1, 256)
     assert (grid.dequantize(raw).view(np.uint32) == theirs.view(np.uint32)).all()
@@ -179,16 +179,15 @@ def test_grids_are_improved_by_importances_and_more_by_moments(kind):
     moment, w = correlated(n, 6000), weights(rows, n)
     own = np.diag(moment).astype(np.float32)
     start = llama.quantize_rows(kind, w, own)
-    plain = round_rows(kind, "importance", w, own, start=start)
-    found = compensated.compensate(kind, w, compensated.shrink(moment, 0.05), start=start)
-    again = compensated.compensate(
-        kind, w, compensated.shrink(moment, 0.05), start=start, threads=2
-    )
+    given = Rows(w, own, start)
+    plain = round_rows(kind, "importance", given)
+    found = compensate(kind, given, shrink(moment, 0.05))
+    again = compensate(kind, given, shrink(moment, 0.05), threads=2)
     assert (found == again).all() and found.shape == plain.shape == start.shape
     errors = [w - values_of(kind, raw, rows) for raw in (start, plain, found)]
     weighed = [float((e.astype(np.float64) ** 2 * own).sum()) for e in errors]
-    losses = [compensated.loss(e, moment) for e in errors]
+    losses = [loss(e, moment) for e in errors]
     assert weighed[1] < 0.97 * weighed[0]
     assert losses[2] < 0.7 * losses[1]
     with pytest.raises(QuernError, match=r"from what llama\.cpp made of it"):
-        round_rows(kind, "importance", w, own)
+        round_rows(kind, "importance", Rows(w, own))

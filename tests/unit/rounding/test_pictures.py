@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import command
-from quern.rounding.layouts import LAYOUTS
+from quern.rounding.layouts import CODED
 from quern.rounding.pictures import SEARCHES, UNSIGNED, cube_face, similarities, sphere
 
 
@@ -20,7 +20,7 @@ from quern.rounding.pictures import SEARCHES, UNSIGNED, cube_face, similarities,
     ],
 )
 def test_the_known_values(kind, search, least, mean):
-    found = similarities(sphere(1024), search, LAYOUTS[kind].levels)
+    found = similarities(sphere(1024), search, CODED[kind].levels)
     assert found.shape == (1024, 2048)
     assert found.min() == pytest.approx(least, abs=2e-7)
     # llama.cpp rounds a table's codes once more; the last digit is not ours.

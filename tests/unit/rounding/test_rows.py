@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from quern import QuernError, llama, rounding
-from quern.rounding import RULES
-from quern.rounding.layouts import LAYOUTS
+from quern.rounding import Rows
+from quern.rounding.layouts import CODED
+from quern.rounding.structures import ListedScales, OneScale
 from references import (
     errors_of,
     free_errors,
@@ -22,10 +23,10 @@ from references import (
     weights_of,
 )
 
-KINDS = sorted(RULES)
-LISTED = [kind for kind in KINDS if LAYOUTS[kind].steps is not None]
-SINGLE = [k for k in KINDS if not LAYOUTS[k].sub_blocks and not LAYOUTS[k].minima]
-JOINT = [kind for kind in KINDS if LAYOUTS[kind].sub_blocks and kind not in LISTED]
+KINDS = sorted(CODED)
+LISTED = [kind for kind in KINDS if issubclass(CODED[kind], ListedScales)]
+SINGLE = [kind for kind in KINDS if issubclass(CODED[kind], OneScale)]
+JOINT = [kind for kind in KINDS if CODED[kind].sub_blocks and kind not in LISTED]
 COVERED = [(k, r) for k in KINDS for r in rounding.ROUNDINGS if rounding.covers(r, k)]
 LINES = {  # the error at most, over ggml's and over that of lines that no factors bind
     "Q2_K": (0.94, 1.08), "Q4_K": (0.95, 1.03), "Q5_K": (0.88, 1.13),
@@ -34,7 +35,7 @@ LINES = {  # the error at most, over ggml's and over that of lines that no facto
 
 
 def least(kind, values, importances):
-    size = LAYOUTS[kind].weights
+    size = CODED[kind].weights
     w = weights_of(kind, values, importances).reshape(-1, size)
     return least_errors(values.astype(np.float64).reshape(-1, size), w, levels_of(kind))
 
@@ -47,8 +48,8 @@ DRAWS = ["normal", *(pytest.param(draw, marks=pytest.mark.slow) for draw in ("la
 @pytest.mark.parametrize("kind", SINGLE)
 def test_exact_is_the_optimum_of_20000_blocks(kind, draw):
     count = 7_000 if kind == "Q8_0" else 20_000  # of each distribution; its reference is slow
-    values, importances = some_values((count // 8, 8 * LAYOUTS[kind].weights), draw)
-    raw = rounding.round_rows(kind, "exact", values, importances)
+    values, importances = some_values((count // 8, 8 * CODED[kind].weights), draw)
+    raw = rounding.round_rows(kind, "exact", Rows(values, importances))
     best = least(kind, values, importances)
     # What a scale costs that is off as float16, by up to 2⁻¹²; it only shows in Q8_0.
     w = weights_of(kind, values, importances).reshape(len(best), -1)
@@ -72,7 +73,7 @@ def test_exact_is_the_optimum_of_20000_blocks(kind, draw):
 @settings(max_examples=300, deadline=None)
 def test_exact_is_the_optimum_of_any_block(x, w, kind):
     x, w = x / 64, w / 8
-    raw = rounding.round_rows(kind, "exact", x, w)
+    raw = rounding.round_rows(kind, "exact", Rows(x, w))
     power = (weights_of(kind, x, w) * x.astype(np.float64) ** 2).sum()
     found = free_errors(kind, x, w, raw)[0]
     # float32 knows the error to a few parts in 10⁷ of Σ w·x²; float16 the scale to 2⁻¹².
@@ -96,16 +97,14 @@ def test_the_reference_is_brute_force_over_all_codes(x, w):
 @pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("kind, limit", [("Q3_K", 0.0025), ("IQ4_XS", 0.007), ("Q6_K", 0.018)])
 def test_joint_search_comes_near_the_joint_optimum(kind, limit, draw):
-    layout = LAYOUTS[kind]
+    layout = CODED[kind]
     values, importances = some_values((4, 2560), draw)
-    raw = rounding.round_rows(kind, "exact", values, importances)
+    raw = rounding.round_rows(kind, "exact", Rows(values, importances))
     x = values.astype(np.float64).reshape(-1, 256)
     w = weights_of(kind, values, importances).reshape(-1, 256)
     ends = np.linspace(0.4, 1.3, 120) * layout.factor_range[1]
     scales = np.abs(x).max(1)[:, None] / np.abs(layout.levels).max() / ends
-    best = least_joint_errors(
-        x, w, levels_of(kind), scales, *layout.factor_range, 256 // layout.sub_blocks
-    )
+    best = least_joint_errors(x, w, levels_of(kind), scales, *layout.factor_range, layout.size)
     assert errors_of(kind, values, importances, raw).sum() <= best.sum() * (1 + limit)
 
 
@@ -113,16 +112,16 @@ def test_joint_search_comes_near_the_joint_optimum(kind, limit, draw):
 @pytest.mark.parametrize("kind", LINES)
 def test_types_with_minima_are_rounded_better_than_by_ggml(kind, draw):
     over_ggml, over_free = LINES[kind]
-    layout = LAYOUTS[kind]
+    layout = CODED[kind]
     values, importances = some_values((8, 2560), draw)
     found, theirs = (
         errors_of(kind, values, importances, raw).sum()
         for raw in (
-            rounding.round_rows(kind, "exact", values, importances),
+            rounding.round_rows(kind, "exact", Rows(values, importances)),
             llama.quantize_rows(kind, values, importances),
         )
     )
-    size = layout.weights // max(1, layout.sub_blocks)
+    size = layout.size
     w = weights_of(kind, values, importances).reshape(-1, size)
     x = values.astype(np.float64).reshape(-1, size)
     if not layout.sub_blocks:  # whose minima may be below 0
@@ -135,11 +134,11 @@ def test_types_with_minima_are_rounded_better_than_by_ggml(kind, draw):
 @pytest.mark.parametrize("draw", ["normal", "t4"])
 @pytest.mark.parametrize("kind", LISTED)
 def test_scales_of_a_list_are_the_best_of_all(kind, draw):
-    layout = LAYOUTS[kind]
+    layout = CODED[kind]
     values, importances = some_values((8, 512), draw)
     values *= np.float32(0.05)
-    raw = rounding.round_rows(kind, "exact", values, importances)
-    size = layout.weights // layout.sub_blocks
+    raw = rounding.round_rows(kind, "exact", Rows(values, importances))
+    size = layout.size
     x = values.astype(np.float64).reshape(-1, size)
     w = weights_of(kind, values, importances).reshape(-1, size)
     best = np.full(len(x), np.inf)
@@ -156,10 +155,10 @@ def test_exact_is_never_much_worse_than_the_others(kind, with_importances):
     values, importances = some_values((64, 1024), "t4", seed=3)
     importances = importances if with_importances else None
     ours = errors_of(
-        kind, values, importances, rounding.round_rows(kind, "exact", values, importances)
+        kind, values, importances, rounding.round_rows(kind, "exact", Rows(values, importances))
     )
     others = [
-        rounding.round_rows(kind, name, values, importances)
+        rounding.round_rows(kind, name, Rows(values, importances))
         for name in ("cumulative", "gradient")
         if rounding.covers(name, kind)
     ]
@@ -180,15 +179,16 @@ def test_importance_alone_is_the_weight_of_importance(kind, with_importances):
     found = {
         name: errors_of(
             *(kind, values, importances),
-            rounding.round_rows(kind, name, values, importances),
+            rounding.round_rows(kind, name, Rows(values, importances)),
             rounding_name="importance",
         )
         for name in ("importance", "exact")
     }
-    same = RULES[kind].span == 0 if with_importances else RULES[kind].bare[1] == 0
+    llamas = CODED[kind].error_weights
+    same = llamas.span == 0 if with_importances else llamas.bare[1] == 0
     assert found["importance"].sum() <= found["exact"].sum() * (1 if same else 0.999)
     if kind in SINGLE and kind != "Q8_0":  # whose float16 scale costs more than that
-        w = weights_of(kind, values, importances, "importance").reshape(-1, LAYOUTS[kind].weights)
+        w = weights_of(kind, values, importances, "importance").reshape(-1, CODED[kind].weights)
         x = values.astype(np.float64).reshape(w.shape)
         best = least_errors(x, w, levels_of(kind))
         assert found["importance"].sum() <= best.sum() * (1 + 1e-4)
@@ -211,7 +211,7 @@ def test_odd_blocks(kind, rounding_name, name):
     values = EDGES[name](values)
     importances[::3] = 0  # weights without any importance
     for w in (importances, None, importances * 0):
-        raw = rounding.round_rows(kind, rounding_name, values, w)
+        raw = rounding.round_rows(kind, rounding_name, Rows(values, w))
         found = llama.dequantize_rows(kind, raw)
         assert np.isfinite(found).all()
         if name in ("zeros", "denormals"):
@@ -226,23 +226,23 @@ def test_odd_blocks(kind, rounding_name, name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_do_not_change_a_bit(kind):
     values, importances = some_values((96, 8192))
-    one = rounding.round_rows(kind, "exact", values, importances, threads=1)
-    assert (rounding.round_rows(kind, "exact", values, importances, threads=3) == one).all()
+    one = rounding.round_rows(kind, "exact", Rows(values, importances), threads=1)
+    assert (rounding.round_rows(kind, "exact", Rows(values, importances), threads=3) == one).all()
 
 
 def test_what_cannot_be_rounded_is_an_error():
     values, importances = some_values((2, 512))
     with pytest.raises(QuernError, match="there is no rounding best for Q4_0"):
-        rounding.round_rows("Q4_0", "best", values)
+        rounding.round_rows("Q4_0", "best", Rows(values))
     with pytest.raises(QuernError, match="there is no rounding exact for IQ2_XS"):
-        rounding.round_rows("IQ2_XS", "exact", values)
+        rounding.round_rows("IQ2_XS", "exact", Rows(values))
     with pytest.raises(QuernError, match="no whole blocks"):
-        rounding.round_rows("Q4_0", "exact", values[:, :40])
+        rounding.round_rows("Q4_0", "exact", Rows(values[:, :40]))
     with pytest.raises(QuernError, match="importances do not fit"):
-        rounding.round_rows("Q4_0", "exact", values, importances[:32])
+        rounding.round_rows("Q4_0", "exact", Rows(values, importances[:32]))
     values[1, 3] = np.inf
     with pytest.raises(QuernError, match="a weight is not finite"):
-        rounding.round_rows("Q4_0", "exact", values)
+        rounding.round_rows("Q4_0", "exact", Rows(values))
     importances[5] = np.nan
     with pytest.raises(QuernError, match="an importance is negative or not finite"):
-        rounding.round_rows("Q4_0", "exact", np.ones((2, 512)), importances)
+        rounding.round_rows("Q4_0", "exact", Rows(np.ones((2, 512)), importances))

@@ -10,10 +10,10 @@ from conftest import HOUSE
 from quern import fingerprint
 
 FIGURES = """
-from quern.rounding.layouts import LAYOUTS
+from quern.rounding.layouts import CODED
 from quern.rounding.pictures import similarities, sphere
 
-print(similarities(sphere(8), "exact", LAYOUTS["Q4_0"].levels).tobytes().hex())
+print(similarities(sphere(8), "exact", CODED["Q4_0"].levels).tobytes().hex())
 """
 LOOP = """
 from typing import NamedTuple

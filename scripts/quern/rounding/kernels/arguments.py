@@ -50,7 +50,7 @@ class Codebook(NamedTuple):
     cell_codes: np.ndarray
 
 
-class Grid(NamedTuple):
+class FirstScales(NamedTuple):
     """The scales s that `exact` tries first, for values whose largest magnitude is 1.
 
     Attributes:
@@ -65,7 +65,7 @@ class Grid(NamedTuple):
     mirrored: bool
 
 
-class Part(NamedTuple):
+class BlockPart(NamedTuple):
     """The values of a block or of a sub-block, ready for a search; `blocks.load` fills it.
 
     From `start` on, x holds `size` values, and then the same values negated; w holds their weights
@@ -143,7 +143,7 @@ class WantedLines(NamedTuple):
     powers: np.ndarray
 
 
-class Moments(NamedTuple):
+class ValueSums(NamedTuple):
     """Sums over the values of a sub-block, float32.
 
     Attributes:

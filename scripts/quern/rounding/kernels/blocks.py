@@ -18,15 +18,21 @@ LEAST_WEIGHT = F(1e-12)  # relative to the largest; a value with weight 0 gets a
 
 
 @njit(**STRICT)
+def ten_bits(x):
+    """A float32 with no more digits than float16 has, ties to even."""
+    bits = float_to_bits(x)
+    even = (bits >> np.int32(13)) & np.int32(1)
+    return bits_to_float((bits + np.int32(0xFFF) + even) & np.int32(~0x1FFF))
+
+
+@njit(**STRICT)
 def as_half(x):
     """The nearest float16, ties to even, as a float32; never infinite."""
     magnitude = min(abs(x), _LARGEST_HALF)
     if magnitude < _SMALLEST_NORMAL_HALF:
         rounded = (magnitude + _ROUND_SUBNORMAL) - _ROUND_SUBNORMAL
     else:
-        bits = float_to_bits(magnitude)
-        even = (bits >> np.int32(13)) & np.int32(1)
-        rounded = bits_to_float((bits + np.int32(0xFFF) + even) & np.int32(~0x1FFF))
+        rounded = ten_bits(magnitude)
     return rounded if x >= _ZERO else -rounded
 
 
@@ -88,7 +94,7 @@ def load(values, weights, first, unit, heaviest, part):
         unit: float32, above 0; the largest magnitude becomes 1 where it is that.
         heaviest: float32, the largest weight of the block, or 0 to take that of the part. If that
             is 0 too, all weights become the same.
-        part: a `Part`, whose size is a multiple of 16.
+        part: a `BlockPart`, whose size is a multiple of 16.
 
     Returns:
         Σ w·x².
@@ -137,4 +143,13 @@ def nearest(y, codebook):
     code = 0
     while code < levels.size - 1 and y > _HALF * (levels[code] + levels[code + 1]):
         code += 1
+    return code
+
+
+@njit(**STRICT)
+def passed(y, middles):
+    """How many middles between levels lie below y: the code of the level nearest to it."""
+    code = 0
+    for k in range(len(middles)):
+        code += y > middles[k]
     return code

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ...compiled import EXACT, FAST, bits_to_float, float_to_bits
+from ...compiled import EXACT, FAST
+from .blocks import passed, ten_bits
 
 F = np.float32
 
@@ -36,10 +37,7 @@ def _nearest(levels, middles, is_integer, target):
     if is_integer:
         code = np.int64(np.rint(target - levels[0]))
         return min(max(code, 0), last)
-    code = 0
-    for k in range(last):
-        code += target > middles[k]
-    return code
+    return passed(target, middles)
 
 
 @njit(**EXACT)
@@ -48,9 +46,7 @@ def _half(x):
     size = abs(x)
     if size < F(6.2e-5) or size > F(65000):
         return x
-    bits = float_to_bits(x)
-    even = (bits >> np.int32(13)) & np.int32(1)
-    return bits_to_float((bits + np.int32(0xFFF) + even) & ~np.int32(0x1FFF))
+    return ten_bits(x)
 
 
 # What a block of columns has: a scale; a scale and a minimum; a scale of a list; a factor; factors

@@ -145,7 +145,7 @@ def best_scale(part, power, codebook, grid, work):
     """The scale whose codes, at their own best scale, have the least weighted squared error.
 
     Args:
-        part: a `Part` whose largest magnitude is 1.
+        part: a `BlockPart` whose largest magnitude is 1.
         power: Σ w·x², float32, above 0.
         codebook, grid: see `arguments`.
         work: the `workspace` of this grid.

@@ -88,7 +88,7 @@ def best_scale(part, codebook, codes):
     """What the ascent finds.
 
     Args:
-        part: a `Part` that starts at 0; the negated values are not used.
+        part: a `BlockPart` that starts at 0; the negated values are not used.
         codebook: see `arguments`.
         codes: int64 [2, ≥ size], overwritten.
 

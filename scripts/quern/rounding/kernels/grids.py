@@ -88,7 +88,7 @@ def descend(g, a, grid, near, any_signs, moment, diagonal, entries, signed):
     Args:
         g: float32 [rows, n], e H of each row, kept up to date.
         a: float32 [rows, n], what signed magnitudes are multiplied by.
-        grid, near: of the type, see `grids.Grid`.
+        grid, near: of the type, see `grids.GridType`.
         any_signs: whether each sign is free.
         moment, diagonal: float32 [n, n] and [n], H and its diagonal.
         entries: int64 [rows, groups], changed.

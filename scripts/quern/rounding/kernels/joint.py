@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from ...compiled import STRICT
-from .arguments import Part, Wanted
+from .arguments import BlockPart, Wanted
 from .blocks import SMALLEST, as_half, code, largest, load, weigh, zero_code
 from .exact import best_scale, workspace
 from .lanes import (
@@ -45,12 +45,12 @@ def _try_trials(block, wanted, codebook, factor_rule, trials, at):
     """Try the 16 scales D of columns from `at` on; errors and factors go to `trials`.
 
     Args:
-        block: the `Part` of the first sub-block; the others follow it.
+        block: the `BlockPart` of the first sub-block; the others follow it.
         trials: see `lanes.integer_factors`.
     """
     trials[TRIAL_ERROR, at : at + LANES] = _ZERO
     for b in range(wanted.scales.size):
-        part = Part(block.x, block.w, 2 * b * block.size, block.size)
+        part = BlockPart(block.x, block.w, 2 * b * block.size, block.size)
         if codebook.cells.size:
             table_factors(part, b, wanted, codebook, factor_rule, trials, at)
         else:
@@ -66,7 +66,7 @@ def round_rows(values, weighing, codebook, grid, factor_rule, result):
     size = block_size // subs
     work = workspace(grid)
     weights = np.empty(columns, np.float32)
-    alone = Part(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
+    alone = BlockPart(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
     x, w = np.empty(2 * block_size, np.float32), np.empty(2 * block_size, np.float32)
     wanted = Wanted(
         np.empty(subs, np.float32), np.empty(subs, np.int64), np.empty(subs, np.float32)
@@ -88,7 +88,7 @@ def round_rows(values, weighing, codebook, grid, factor_rule, result):
             widest = _ZERO
             for b in range(subs):
                 here = first + b * size
-                part = Part(x, w, 2 * b * size, size)
+                part = BlockPart(x, w, 2 * b * size, size)
                 wanted.powers[b] = load(of_row, weights, here, unit, heaviest, part)
                 wanted.scales[b], wanted.sides[b] = _ZERO, 0
                 sub_unit = largest(of_row, here, size)
@@ -102,7 +102,7 @@ def round_rows(values, weighing, codebook, grid, factor_rule, result):
                     side = int(_peak(alone) > _ZERO)
                 wanted.scales[b], wanted.sides[b] = d * (sub_unit / unit), side
                 widest = max(widest, wanted.scales[b])
-            block_part = Part(x, w, 0, size)
+            block_part = BlockPart(x, w, 0, size)
             for k in range(ratios.size):
                 trials[TRIAL_SCALE, k] = widest / ratios[k]
             for at in range(0, ratios.size, LANES):

@@ -96,7 +96,7 @@ class _Sums:
 
 
 def _first(builder, part, side):
-    """Where the values of a side of a `Part` begin."""
+    """Where the values of a side of a `BlockPart` begin."""
     return builder.add(part.start, builder.mul(side, part.size))
 
 
@@ -123,7 +123,7 @@ def integer_residuals(typing, part, side, power, codebook, points, at):
     """Try the 16 scales in `points` from column `at` on, where levels are consecutive integers.
 
     Args:
-        part, codebook: a `Part` and a `Codebook`.
+        part, codebook: a `BlockPart` and a `Codebook`.
         side: 0 for the values, 1 for the negated ones.
         power: Σ w·x², float32.
         points: float32 [5, ≥ at + 16]; sums and errors are written.

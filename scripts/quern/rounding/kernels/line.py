@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from ...compiled import STRICT
-from .arguments import Part
+from .arguments import BlockPart
 from .blocks import SMALLEST, as_half, largest, load, weigh
 from .offset import BELOW, SPREADS, best_line, code_line
 from .offset_lanes import LINE_ERROR
@@ -49,8 +49,8 @@ def round_rows(values, weighing, highest, result):
     columns, blocks = values.shape[1], result.scales.shape[1]
     size = columns // blocks
     weights, shifted = np.empty(columns, np.float32), np.empty(columns, np.float32)
-    part = Part(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
-    centred = Part(np.empty(size, np.float32), part.w, 0, size)
+    part = BlockPart(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
+    centred = BlockPart(np.empty(size, np.float32), part.w, 0, size)
     lines = np.empty((LINE_ERROR + 1, SPREADS.size * BELOW.size), np.float32)
     tried = np.zeros(columns, np.uint8)
     for row in range(values.shape[0]):

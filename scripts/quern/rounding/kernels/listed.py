@@ -7,38 +7,29 @@ import numpy as np
 from numba import njit
 
 from ...compiled import STRICT
-from .blocks import SMALLEST, largest, weigh
+from .blocks import SMALLEST, largest, passed, weigh
 
 F = np.float32
-_ZERO, _HALF = F(0), F(0.5)
+_ZERO = F(0)
 BELOW, ABOVE = 8, 9  # scales that are tried on either side
 
 
 @njit(**STRICT)
-def _nearest(y, levels):
-    """The code of the level nearest to y."""
-    code = 0
-    for k in range(levels.size - 1):
-        code += y > _HALF * (levels[k] + levels[k + 1])
-    return code
-
-
-@njit(**STRICT)
-def _error(values, weights, first, size, d, levels):
+def _error(values, weights, first, size, d, levels, middles):
     total = _ZERO
     for i in range(first, first + size):
-        error = values[i] - d * levels[_nearest(values[i] / d, levels)]
+        error = values[i] - d * levels[passed(values[i] / d, middles)]
         total += weights[i] * error * error
     return total
 
 
 @njit(**STRICT)
-def round_rows(values, weighing, levels, steps, lowest, result):
+def round_rows(values, weighing, levels, middles, steps, lowest, result):
     """Round rows, sub-block by sub-block.
 
     Args:
         values, weighing, result: as for `single.round_rows`.
-        levels: float32, increasing.
+        levels, middles: float32, increasing, and half-way from each to the next.
         steps: float32, increasing, the scales.
         lowest: integer, the factor that stands for the first of them.
     """
@@ -61,10 +52,10 @@ def round_rows(values, weighing, levels, steps, lowest, result):
             for k in range(start, stop if unit > SMALLEST else start):
                 d = steps[k] / unit
                 if d > _ZERO:
-                    error = _error(scaled, weights, first, size, d, levels)
+                    error = _error(scaled, weights, first, size, d, levels, middles)
                     if error < best_error:
                         best, best_error = k, error
             for i in range(first, first + size):
                 y = of_row[i] / steps[best] if best >= 0 else _ZERO
-                codes[i] = np.uint8(_nearest(y, levels))
+                codes[i] = np.uint8(passed(y, middles))
             result.factors[row, b] = np.int8(max(best, 0) + lowest)

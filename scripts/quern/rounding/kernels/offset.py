@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from ...compiled import STRICT
-from .arguments import Moments, Part, WantedLines
+from .arguments import BlockPart, ValueSums, WantedLines
 from .blocks import SMALLEST, as_half, largest, load, weigh
 from .offset_lanes import (
     LINE_ERROR,
@@ -49,8 +49,8 @@ def best_line(part, highest, centred, lines):
 
     Args:
         highest: the highest code, float32.
-        centred, lines: the `Part` and the lines that `refine_lines` takes, overwritten; the weights
-            of `centred` are those of `part`.
+        centred, lines: the `BlockPart` and the lines that `refine_lines` takes, overwritten; the
+            weights of `centred` are those of `part`.
     """
     x, w = part.x, part.w
     weight, mean = _ZERO, _ZERO
@@ -74,7 +74,7 @@ def best_line(part, highest, centred, lines):
             excess = highest * (spread - F(0.98)) * below
             lines[LINE_MEAN, column] = max(s * (mean - low) - excess, s * mean)
             column += 1
-    moments = Moments(weight, mean, power)
+    moments = ValueSums(weight, mean, power)
     for at in range(0, column, LANES):
         refine_lines(centred, moments, highest, lines, at, REFINED)
     best = np.argmin(lines[LINE_ERROR])
@@ -87,13 +87,13 @@ def _try_pairs(block, wanted, highest, most, pairs, columns):
     """Try the pairs of scales in the columns; return the best column.
 
     Args:
-        block: the `Part` of the first sub-block; the others follow it.
+        block: the `BlockPart` of the first sub-block; the others follow it.
         wanted, highest, most, pairs: as for `offset_factors`.
     """
     for at in range(0, columns, LANES):
         pairs[PAIR_ERROR, at : at + LANES] = _ZERO
         for b in range(wanted.scales.size):
-            part = Part(block.x, block.w, 2 * b * block.size, block.size)
+            part = BlockPart(block.x, block.w, 2 * b * block.size, block.size)
             offset_factors(part, b, wanted, highest, most, pairs, at)
     return np.argmin(pairs[PAIR_ERROR, :columns])
 
@@ -126,8 +126,8 @@ def round_rows(values, weighing, highest, most, result):
     block_size = columns // blocks
     size = block_size // subs
     weights = np.empty(columns, np.float32)
-    alone = Part(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
-    centred = Part(np.empty(size, np.float32), alone.w, 0, size)
+    alone = BlockPart(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
+    centred = BlockPart(np.empty(size, np.float32), alone.w, 0, size)
     x, w = np.empty(2 * block_size, np.float32), np.empty(2 * block_size, np.float32)
     lines = np.empty((LINE_ERROR + 1, SPREADS.size * BELOW.size), np.float32)
     wanted = WantedLines(
@@ -153,7 +153,7 @@ def round_rows(values, weighing, highest, most, result):
             widest, deepest = _ZERO, _ZERO
             for b in range(subs):
                 here = first + b * size
-                part = Part(x, w, 2 * b * size, size)
+                part = BlockPart(x, w, 2 * b * size, size)
                 wanted.powers[b] = load(of_row, weights, here, unit, heaviest, part)
                 d, minimum, code = _ZERO, _ZERO, _ZERO
                 sub_unit = largest(of_row, here, size)
@@ -172,7 +172,7 @@ def round_rows(values, weighing, highest, most, result):
                     pairs[PAIR_SCALE, column] = widest / (full * most)
                     pairs[PAIR_MIN_SCALE, column] = deepest / (min_full * most)
                     column += 1
-            block_part = Part(x, w, 0, size)
+            block_part = BlockPart(x, w, 0, size)
             best = _try_pairs(block_part, wanted, highest, most, pairs, column)
             found[:] = pairs[:, best]
             found[PAIR_ERROR] = F(np.inf)  # these scales are no float16 values yet

@@ -75,8 +75,8 @@ def refine_lines(typing, part, moments, highest, lines, at, times):
     """Refine 16 lines: round to each, draw the best line through the codes, and again.
 
     Args:
-        part: a `Part` of values less their weighted mean; only side 0 is used.
-        moments: the `Moments` of the values themselves.
+        part: a `BlockPart` of values less their weighted mean; only side 0 is used.
+        moments: the `ValueSums` of the values themselves.
         highest: the highest code, float32.
         lines: float32 [3, ≥ at + 16], a column for each line. Rows are s, o and the error. Columns
             from `at` on hold the lines to begin with; the best met are written, with their errors.

@@ -11,7 +11,7 @@ from numba import njit
 
 from ...compiled import STRICT
 from . import cumulative, gradient
-from .arguments import Codebook, Part
+from .arguments import BlockPart, Codebook
 from .blocks import SMALLEST, as_half, code, largest, load, nearest, weigh, zero_code
 from .lanes import LANES
 
@@ -55,9 +55,10 @@ def round_rows(values, weighing, codebook, factor_rule, by_gradient, both_signs,
     integers = _integers(factor_rule)
     padded = -(-count // LANES) * LANES  # with values of 0, which decide nothing
     weights = np.empty(columns, np.float32)
-    part = Part(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
+    part = BlockPart(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
     found, sums = np.zeros(padded, np.float32), np.zeros(padded, np.float32)
-    found_part = Part(np.empty(2 * padded, np.float32), np.empty(2 * padded, np.float32), 0, padded)
+    x, w = np.empty(2 * padded, np.float32), np.empty(2 * padded, np.float32)
+    found_part = BlockPart(x, w, 0, padded)
     steps = _steps_for(max(size * codebook.levels.size, padded * integers.levels.size))
     numbers = np.empty((2, max(size, padded)), np.int64)
     for row in range(values.shape[0]):

@@ -5,7 +5,7 @@ from numba import njit
 
 from ... import compiled
 from . import cumulative, exact, gradient
-from .arguments import Part
+from .arguments import BlockPart
 
 GGML, GRADIENT, CUMULATIVE, EXACT = range(4)  # the searches
 
@@ -23,7 +23,7 @@ def similarities(vectors, search, codebook, grid, found):
     codes = np.empty((2, 3), np.int64)
     # llama.cpp tries one sign. (There are always two, so that numba sees one type.)
     signs = (1, 1) if codebook.lowest == 0 else (-1, -1)
-    part = Part(np.empty(6, np.float32), np.ones(6, np.float32), 0, 3)
+    part = BlockPart(np.empty(6, np.float32), np.ones(6, np.float32), 0, 3)
     for pixel in range(vectors.shape[0]):
         v = vectors[pixel]
         peak = np.argmax(np.abs(v))

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from ...compiled import STRICT
-from .arguments import Part
+from .arguments import BlockPart
 from .blocks import SMALLEST, as_half, code, largest, load, weigh, zero_code
 from .exact import best_scale, workspace
 
@@ -25,7 +25,7 @@ def round_rows(values, weighing, codebook, grid, result):
     size = columns // blocks
     work = workspace(grid)
     weights = np.empty(columns, np.float32)
-    part = Part(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
+    part = BlockPart(np.empty(2 * size, np.float32), np.empty(2 * size, np.float32), 0, size)
     for row in range(values.shape[0]):
         of_row, codes = values[row], result.codes[row]
         weigh(of_row, weighing, weights)
