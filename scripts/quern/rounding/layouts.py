@@ -370,11 +370,29 @@ class TQ2_0(OneScale):
         return CodedBlocks(get_scales(raw[:, 64:]), None, codes)
 
 
+class Q1_0(OneScale):
+    """A bit a weight: whether it is the scale, or less it."""
+
+    roundings = CodedType.roundings  # the proposals have nothing to search
+    levels = np.array([-1, 1], np.float32)
+    tried = TriedScales(0, (16, 8), begin=1)
+
+    @classmethod
+    def _write(cls, blocks, out):
+        put_scales(blocks.scales, out[:, :2])
+        out[:, 2:] = np.packbits(blocks.codes, axis=1, bitorder="little")
+
+    @classmethod
+    def _read(cls, raw):
+        codes = np.unpackbits(raw[:, 2:], axis=1, bitorder="little")
+        return CodedBlocks(get_scales(raw[:, :2]), None, codes)
+
+
 CODED: dict[str, type[CodedType]] = {
     kind.__name__: kind
     for kind in (
         *(Q4_0, Q5_0, Q8_0, Q4_1, Q5_1, MXFP4, NVFP4),
         *(Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS),
-        *(TQ1_0, TQ2_0),
+        *(TQ1_0, TQ2_0, Q1_0),
     )
 }

@@ -37,7 +37,7 @@ class ErrorWeights(NamedTuple):
     square of `span` weights (`ROW` for the row). Where `span` is 0, it is the importance. Without
     an imatrix, it is (|x| + multiple · rms) ** exponent, where rms is the root mean square of 32
     weights, and `bare` is (multiple, exponent). llama.cpp weighs so for the types that it searches;
-    Q8_0 and the ternary types are weighed like Q4_0.
+    Q8_0, the ternary types and Q1_0 are weighed like Q4_0.
     """
 
     span: int = ROW

@@ -218,7 +218,7 @@ def test_odd_blocks(kind, rounding_name, name):
             assert not found.any()
         elif name == "tiny" and kind not in JOINT:
             assert np.abs(found - values).max() < 1.2e-4
-        elif name == "an outlier" and w is None:
+        elif name == "an outlier" and w is None and 0 in CODED[kind].levels:
             # The last level of a proposal's grid, or its factor, may be off.
             assert found[0, 5] == pytest.approx(1, abs=0.035 if rounding_name == "exact" else 0.2)
 

@@ -38,7 +38,7 @@ def _cells(levels: np.ndarray) -> np.ndarray:
     for negative, seen in enumerate((levels, -levels[::-1])):
         borders = (seen[1:] + seen[:-1]) / 2
         positive = borders > 0
-        borders, levels_here = borders[positive], seen[np.flatnonzero(positive)[0] :]
+        borders, levels_here = borders[positive], seen[np.count_nonzero(~positive) :]
         for cell in range(LANES):
             low, high = (cell - 0.5) * CELL, (cell + 0.5) * CELL
             inside = np.flatnonzero((borders > low) & (borders <= high))
