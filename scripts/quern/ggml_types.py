@@ -187,7 +187,7 @@ PUBLISHED = frozenset(name for name, row in TENSOR_TYPES.items() if row.is_publi
 AS_PUBLISHED = PUBLISHED | {n for n, row in TENSOR_TYPES.items() if row.numbers.startswith("int")}
 CHOSEN = tuple(name for name, row in TENSOR_TYPES.items() if row.is_chosen)
 PROBES = tuple(name for name, row in TENSOR_TYPES.items() if row.is_probe)
-RIVALS = tuple(name for name, row in QUANTIZATION_TYPES.items() if row.is_rival)
+RIVAL_TYPES = tuple(name for name, row in QUANTIZATION_TYPES.items() if row.is_rival)
 
 
 def needs_imatrix(kind: str) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import special
 
 from .. import QuernError
-from ..ggml_types import RIVALS, TENSOR_TYPES, UNQUANTIZED, needs_imatrix
+from ..ggml_types import RIVAL_TYPES, TENSOR_TYPES, UNQUANTIZED, needs_imatrix
 from ..gguf_files import GgufTensor, ModelInfo
 from ..measure import statistics
 from ..quantize.type_files import base_of
@@ -19,13 +19,13 @@ from .inputs import Inputs
 from .solve import LEAST, TypeChoice, solve
 
 OURS = "mix"
-BESIDE = 3  # stock mixes beside which a mix is proved, at most
+RIVALS = 3  # stock mixes beside which a mix is proved, at most
 CLOSE = 3.0  # times the predicted damage, within which a stock mix is a rival
 
 
 def stock_plans(inputs: Inputs) -> dict[str, dict[str, str]]:
     """The types of all tensors in each stock mix that llama.cpp makes of a model."""
-    possible = [kind for kind in RIVALS if inputs.importances or not needs_imatrix(kind)]
+    possible = [kind for kind in RIVAL_TYPES if inputs.importances or not needs_imatrix(kind)]
     return {kind: inputs.planned(kind) for kind in possible}
 
 
@@ -159,7 +159,7 @@ def search(
             rivals[kind] = predicted[kind]["kld"]
     close = [k for k, v in rivals.items() if v <= CLOSE * predicted[OURS]["kld"]]
     near = sorted(close, key=rivals.get)
-    near = list(dict.fromkeys([*([size.stock] if size.stock in rivals else []), *near]))[:BESIDE]
+    near = list(dict.fromkeys([*([size.stock] if size.stock in rivals else []), *near]))[:RIVALS]
     mixes = {OURS: types} | {k: {n: plans[k][n] for n in names} for k in near}
     both = np.concatenate([measured_on, held_back])
     figures = proof.measure(editor, mixes, both, folder)
