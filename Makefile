@@ -43,7 +43,7 @@ lint: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check Snakefile rules
-	.venv/bin/snakemake --lint
+	.venv/bin/python tests/lint_rules.py
 
 .venv/installed: requirements.txt
 	envs/install.sh requirements.txt

@@ -1,8 +1,11 @@
 """Two axes of the stages: what models are measured on, and what imatrices are collected from.
 
 Each has a name and a path of its own. A corpus stands for itself in both.
+
+Needs: common, corpora.
 """
 
+from quern.cost.stages import Decoded
 from quern.imatrix.calibration import calibrations_of
 from quern.measure.evaluation import baselines_of, cache_evaluations_of, evaluations_of
 from quern.studies.kinds import plans
@@ -37,12 +40,22 @@ BASELINES = baselines_of(EVALUATIONS)
 EVALUATED = [*config["evaluation"]["corpora"], *config["evaluations"]]
 
 
-def require_context(
-    keys,
-    corpus,
-    part,
-    n_ctx,
-):
+def evaluated_windows(model, name):
+    """The windows of an evaluation."""
+    e = EVALUATIONS[name]
+    return windows_of(model, e.corpus, e.part, e.n_ctx, e.windows, e.scored)
+
+
+def calibrated_windows(model, name):
+    """The windows of a calibration."""
+    c = CALIBRATIONS[name]
+    if c.random:
+        return Decoded(c.windows, c.n_ctx)
+    windows = c.select.windows if c.select else c.windows
+    return windows_of(model, c.corpus, "pool", c.n_ctx, windows)
+
+
+def require_context(keys, corpus, part, n_ctx):
     """Refuse a context that a part's windows cannot be cut for."""
     fixed = fixed_n_ctx(corpus, part)
     said = (
@@ -51,13 +64,10 @@ def require_context(
     require(fixed in (None, n_ctx), [*keys, "n_ctx"], said)
 
 
-def require_selection(
-    keys,
-    calibration,
-):
+def require_selection(keys, calibration):
     """Refuse a selection whose evaluation is not of the calibration's pool."""
     name = calibration.select.evaluation
-    require(name in EVALUATIONS, [*keys, "evaluation"], configuration.unknown(name, EVALUATIONS))
+    require.known([*keys, "evaluation"], name, EVALUATIONS)
     evaluation = EVALUATIONS[name]
     require(
         (evaluation.part, evaluation.corpus, evaluation.n_ctx)
@@ -73,10 +83,7 @@ def require_selection(
     )
 
 
-def with_keys(
-    section,
-    known,
-):
+def with_keys(section, known):
     """Evaluations or calibrations, and the keys that answer for them: their own, or a study's."""
     own = [([section, name], known[name]) for name in config[section]]
     return own + [
@@ -96,7 +103,7 @@ with sentences():
                 keys,
                 "an imatrix file has this name; choose another",
             )
-            require_corpus([*keys, "corpus"], config[section][name]["corpus"])
+            require.known([*keys, "corpus"], config[section][name]["corpus"], config["corpora"])
     usual = EVALUATIONS[config["evaluation"]["corpora"][0]].objection
     require(not usual, ["evaluation", "flash"], usual)
     for keys, evaluation in with_keys("evaluations", EVALUATIONS):
@@ -119,12 +126,7 @@ with sentences():
     for section, names in (("evaluations", EVALUATIONS), ("calibrations", CALIBRATIONS)):
         for name in config[section]:
             others = [n for n in names if name.startswith(f"{n}.") or n.startswith(f"{name}.")]
-            require(
-                not others,
-                [section, name],
-                f"this name and {', '.join(others)} can be confused in names of files; give one of "
-                "them a dash in place of the dot",
-            )
+            require.distinct([section, name], others)
 
 
 wildcard_constraints:

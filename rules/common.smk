@@ -1,13 +1,11 @@
 """What all rules share: the checked configuration, and what results depend on.
 
-Functions stand above the rules that use them. Their parameters stand on lines of their own, since
-`snakemake --lint` wants all functions of one line away from the rules.
+Needs: nothing.
 """
 
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 import sys
@@ -59,7 +57,7 @@ with sentences():
         CONFIG_FILES,
         workflow.config_settings.config,
     )
-
+require = configuration.Demands(CONFIG_FILES, workflow.config_settings.config)
 
 # A job on another machine refuses to work with another configuration than the run that sent it, whose
 # environment it inherits.
@@ -85,50 +83,10 @@ def hashes_of_models(paths):
     return [CONTENT.of(path) for path in paths]
 
 
-def require(condition, keys, message):
-    """Refuse the configuration for what stands at these keys."""
-    if not condition:
-        raise configuration.wrong(keys, message, CONFIG_FILES, workflow.config_settings.config)
-
-
-def require_corpus(keys, name):
-    """Refuse keys that name a corpus which is not there."""
-    require(name in config["corpora"], keys, configuration.unknown(name, config["corpora"]))
-
-
-def require_file(keys, path):
-    """Refuse keys that name a file which is not there, or which cannot be named in a rule."""
-    require_name(keys, path)
-    require(Path(path).is_file(), keys, f"{path} does not exist, or is no file")
-
-
-def require_name(keys, path):
-    """Refuse a path that Snakemake or a command would take for something else."""
-    require(
-        not set("{}") & set(str(path)),
-        keys,
-        f"{path} has braces, which stand for wildcards in Snakemake; rename it, or link to it",
-    )
-    require(not str(path).startswith("-"), keys, f"{path} looks like an option; write ./{path}")
-
-
-def said_of(keys, function, *arguments):
-    """Call a function of the library; what it refuses is what stands at these keys."""
-    try:
-        return function(*arguments)
-    except QuernError as error:
-        require(False, keys, str(error).rstrip("."))
-
-
 with sentences():
     for name in config["corpora"]:
         others = [other for other in config["corpora"] if name.startswith(f"{other}.")]
-        require(
-            not others,
-            ["corpora", name],
-            f"this name and {', '.join(others)} can be confused in names of files; give one of them "
-            "a dash in place of the dot",
-        )
+        require.distinct(["corpora", name], others)
 
 
 def one_of(names):
@@ -140,6 +98,11 @@ wildcard_constraints:
     model=one_of(config["models"]),
     corpus=one_of(config["corpora"]),
     share=r"\d+of\d+",
+
+
+def for_models(pattern, **names):
+    """Paths for each model and each of these names."""
+    return expand(pattern, model=config["models"], **names)
 
 
 def script_path(name):
@@ -164,16 +127,56 @@ def templates(room):
     return {path.name: CONTENT.of(path) for path in sorted(folder.iterdir())}
 
 
-def model_path(wildcards):
-    """The model's file: as the user named it, or as it will be once it is fetched or converted."""
-    return MODEL_FILES[wildcards.model]
+def at(value, wildcards):
+    """What is a value, or a function that gives it for a job's wildcards."""
+    return value(wildcards) if callable(value) else value
 
 
-def size_of(path):
-    """Bytes of a model on disk, all shards; 0 where it is missing."""
-    return sum(p.stat().st_size for p in shards(Path(path)) if p.is_file())
+def shown(path, stage, of, what="picture", model="{model}"):
+    """A file that the standard report shows among those of its stage and model."""
+    said, caption = {"of": of, "what": what}, f"captions/{stage}.rst"
+    return report(path, caption=caption, category=stage, subcategory=model, labels=said)
 
 
-def model_size(wildcards):
-    """Bytes of the unquantized model on disk."""
-    return size_of(model_path(wildcards))
+def decided(script, options=None, given=(), **also):
+    """Parameters of a rule by what decides its result, each a value or a function of the wildcards.
+
+    Args:
+        script: whose code counts.
+        options: options of its command by name; they are listed nowhere else.
+        given: optional inputs that are options where they are there. As inputs they count anyhow; one
+            that is a user's file is among `options` as well, and counts by its content.
+        also: what counts and is no option, such as templates.
+
+    Returns:
+        `settings`, one dictionary, since Snakemake compares parameters as a set; and where there are
+        options, `options`, which Snakemake does not compare, since it is derived from inputs.
+    """
+
+    def settings(wildcards):
+        counting = at(options or {}, wildcards)
+        users = {name: counting[name] for name in given if counting.get(name)}
+        content = {name: [CONTENT.of(p) for p in shards(Path(users[name]))] for name in users}
+        besides = {name: at(value, wildcards) for name, value in also.items()}
+        return {"code": code(script), "options": counting | content} | besides
+
+    def words(wildcards, input):
+        return flags(at(options or {}, wildcards) | {name: input.get(name) for name in given})
+
+    return {"settings": settings} | ({"options": words} if options or given else {})
+
+
+def rows(entries, *names):
+    """A parameter: the rows of a table as its command takes them, in JSON.
+
+    Args:
+        entries: what to say of each row, or a function of the wildcards that gives it.
+        names: inputs that have a file for each row.
+    """
+
+    def found(wildcards, input):
+        files = zip(*(input.get(name) for name in names), strict=True)
+        pairs = zip(at(entries, wildcards), files, strict=True)
+        return json.dumps([entry | dict(zip(names, paths)) for entry, paths in pairs])
+
+    return found

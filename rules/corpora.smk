@@ -1,9 +1,19 @@
-"""Corpora: samples that are fetched, documents split in two, and their tokens."""
+"""Corpora: samples that are fetched, documents split in two, and their tokens.
 
+Needs: common, costs, models.
+"""
+
+import contextlib
+import functools
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
+from quern import QuernError, files
 from quern.corpus import sources
+from quern.cost import rates, stages
+from quern.cost.stages import Decoded
 
 with sentences():
     SOURCES = {
@@ -13,12 +23,12 @@ with sentences():
     for corpus, found in SOURCES.items():
         for source in found:
             if source.kind == "plugin":
-                require_file(["corpora", corpus, "sources"], source.path)
+                require.file(["corpora", corpus, "sources"], source.path)
             elif source.kind not in sources.FETCHED:
                 keys, paths = ["corpora", corpus, "sources"], sources.matching(source.path)
                 require(paths, keys, f"no file matches {source.path} (source {source.label})")
                 for path in paths:
-                    require_name(keys, path)
+                    require.name(keys, path)
 for name, found in SOURCES.items():
     SOURCES[name] = [
         sources.with_content(s, CONTENT.of) if s.kind in sources.FETCHED else s for s in found
@@ -38,24 +48,17 @@ wildcard_constraints:
     samples=r"\d+|all",
 
 
-def fetched_source(
-    wildcards,
-):
+def fetched_source(wildcards):
     """The source of some samples."""
     return FETCHED[f"{wildcards.raw}/{wildcards.samples}"]
 
 
-def fetched_files(
-    wildcards,
-):
+def fetched_files(wildcards):
     """What it reads on this machine: a plugin, a data set's files."""
     return [local(str(path)) for path in sources.local_files(fetched_source(wildcards))]
 
 
-def fetched_entry(
-    wildcards,
-    output,
-):
+def fetched_entry(wildcards, output):
     """The source as the command takes it; a plugin's options, which may be secret, stand in the
     environment.
 
@@ -84,26 +87,21 @@ rule fetch:
         mem_mb=4000,
         runtime=600,
     params:
-        settings={"code": code("fetch.py")},  # the rest is in the path
+        **decided("fetch.py"),  # the rest is in the path
         source=fetched_entry,
         folder=subpath(output.facts, ancestor=2),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --source {params.source:q}"
         " --output {params.folder:q}"
-        " --log {log:q}"
 
 
-def raw_path(
-    source,
-):
+def raw_path(source):
     """The list of a fetched source's samples."""
     return f"results/raw/{sources.facts_name(source)}"
 
 
-def corpus_files(
-    wildcards,
-):
+def corpus_files(wildcards):
     """The files of a corpus's sources."""
     return [
         local(path)
@@ -113,25 +111,25 @@ def corpus_files(
     ]
 
 
-def corpus_raw(
-    wildcards,
-):
+def corpus_raw(wildcards):
     """The lists of samples that a corpus is made of."""
     found = SOURCES[wildcards.corpus]
     return [raw_path(source) for source in found if source.kind in sources.FETCHED]
 
 
-def split_of(
-    corpus,
-):
-    """A corpus's settings, without its sources and what concerns its tokens alone."""
+def corpus_options(wildcards):
+    """How a corpus is split: its settings, without its sources and what concerns its tokens alone."""
     apart = ("sources", "neutralize_special")
-    return {k: v for k, v in config["corpora"][corpus].items() if k not in apart}
+    settings = config["corpora"][wildcards.corpus]
+    return {key: value for key, value in settings.items() if key not in apart}
 
 
-def corpus_entries(
-    corpus,
-):
+def corpus_content(wildcards):
+    """The content of a corpus's files."""
+    return [CONTENT.of(path) for path in corpus_files(wildcards)]
+
+
+def corpus_entries(wildcards):
     """A corpus's sources as the command takes them, one a language; samples by their lists."""
     return [
         sources.entry_of(
@@ -139,42 +137,44 @@ def corpus_entries(
             if source.kind in sources.FETCHED
             else source
         )
-        for source in SOURCES[corpus]
+        for source in SOURCES[wildcards.corpus]
     ]
 
 
-def corpus_settings(
-    wildcards,
-):
-    """A corpus by its sources without their names, which are labels, its settings and the content
-    of its files."""
-    return {
-        "code": code("corpus.py"),
-        "sources": [entry | {"name": ""} for entry in corpus_entries(wildcards.corpus)],
-        "settings": split_of(wildcards.corpus),
-        "sha256": [CONTENT.of(path) for path in corpus_files(wildcards)],
-    }
+def corpus_unnamed(wildcards):
+    """They without their names, which are labels."""
+    return [entry | {"name": ""} for entry in corpus_entries(wildcards)]
 
 
-def corpus_sources(
-    wildcards,
-    output,
-):
-    """The sources with their names, which Snakemake does not compare, see `fetched_entry`."""
-    return json.dumps(corpus_entries(wildcards.corpus))
+def corpus_sources(wildcards, output):
+    """They with their names, which Snakemake does not compare, see `fetched_entry`."""
+    return json.dumps(corpus_entries(wildcards))
 
 
-def corpus_options(
-    wildcards,
-):
-    """How the corpus is split."""
-    return flags(split_of(wildcards.corpus))
+@functools.cache
+def source_bytes(corpus):
+    """Bytes of a corpus's sources, of samples that are fetched by their number."""
+    found = 0
+    for source in SOURCES[corpus]:
+        if source.kind in sources.FETCHED:
+            found += (source.samples or 100_000) * rates.SAMPLE
+        else:
+            paths = sources.matching(source.path) if source.kind != "plugin" else []
+            found += sum(os.path.getsize(path) for path in paths)
+    return found
 
 
-def corpus_cost(
-    wildcards,
-    gpu=0,
-):
+def text_bytes(corpus, part):
+    """Bytes of a part's text; where it is not there yet, by the sizes of its sources."""
+    path = Path(f"results/corpora/{corpus}/{part}.txt")
+    if path.is_file():
+        return path.stat().st_size
+    whole = source_bytes(corpus)
+    evaluated = min(config["corpora"][corpus]["evaluation_characters"], whole)
+    return evaluated if part == "evaluation" else whole - evaluated
+
+
+def corpus_cost(wildcards, gpu=0):
     """All of the sources are read."""
     return stages.corpus(source_bytes(wildcards.corpus))
 
@@ -199,27 +199,19 @@ rule corpus:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=memory(corpus_cost),
-        runtime=minutes(corpus_cost),
-        seconds=seconds(corpus_cost),
-        disk_mb=disk(corpus_cost),
+        **asked(corpus_cost),
     params:
-        settings=corpus_settings,
+        **decided("corpus.py", corpus_options, sha256=corpus_content, sources=corpus_unnamed),
         sources=corpus_sources,
-        options=corpus_options,
         folder=subpath(output.facts, parent=True),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --sources {params.sources:q}"
         " {params.options}"
         " --output {params.folder:q}"
-        " --log {log:q}"
 
 
-def fixed_n_ctx(
-    corpus,
-    part,
-):
+def fixed_n_ctx(corpus, part):
     """The context that a part's windows are mixed for; None where any may be cut."""
     entry, is_pool = config["corpora"][corpus], part == "pool"
     weighted = any("weight" in source for source in entry["sources"])
@@ -227,32 +219,18 @@ def fixed_n_ctx(
     return config["imatrix" if is_pool else "evaluation"]["n_ctx"] if mixed else None
 
 
-def token_options(
-    wildcards,
-):
-    """Options for special tokens, the chat template, and windows that are mixed."""
+def token_options(wildcards):
+    """Special tokens, the chat template, and windows that are mixed."""
     corpus = config["corpora"][wildcards.corpus]
-    return flags(
-        {
-            "special": wildcards.part == "pool" and config["imatrix"]["special_tokens"],
-            "n_ctx": fixed_n_ctx(wildcards.corpus, wildcards.part),
-            "chat_template": corpus["chat_template"],
-            "neutralize_special": corpus["neutralize_special"],
-        }
-    )
+    return {
+        "special": wildcards.part == "pool" and config["imatrix"]["special_tokens"],
+        "n_ctx": fixed_n_ctx(wildcards.corpus, wildcards.part),
+        "chat_template": corpus["chat_template"],
+        "neutralize_special": corpus["neutralize_special"],
+    }
 
 
-def token_settings(
-    wildcards,
-):
-    """How a part is tokenized, besides what its corpus says."""
-    return {"code": code("tokens.py"), "options": token_options(wildcards)}
-
-
-def tokens_cost(
-    wildcards,
-    gpu=0,
-):
+def tokens_cost(wildcards, gpu=0):
     """A part's text, by a model's vocabulary."""
     text = text_bytes(wildcards.corpus, wildcards.part)
     return stages.tokens(shape_of(wildcards.model), text)
@@ -279,15 +257,11 @@ rule tokens:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=memory(tokens_cost),
-        runtime=minutes(tokens_cost),
-        seconds=seconds(tokens_cost),
-        disk_mb=disk(tokens_cost),
+        **asked(tokens_cost),
     params:
-        settings=token_settings,
-        options=token_options,
+        **decided("tokens.py", token_options),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --text {input.text:q}"
@@ -297,7 +271,27 @@ rule tokens:
         " --output {output.tokens:q}"
         " --facts {output.facts:q}"
         " --sources {output.sources:q}"
-        " --log {log:q}"
+
+
+def with_facts(model, text):
+    """The tokens of a text as inputs of a job: they are large, so what is known of them counts."""
+    stem = f"results/{model}/tokens/{text}"
+    return {"tokens": ancient(f"{stem}.h5"), "facts": f"{stem}.json"}
+
+
+def tokens_of(model, corpus, part):
+    """Tokens of a part; where they are not there yet, by the bytes of its text."""
+    facts = Path(f"results/{model}/tokens/{corpus}.{part}.json")
+    with contextlib.suppress(QuernError, KeyError):
+        return files.read_json(facts)["tokens"]
+    return text_bytes(corpus, part) / rates.BYTES_PER_TOKEN
+
+
+def windows_of(model, corpus, part, n_ctx, windows, scored="half"):
+    """Windows of a part, at most so many, and the positions that are scored in each."""
+    found = max(1, tokens_of(model, corpus, part) // n_ctx)
+    positions = n_ctx - 1 - (n_ctx // 2 if scored == "half" else 0)
+    return Decoded(min(found, windows or found), n_ctx, positions)
 
 
 rule samples:

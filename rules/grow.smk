@@ -2,14 +2,17 @@
 
 Steps hold measurements only. The stop rule is evaluated while the graph is built, and its settings
 are part of the path of what it chooses, so a change of settings asks for another file.
+
+Needs: common, costs, models, axes, quantize, imatrix, compare.
 """
 
 from itertools import count, islice
+from pathlib import Path
 
 from quern import files
+from quern.cost import stages
 from quern.growth.decision import decide
-from quern.ggml_types import needs_imatrix
-from quern.quantize.recipes import Recipe
+from quern.quantize.recipes import Recipe, needs_imatrix
 
 # What the steps are made of and judged by, and what ends them; all empty without growth.
 JUDGES, STOP, LADDER, CHOICE = [], {}, "none", "none"
@@ -19,7 +22,7 @@ if GROWTH:
     STOP = {key: GROWTH[key] for key in ("min_gain", "patience")}
     JUDGE = GROWTH["corpus"] or config["evaluation"]["corpora"][0]
     with sentences():
-        require_corpus(["growth", "corpus"], JUDGE)
+        require.known(["growth", "corpus"], JUDGE, config["corpora"])
         require(
             GROWTH["largest_tokens"] or not GROWTH["eager"],
             ["growth", "eager"],
@@ -35,9 +38,8 @@ if GROWTH:
         end=GROWTH["largest_tokens"] or "end",
         mode="-eager" if GROWTH["eager"] else "",
     )
-    READ += expand(
+    READ += for_models(
         ["results/{model}/growth/{corpus}/{choice}/steps.{ending}"],
-        model=config["models"],
         corpus=GROWN,
         choice=CHOICE,
         ending=["md", "png"],
@@ -52,52 +54,32 @@ wildcard_constraints:
     choice=one_of([CHOICE]),
 
 
-def growth_recipe(
-    wildcards,
-):
+def growth_recipe(wildcards):
     """The recipe that a step quantizes by."""
     imatrix = None if wildcards.windows == "none" else wildcards.corpus
     return Recipe(wildcards.type, imatrix=imatrix)
 
 
-def growth_imatrix(
-    wildcards,
-):
+def growth_imatrix(wildcards):
     """The imatrix that a step quantizes with; none for the level that all are held against."""
     if wildcards.windows == "none":
         return []
     return [f"results/{wildcards.model}/imatrix/{wildcards.corpus}/{wildcards.windows}.gguf"]
 
 
-def growth_settings(
-    wildcards,
-):
-    """That recipe and the code that carries it out."""
-    return {"code": code("quantize.py")} | settings_of(growth_recipe(wildcards))
-
-
-def growth_options(
-    wildcards,
-    input,
-):
+def growth_options(wildcards):
     """That recipe as options of the command."""
-    return options_of(growth_recipe(wildcards), input)
+    return options_of(growth_recipe(wildcards))
 
 
-def growth_quantize_cost(
-    wildcards,
-    gpu=0,
-):
+def growth_quantize_cost(wildcards, gpu=0):
     """All weights, by the search of the judging type."""
     shape = shape_of(wildcards.model)
     size = stages.quantized_bytes(shape, wildcards.type)
     return stages.quantize(shape, wildcards.type, size)
 
 
-def growth_compare_cost(
-    wildcards,
-    gpu=0,
-):
+def growth_compare_cost(wildcards, gpu=0):
     """A judging type on the judging corpus."""
     size = stages.quantized_bytes(shape_of(wildcards.model), wildcards.type)
     return comparison_cost(wildcards.model, size, wildcards.judge, gpu)
@@ -117,13 +99,9 @@ use rule quantize as growth_quantize with:
     benchmark:
         "results/benchmarks/{model}/growth/{corpus}/{type}@{windows}.quantize.tsv"
     resources:
-        mem_mb=memory(growth_quantize_cost),
-        runtime=minutes(growth_quantize_cost),
-        seconds=seconds(growth_quantize_cost),
-        disk_mb=disk(growth_quantize_cost),
+        **asked(growth_quantize_cost),
     params:
-        settings=growth_settings,
-        options=growth_options,
+        **decided("quantize.py", growth_options, ["imatrix"]),
 
 
 use rule compare as growth_compare with:
@@ -145,53 +123,33 @@ use rule compare as growth_compare with:
     benchmark:
         "results/benchmarks/{model}/growth/{corpus}/{type}@{windows}.{judge}.compare.tsv"
     resources:
-        mem_mb=memory(growth_compare_cost),
-        runtime=minutes(growth_compare_cost),
-        seconds=seconds(growth_compare_cost),
-        disk_mb=disk(growth_compare_cost),
+        **asked(growth_compare_cost),
         gpu=0,
     params:
-        settings={"code": code("compare.py")},
-        options=flags({"noise_windows": 0}),
+        **decided("compare.py", {"noise_windows": 0}),
 
 
-def rung(
-    wildcards,
-):
+def rung(wildcards):
     """Windows of one step."""
     return next(islice(rungs(), int(wildcards.step), None))
 
 
-def step_report(
-    wildcards,
-):
-    """The report of a step's imatrix."""
-    return f"results/{wildcards.model}/imatrix/{wildcards.corpus}/{rung(wildcards)}.json"
-
-
-def step_positions(
-    wildcards,
-):
-    """The comparisons of a step's quantized models."""
-    folder = f"results/{wildcards.model}/growth/{wildcards.corpus}"
-    return [f"{folder}/{kind}@{rung(wildcards)}.{JUDGE}.h5" for kind in JUDGES]
-
-
-def earlier_steps(
-    wildcards,
-):
-    """What a step compares with."""
-    folder = f"results/{wildcards.model}/growth/{wildcards.corpus}/{LADDER}"
-    return [f"{folder}/{step}.h5" for step in range(int(wildcards.step))]
+def step_files(wildcards):
+    """The report of a step's imatrix, the comparisons of its models, the steps before it."""
+    model, corpus, windows = wildcards.model, wildcards.corpus, rung(wildcards)
+    folder = f"results/{model}/growth/{corpus}"
+    return {
+        "report": f"results/{model}/imatrix/{corpus}/{windows}.json",
+        "positions": [f"{folder}/{kind}@{windows}.{JUDGE}.h5" for kind in JUDGES],
+        "earlier": [f"{folder}/{LADDER}/{step}.h5" for step in range(int(wildcards.step))],
+    }
 
 
 checkpoint growth_step:
     """Measure a step: its figures, and its gains over the steps before."""
     input:
+        unpack(step_files),
         script=ancient(script_path("grow_step.py")),
-        report=step_report,
-        positions=step_positions,
-        earlier=earlier_steps,
     output:
         step="results/{model}/growth/{corpus}/{ladder}/{step}.h5",
         facts="results/{model}/growth/{corpus}/{ladder}/{step}.json",
@@ -204,13 +162,12 @@ checkpoint growth_step:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **TABLE,
     params:
-        settings={"code": code("grow_step.py"), "types": JUDGES},
+        **decided("grow_step.py", types=JUDGES),
         types=JUDGES,
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --step {wildcards.step}"
         " --report {input.report:q}"
         " --types {params.types:q}"
@@ -218,15 +175,13 @@ checkpoint growth_step:
         " --earlier {input.earlier:q}"
         " --output {output.step:q}"
         " --facts {output.facts:q}"
-        " --log {log:q}"
 
 
-def steps_taken(
-    wildcards,
-):
+def measured_steps(wildcards):
     """The facts of all steps that the stop rule asks for, in order.
 
-    Each step is a checkpoint. Where one is missing or stale, Snakemake makes it and asks again.
+    Each step is a checkpoint. Where one is missing or stale, Snakemake makes it and asks again; until
+    then it knows no names of inputs that are unpacked, so what waits for a checkpoint has its own.
     """
     if GROWTH["eager"]:
         folder = f"results/{wildcards.model}/growth/{wildcards.corpus}/{LADDER}"
@@ -234,52 +189,43 @@ def steps_taken(
     paths, steps, ladder = [], [], rungs()
     windows = next(ladder)
     for step in count():
-        found = checkpoints.growth_step.get(
+        made = checkpoints.growth_step.get(
             model=wildcards.model, corpus=wildcards.corpus, ladder=LADDER, step=step
         )
-        paths.append(found.output.facts)
-        steps.append(files.read_json(Path(found.output.facts)))
+        paths.append(made.output.facts)
+        steps.append(files.read_json(Path(made.output.facts)))
         windows = next(ladder, None)
         if decide(steps, **STOP, last=windows is None).stop:
             return paths
 
 
-def step_imatrices(
-    wildcards,
-):
+def step_imatrices(wildcards):
     """The imatrix of each of those steps."""
-    taken = islice(rungs(), len(steps_taken(wildcards)))
+    made = islice(rungs(), len(measured_steps(wildcards)))
     folder = f"results/{wildcards.model}/imatrix/{wildcards.corpus}"
-    return [f"{folder}/{windows}.gguf" for windows in taken]
+    return [f"{folder}/{windows}.gguf" for windows in made]
 
 
-def step_reports(
-    wildcards,
-):
+def step_reports(wildcards):
     """Their reports."""
     return [path.removesuffix("gguf") + "json" for path in step_imatrices(wildcards)]
 
 
-def types_without_imatrix(
-    wildcards,
-):
-    """The judging types that llama.cpp quantizes without an imatrix."""
-    return [kind for kind in JUDGES if not needs_imatrix(kind)]
+# The judging types that llama.cpp quantizes without an imatrix.
+BARE_JUDGES = [kind for kind in JUDGES if not needs_imatrix(kind)]
 
 
-def levels_without_imatrix(
-    wildcards,
-):
+def levels_without_imatrix(wildcards):
     """The comparisons of those types without one."""
     folder = f"results/{wildcards.model}/growth/{wildcards.corpus}"
-    return [f"{folder}/{kind}@none.{JUDGE}.json" for kind in types_without_imatrix(wildcards)]
+    return [f"{folder}/{kind}@none.{JUDGE}.json" for kind in BARE_JUDGES]
 
 
 rule grow:
     """Choose the smallest imatrix that is not credibly worse than the best."""
     input:
         script=ancient(script_path("grow.py")),
-        steps=steps_taken,
+        steps=measured_steps,
         imatrices=step_imatrices,
         reports=step_reports,
         without=levels_without_imatrix,
@@ -288,13 +234,7 @@ rule grow:
         report="results/{model}/growth/{corpus}/{choice}/chosen.json",
         decision="results/{model}/growth/{corpus}/{choice}/decision.json",
         markdown="results/{model}/growth/{corpus}/{choice}/steps.md",
-        picture=report(
-            "results/{model}/growth/{corpus}/{choice}/steps.png",
-            caption="captions/growth.rst",
-            category="growth",
-            subcategory="{model}",
-            labels={"of": "{corpus}", "what": "picture"},
-        ),
+        picture=shown("results/{model}/growth/{corpus}/{choice}/steps.png", "growth", "{corpus}"),
     log:
         "results/logs/{model}/growth/{corpus}/{choice}/grow.log",
     benchmark:
@@ -304,14 +244,12 @@ rule grow:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **LIGHT,
     params:
-        settings={"code": code("grow.py")},
-        types=types_without_imatrix,
-        options=flags(STOP),
+        **decided("grow.py", STOP),
+        types=BARE_JUDGES,
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --steps {input.steps:q}"
         " --imatrices {input.imatrices:q}"
         " --reports {input.reports:q}"
@@ -324,33 +262,22 @@ rule grow:
         " --decision {output.decision:q}"
         " --markdown {output.markdown:q}"
         " --picture {output.picture:q}"
-        " --log {log:q}"
 
 
-def used_imatrix(
-    wildcards,
-):
+def used_imatrix(wildcards):
     """What recipes use of a calibration: the imatrix that grew, or that of all windows asked for."""
     folder, name = f"results/{wildcards.model}", wildcards.calibration
-    if grows(name):
-        return f"{folder}/growth/{name}/{CHOICE}/chosen.gguf"
     calibration = CALIBRATIONS[name]
     windows = "all" if calibration.is_derived else calibration.windows or "all"
-    return f"{folder}/imatrix/{name}/{windows}.gguf"
-
-
-def used_report(
-    wildcards,
-):
-    """Its report."""
-    return used_imatrix(wildcards).removesuffix("gguf") + "json"
+    all_asked, grown = f"imatrix/{name}/{windows}", f"growth/{name}/{CHOICE}/chosen"
+    stem = f"{folder}/{grown if grows(name) else all_asked}"
+    return {"imatrix": f"{stem}.gguf", "report": f"{stem}.json"}
 
 
 rule imatrix_of_corpus:
     """The imatrix that recipes use: the grown one, or all that the configuration asks for."""
     input:
-        imatrix=used_imatrix,
-        report=used_report,
+        unpack(used_imatrix),
     output:
         imatrix="results/{model}/imatrix/{calibration}.gguf",
         report="results/{model}/imatrix/{calibration}.json",
@@ -363,8 +290,7 @@ rule imatrix_of_corpus:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **LIGHT,
     shell:
         "(cp {input.imatrix:q} {output.imatrix:q}.part"
         " && cp {input.report:q} {output.report:q}"

@@ -1,8 +1,14 @@
-"""Importance matrices: shards of each calibration, merged."""
+"""Importance matrices: shards of each calibration, merged.
+
+Needs: common, costs, models, corpora, axes, quantize.
+"""
 
 from functools import partial
 from itertools import takewhile
 
+from quern.corpus import sources
+from quern.cost import stages
+from quern.cost.stages import Decoded
 from quern.growth.ladder import ladder
 from quern.growth.ladder import shards as cut_into_shards
 
@@ -20,11 +26,7 @@ if GROWTH:
         GROWTH["largest_tokens"],
         config["imatrix"]["n_ctx"],
     )
-READ += expand(
-    "results/{model}/imatrix/{calibration}.png",
-    model=config["models"],
-    calibration=CALIBRATED,
-)
+READ += for_models("results/{model}/imatrix/{calibration}.png", calibration=CALIBRATED)
 
 
 wildcard_constraints:
@@ -32,60 +34,28 @@ wildcard_constraints:
     windows=r"\d+|all|none",
 
 
-def calibrated_stem(
-    model,
-    name,
-):
-    """The tokens of a calibration without their ending: its own, or its corpus's pool."""
+def calibrated_name(name):
+    """The text of a calibration: its own, or its corpus's pool."""
     calibration = CALIBRATIONS[name]
-    own = f"{name}.calibration" if calibration.is_derived else f"{calibration.corpus}.pool"
-    return f"results/{model}/tokens/{own}"
+    return f"{name}.calibration" if calibration.is_derived else f"{calibration.corpus}.pool"
 
 
-def calibrated_tokens(
-    wildcards,
-):
+def calibrated_text(wildcards):
     """The tokens of a calibration."""
-    return f"{calibrated_stem(wildcards.model, wildcards.calibration)}.h5"
+    return with_facts(wildcards.model, calibrated_name(wildcards.calibration))
 
 
-def calibrated_facts(
-    wildcards,
-):
-    """What is known of them."""
-    return f"{calibrated_stem(wildcards.model, wildcards.calibration)}.json"
-
-
-def shard_reading(
-    wildcards,
-):
-    """How a shard's windows are read."""
-    n_ctx = CALIBRATIONS[wildcards.calibration].n_ctx
-    return {"n_ctx": n_ctx, "output_weight": config["imatrix"]["output_weight"]}
-
-
-def shard_settings(
-    wildcards,
-):
-    """What a shard depends on besides its inputs and its name."""
-    return {"code": code("imatrix_shard.py")} | shard_reading(wildcards)
-
-
-def shard_options(
-    wildcards,
-):
+def shard_options(wildcards):
     """A shard's windows, from one to another or as its part of the pool, and how they are read."""
     if "of" in wildcards.shard:
         own = {"part": wildcards.shard.replace("of", "/")}
     else:
         own = dict(zip(("from", "to"), wildcards.shard.split("-"), strict=True))
-    return flags(shard_reading(wildcards) | own)
+    n_ctx = CALIBRATIONS[wildcards.calibration].n_ctx
+    return own | {"n_ctx": n_ctx, "output_weight": config["imatrix"]["output_weight"]}
 
 
-def shard_cost(
-    wildcards,
-    gpu=0,
-):
+def shard_cost(wildcards, gpu=0):
     """The model over a shard's windows."""
     n_ctx = CALIBRATIONS[wildcards.calibration].n_ctx
     if "of" in wildcards.shard:
@@ -100,11 +70,10 @@ def shard_cost(
 rule imatrix_shard:
     """Collect sums of squared inputs from some windows of a calibration."""
     input:
+        unpack(calibrated_text),
         script=ancient(script_path("imatrix_shard.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        tokens=ancient(calibrated_tokens),
-        facts=calibrated_facts,
     output:
         shard="results/{model}/imatrix/{calibration}/shards/{shard}.h5",
     log:
@@ -115,37 +84,27 @@ rule imatrix_shard:
         MODEL_ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=memory(shard_cost),
-        runtime=minutes(shard_cost),
-        seconds=seconds(shard_cost),
-        disk_mb=disk(shard_cost),
+        **asked(shard_cost),
         gpu=0,
     params:
-        settings=shard_settings,
-        options=shard_options,
+        **decided("imatrix_shard.py", shard_options),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --tokens {input.tokens:q}"
         " {params.options}"
-        " --threads {threads}"
-        " --gpus {resources.gpu}"
+        " --threads {threads} --gpus {resources.gpu}"
         " --tuning results/{wildcards.model}/tuning"
         " --output {output.shard:q}"
-        " --log {log:q}"
 
 
-def grows(
-    calibration,
-):
+def grows(calibration):
     """Whether an imatrix grows: that of a corpus, where the configuration asks for it."""
     return bool(GROWTH) and calibration in config["corpora"]
 
 
-def parts_of(
-    calibration,
-):
+def parts_of(calibration):
     """Jobs that share all windows: fewer where the sources are short, one for what is made."""
     if calibration.is_derived:
         return 1
@@ -154,9 +113,7 @@ def parts_of(
     return max(1, min(PARTS, source_bytes(calibration.corpus) // (WORTH * calibration.n_ctx)))
 
 
-def shards_of(
-    wildcards,
-):
+def shards_of(wildcards):
     """The shards of an imatrix. They never reach over a rung, so that every step shares them."""
     name = wildcards.calibration
     folder = f"results/{wildcards.model}/imatrix/{name}/shards"
@@ -169,25 +126,15 @@ def shards_of(
     return [f"{folder}/{first}-{last}.h5" for first, last in cuts]
 
 
-def windows_asked(
-    wildcards,
-):
-    """How many windows there were to be; not said where it is all of them."""
-    return flags({"windows": None if wildcards.windows == "all" else wildcards.windows})
-
-
-def dataset(
-    wildcards,
-):
-    """What the imatrix records as its origin."""
+def merge_options(wildcards):
+    """What the imatrix says of its origin, and how many windows there were to be, if not all."""
     calibration = CALIBRATIONS[wildcards.calibration]
-    return wildcards.calibration if calibration.is_derived else f"{calibration.corpus}/pool"
+    dataset = wildcards.calibration if calibration.is_derived else f"{calibration.corpus}/pool"
+    windows = None if wildcards.windows == "all" else wildcards.windows
+    return {"windows": windows, "dataset": dataset}
 
 
-def merge_cost(
-    wildcards,
-    gpu=0,
-):
+def merge_cost(wildcards, gpu=0):
     """All shards added up."""
     return stages.imatrix(shape_of(wildcards.model), len(shards_of(wildcards)))
 
@@ -210,23 +157,16 @@ rule imatrix:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=memory(merge_cost),
-        runtime=minutes(merge_cost),
-        seconds=seconds(merge_cost),
-        disk_mb=disk(merge_cost),
+        **asked(merge_cost),
     params:
-        settings={"code": code("imatrix.py")},
-        windows=windows_asked,
-        dataset=dataset,
+        **decided("imatrix.py", merge_options),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --shards {input.shards:q}"
         " --info {input.info:q}"
-        " {params.windows}"
-        " --dataset {params.dataset:q}"
+        " {params.options}"
         " --output {output.imatrix:q}"
         " --report {output.report:q}"
-        " --log {log:q}"
 
 
 rule imatrix_statistics:
@@ -238,13 +178,7 @@ rule imatrix_statistics:
     output:
         csv="results/{model}/imatrix/{calibration}.tensors.csv",
         layers="results/{model}/imatrix/{calibration}.layers.csv",
-        picture=report(
-            "results/{model}/imatrix/{calibration}.png",
-            caption="captions/imatrix.rst",
-            category="imatrix",
-            subcategory="{model}",
-            labels={"of": "{calibration}", "what": "picture"},
-        ),
+        picture=shown("results/{model}/imatrix/{calibration}.png", "imatrix", "{calibration}"),
     log:
         "results/logs/{model}/imatrix/{calibration}.statistics.log",
     benchmark:
@@ -254,26 +188,20 @@ rule imatrix_statistics:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **LIGHT,
     params:
-        settings={"code": code("imatrix_statistics.py")},
+        **decided("imatrix_statistics.py"),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --imatrix {input.imatrix:q}"
         " --report {input.report:q}"
         " --title '{wildcards.model}: imatrix of {wildcards.calibration}'"
         " --csv {output.csv:q}"
         " --layers {output.layers:q}"
         " --picture {output.picture:q}"
-        " --log {log:q}"
 
 
 rule imatrices:
     """Only the importance matrices, grown if the configuration says so."""
     input:
-        expand(
-            "results/{model}/imatrix/{calibration}.gguf",
-            model=config["models"],
-            calibration=CALIBRATED,
-        ),
+        for_models("results/{model}/imatrix/{calibration}.gguf", calibration=CALIBRATED),

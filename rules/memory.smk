@@ -1,14 +1,22 @@
-"""What each recipe takes of memory at the contexts of the report."""
+"""What each recipe takes of memory at the contexts of the report.
+
+Needs: common, costs, models, foreign.
+"""
+
+from quern.cost import stages
 
 MEMORY = {key: config["report"][key] for key in ("contexts", "kv")}
 
 
-def memory_cost(
-    wildcards,
-    gpu=0,
-):
+def memory_cost(wildcards, gpu=0):
     """A context made of a model's header."""
     return stages.header(shape_of(wildcards.model))
+
+
+def memories_of(wildcards):
+    """What all recipes and foreign models of a model take of memory."""
+    model = wildcards.model
+    return [f"results/{model}/memory/{name}.json" for name in names_of(model)]
 
 
 rule memory:
@@ -27,23 +35,18 @@ rule memory:
         MODEL_ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory(memory_cost),
-        runtime=minutes(memory_cost),
-        seconds=seconds(memory_cost),
-        disk_mb=disk(memory_cost),
+        **asked(memory_cost),
         gpu=0,
     params:
-        settings={"code": code("memory.py")} | MEMORY,
-        options=flags(MEMORY),
+        **decided("memory.py", MEMORY),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --name {wildcards.recipe:q}"
         " {params.options}"
         " --gpus {resources.gpu}"
         " --output {output:q}"
-        " --log {log:q}"
 
 
 rule memories:
@@ -52,5 +55,5 @@ rule memories:
         [
             f"results/{model}/memory/{name}.json"
             for model in config["models"]
-            for name in [*RECIPES, *FOREIGN[model]]
+            for name in names_of(model)
         ],

@@ -1,4 +1,10 @@
-"""Mixes: what each tensor's error costs, how large it is in each type, the mix for each size."""
+"""Mixes: what each tensor's error costs, how large it is in each type, the mix for each size.
+
+Needs: common, costs, models, corpora, moments, quantize.
+"""
+
+from quern.cost import stages
+from quern.cost.stages import Decoded
 
 MIXES = {name: recipe for name, recipe in PLAIN.items() if recipe.mix}
 # What damages and errors are measured with: imatrices, and roundings.
@@ -7,11 +13,7 @@ WEIGHINGS = {recipe.mix.rounding: recipe for recipe in MIXES.values()}
 MIX_TYPES = sorted({kind for recipe in MIXES.values() for kind in recipe.mix.types})
 LARGE = 2e9  # bytes of a model from which on a window's damages are shared among jobs
 MIX_PARTS = 8
-READ += expand(
-    "results/{model}/mix/{importances}.png",
-    model=config["models"],
-    importances=IMPORTANCES,
-)
+READ += for_models("results/{model}/mix/{importances}.png", importances=IMPORTANCES)
 
 
 wildcard_constraints:
@@ -21,70 +23,24 @@ wildcard_constraints:
     turn=r"\d+",
 
 
-def mix_tokens(
-    wildcards,
-):
-    """The tokens of that pool."""
-    pool = pool_of(IMPORTANCES[wildcards.importances])
-    return f"results/{wildcards.model}/tokens/{pool}.pool.h5"
-
-
-def mix_facts(
-    wildcards,
-):
-    """What is known of them."""
-    return mix_tokens(wildcards).removesuffix("h5") + "json"
-
-
-def importances_file(
-    wildcards,
-):
-    """That imatrix."""
-    return imatrix_of(wildcards.model, IMPORTANCES[wildcards.importances])
-
-
-def importances_options(
-    wildcards,
-    input,
-):
-    """The same as options."""
+def damage_files(wildcards):
+    """The tokens of that pool, and that imatrix."""
     recipe = IMPORTANCES[wildcards.importances]
-    return flags(imatrix_options(recipe, input) if recipe.imatrix else {})
+    text = with_facts(wildcards.model, f"{pool_of(recipe)}.pool")
+    return text | {"imatrix": imatrix_of(wildcards.model, recipe)}
 
 
-def importances_content(
-    recipe,
-):
-    """The content of an imatrix that is a user's file."""
-    entry = IMATRIX_FILES.get(recipe.imatrix)
-    return [CONTENT.of(entry["path"]), entry.get("n_ctx")] if entry else None
-
-
-def damage_settings(
-    wildcards,
-):
-    """What damage depends on besides its inputs."""
-    content = importances_content(IMPORTANCES[wildcards.importances])
-    return {"code": code("damage.py"), "n_ctx": config["imatrix"]["n_ctx"], "imatrix": content}
-
-
-def damage_options(
-    wildcards,
-    input,
-):
+def damage_options(wildcards):
     """The window, the part of the tensors, the imatrix."""
     own = {
         "n_ctx": config["imatrix"]["n_ctx"],
         "turn": wildcards.turn,
         "part": wildcards.share.replace("of", "/"),
     }
-    return f"{flags(own)} {importances_options(wildcards, input)}"
+    return own | imatrix_options(IMPORTANCES[wildcards.importances])
 
 
-def damage_cost(
-    wildcards,
-    gpu=0,
-):
+def damage_cost(wildcards, gpu=0):
     """A window decoded for each tensor of a part."""
     n_ctx = config["imatrix"]["n_ctx"]
     parts = int(wildcards.share.partition("of")[2])
@@ -95,12 +51,10 @@ def damage_cost(
 rule damage:
     """Measure what the error of each tensor costs end to end, on a window of the pool."""
     input:
+        unpack(damage_files),
         script=ancient(script_path("damage.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        imatrix=importances_file,
-        tokens=ancient(mix_tokens),
-        facts=mix_facts,
     output:
         store="results/{model}/mix/damage/{importances}/{turn}/{share}.h5",
     log:
@@ -111,58 +65,40 @@ rule damage:
         MODEL_ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=memory(damage_cost),
-        runtime=minutes(damage_cost),
-        seconds=seconds(damage_cost),
-        disk_mb=disk(damage_cost),
+        **asked(damage_cost),
         gpu=0,
     params:
-        settings=damage_settings,
-        options=damage_options,
+        **decided("damage.py", damage_options, ["imatrix"]),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --tokens {input.tokens:q}"
         " {params.options}"
-        " --threads {threads}"
-        " --gpus {resources.gpu}"
+        " --threads {threads} --gpus {resources.gpu}"
         " --output {output.store:q}"
-        " --log {log:q}"
 
 
-def errors_settings(
-    wildcards,
-):
-    """What errors depend on besides their inputs."""
-    content = importances_content(IMPORTANCES[wildcards.importances])
-    return {"code": code("mix_errors.py"), "types": MIX_TYPES, "imatrix": content}
+def errors_imatrix(wildcards):
+    """That imatrix."""
+    return imatrix_of(wildcards.model, IMPORTANCES[wildcards.importances])
 
 
-def errors_options(
-    wildcards,
-    input,
-):
-    """The rounding, the types, the imatrix."""
-    recipe = WEIGHINGS[wildcards.weighing]
-    own = {"rounding": recipe.mix.rounding, "types": MIX_TYPES}
-    own |= {"moments": input.moments} if input.moments else {}
-    return f"{flags(own)} {importances_options(wildcards, input)}"
-
-
-def errors_moments(
-    wildcards,
-):
-    """The moments that its rounding needs."""
+def errors_moments(wildcards):
+    """The moments that the rounding needs."""
     if WEIGHINGS[wildcards.weighing].mix.rounding != "compensated":
         return []
     return moments_files(wildcards.model, pool_of(IMPORTANCES[wildcards.importances]))
 
 
-def errors_cost(
-    wildcards,
-    gpu=0,
-):
+def errors_options(wildcards):
+    """The rounding, the types, the imatrix."""
+    recipe = WEIGHINGS[wildcards.weighing]
+    own = {"rounding": recipe.mix.rounding, "types": MIX_TYPES}
+    return own | imatrix_options(IMPORTANCES[wildcards.importances])
+
+
+def errors_cost(wildcards, gpu=0):
     """A sample of each tensor rounded to all types."""
     how = WEIGHINGS[wildcards.weighing].mix.rounding
     return stages.mix_errors(shape_of(wildcards.model), MIX_TYPES, how)
@@ -174,7 +110,7 @@ rule mix_errors:
         script=ancient(script_path("mix_errors.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        imatrix=importances_file,
+        imatrix=errors_imatrix,
         moments=errors_moments,
     output:
         errors="results/{model}/mix/errors/{importances}/{weighing}.json",
@@ -186,77 +122,41 @@ rule mix_errors:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory(errors_cost),
-        runtime=minutes(errors_cost),
-        seconds=seconds(errors_cost),
-        disk_mb=disk(errors_cost),
+        **asked(errors_cost),
     params:
-        settings=errors_settings,
-        options=errors_options,
+        **decided("mix_errors.py", errors_options, ("imatrix", "moments")),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " {params.options}"
         " --threads {threads}"
         " --output {output.errors:q}"
-        " --log {log:q}"
 
 
-def mix_damage(
-    wildcards,
-):
+def mixed_damage(wildcards):
     """The damages that a mix is chosen by: all windows, all parts."""
-    importances = MIXES[wildcards.mixed].imatrix or "none"
+    folder = f"results/{wildcards.model}/mix/damage/{MIXES[wildcards.mixed].imatrix or 'none'}"
     parts = MIX_PARTS if size_when_there(wildcards.model) > LARGE else 1
     return [
-        f"results/{wildcards.model}/mix/damage/{importances}/{turn}/{part}of{parts}.h5"
+        f"{folder}/{turn}/{part}of{parts}.h5"
         for turn in range(config["mixes"]["windows"])
         for part in range(1, parts + 1)
     ]
 
 
-def mix_errors_of(
-    wildcards,
-):
-    """The errors that a mix is chosen by."""
-    recipe = MIXES[wildcards.mixed]
-    folder = f"results/{wildcards.model}/mix/errors/{recipe.imatrix or 'none'}"
-    return f"{folder}/{recipe.mix.rounding}.json"
-
-
-def mixed_imatrix(
-    wildcards,
-):
-    """The imatrix that a mix is quantized with."""
-    return imatrix_of(wildcards.model, MIXES[wildcards.mixed])
-
-
-def mixed_tokens(
-    wildcards,
-):
-    """The tokens of the pool that it is proved on."""
-    return f"results/{wildcards.model}/tokens/{pool_of(MIXES[wildcards.mixed])}.pool.h5"
-
-
-def mixed_settings(
-    wildcards,
-):
-    """What a mix depends on besides its inputs."""
-    recipe = MIXES[wildcards.mixed]
+def mixed_files(wildcards):
+    """The errors that a mix is chosen by; with what it is quantized and proved."""
+    model, recipe = wildcards.model, MIXES[wildcards.mixed]
+    folder = f"results/{model}/mix/errors/{recipe.imatrix or 'none'}"
     return {
-        "code": code("mix.py"),
-        "mix": recipe.as_dict()["mix"],
-        "imatrix": importances_content(recipe),
-        "n_ctx": config["imatrix"]["n_ctx"],
-        "windows": config["mixes"]["proof_windows"],
+        "errors": f"{folder}/{recipe.mix.rounding}.json",
+        "imatrix": imatrix_of(model, recipe),
+        "tokens": ancient(f"results/{model}/tokens/{pool_of(recipe)}.pool.h5"),
     }
 
 
-def mixed_options(
-    wildcards,
-    input,
-):
+def mixed_options(wildcards):
     """The size, the types, the imatrix."""
     recipe = MIXES[wildcards.mixed]
     own = {
@@ -269,13 +169,10 @@ def mixed_options(
         "proof_windows": config["mixes"]["proof_windows"],
         "keep_failure": True,
     }
-    return flags(own | (imatrix_options(recipe, input) if recipe.imatrix else {}))
+    return own | imatrix_options(recipe)
 
 
-def mix_cost(
-    wildcards,
-    gpu=0,
-):
+def mix_cost(wildcards, gpu=0):
     """The mix and stock mixes beside it, on windows of the pool."""
     n_ctx = config["imatrix"]["n_ctx"]
     count = config["mixes"]["windows"] + config["mixes"]["proof_windows"]
@@ -287,13 +184,11 @@ def mix_cost(
 rule mix:
     """Choose the type of each tensor for a size, and prove the mix beside stock mixes."""
     input:
+        unpack(mixed_files),
         script=ancient(script_path("mix.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        imatrix=mixed_imatrix,
-        damage=mix_damage,
-        errors=mix_errors_of,
-        tokens=ancient(mixed_tokens),
+        damage=mixed_damage,
     output:
         mix="results/{model}/mix/{mixed}.json",
         types="results/{model}/mix/{mixed}.txt",
@@ -305,32 +200,24 @@ rule mix:
         MODEL_ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=memory(mix_cost),
-        runtime=minutes(mix_cost),
-        seconds=seconds(mix_cost),
-        disk_mb=disk(mix_cost),
+        **asked(mix_cost),
         gpu=0,
     params:
-        settings=mixed_settings,
-        options=mixed_options,
+        **decided("mix.py", mixed_options, ["imatrix"]),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --damage {input.damage:q}"
         " --errors {input.errors:q}"
         " --tokens {input.tokens:q}"
         " {params.options}"
-        " --threads {threads}"
-        " --gpus {resources.gpu}"
+        " --threads {threads} --gpus {resources.gpu}"
         " --output {output.mix:q}"
         " --type-file {output.types:q}"
-        " --log {log:q}"
 
 
-def pictured(
-    wildcards,
-):
+def pictured(wildcards):
     """The mixes with an imatrix, or with none."""
     return [
         f"results/{wildcards.model}/mix/{name}.json"
@@ -345,13 +232,7 @@ rule mix_picture:
         script=ancient(script_path("mix_picture.py")),
         mixes=pictured,
     output:
-        picture=report(
-            "results/{model}/mix/{importances}.png",
-            caption="captions/mix.rst",
-            category="mix",
-            subcategory="{model}",
-            labels={"of": "{importances}", "what": "picture"},
-        ),
+        picture=shown("results/{model}/mix/{importances}.png", "mix", "{importances}"),
     log:
         "results/logs/{model}/mix/{importances}.picture.log",
     benchmark:
@@ -361,19 +242,17 @@ rule mix_picture:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **LIGHT,
     params:
-        settings={"code": code("mix_picture.py")},
+        **decided("mix_picture.py"),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --mixes {input.mixes:q}"
         " --title '{wildcards.model}: mixes with imatrix {wildcards.importances}'"
         " --picture {output.picture:q}"
-        " --log {log:q}"
 
 
 rule mixes:
     """Only the mixes."""
     input:
-        expand("results/{model}/mix/{mixed}.json", model=config["models"], mixed=MIXES),
+        for_models("results/{model}/mix/{mixed}.json", mixed=MIXES),

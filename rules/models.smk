@@ -1,5 +1,15 @@
-"""Models: where they are from, what is in them, and which they are."""
+"""Models: where they are from, what is in them, and which they are.
 
+Needs: common, costs.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from quern.cost import stages
+from quern.cost.shape import Shapes
+from quern.files import shards
 from quern.models import hub, safetensors
 from snakemake.settings.types import DeploymentMethod
 
@@ -8,23 +18,24 @@ ON_HUB = {}  # addresses by model
 FOLDERS = {}  # of safetensors, by model
 HUB = "results/hub"
 CONVERTER = ".converter"
+SHAPES = Shapes(Path("results/.shapes.json"))
 
 with sentences():
     for name, path in config["models"].items():
         keys = ["models", name]
         if hub.is_address(path):
-            ON_HUB[name] = said_of(keys, hub.address, path)
+            ON_HUB[name] = require.reads(keys, hub.address, path)
             if not ON_HUB[name].file:
                 FOLDERS[name] = f"{HUB}/{ON_HUB[name].place}"
             MODEL_FILES[name] = f"results/{name}/{os.path.basename(ON_HUB[name].file)}"
         elif os.path.isdir(path):
-            require_name(keys, path)
-            said_of(keys, safetensors.files_of, os.listdir(path), path)
+            require.name(keys, path)
+            require.reads(keys, safetensors.files_of, os.listdir(path), path)
             FOLDERS[name] = path
         else:
             MODEL_FILES[name] = local(path)
             for shard in shards(Path(path)):
-                require_file(keys, shard)
+                require.file(keys, shard)
 MODEL_FILES |= {name: f"results/{name}/model.gguf" for name in FOLDERS}
 PLACES = {address.place: address for address in ON_HUB.values()}
 PLACED = {name: MODEL_FILES[name] for name in ON_HUB if name not in FOLDERS}
@@ -38,9 +49,22 @@ wildcard_constraints:
     gguf=one_of({os.path.basename(path) for path in PLACED.values()}),
 
 
-def hub_address(
-    wildcards,
-):
+def model_path(wildcards):
+    """The model's file: as the user named it, or as it will be once it is fetched or converted."""
+    return MODEL_FILES[wildcards.model]
+
+
+def size_of(path):
+    """Bytes of a model on disk, all shards; 0 where it is missing."""
+    return sum(p.stat().st_size for p in shards(Path(path)) if p.is_file())
+
+
+def shape_of(model):
+    """The shape of an unquantized model."""
+    return SHAPES.of(MODEL_FILES[model])
+
+
+def hub_address(wildcards):
     """Where the hub has a model."""
     return str(PLACES[wildcards.place])
 
@@ -65,30 +89,23 @@ rule fetch_model:
         address=hub_address,
         place=f"{HUB}/{{place}}",
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --address {params.address:q}"
         " --place {params.place:q}"
         " --facts {output.facts:q}"
-        " --log {log:q}"
 
 
-def hub_facts(
-    model,
-):
+def hub_facts(model):
     """What is known of a model that was fetched; its files lie beside it."""
     return f"{HUB}/{ON_HUB[model].place}.fetched.json"
 
 
-def placed_facts(
-    wildcards,
-):
+def placed_facts(wildcards):
     """The facts of a GGUF from the hub."""
     return hub_facts(wildcards.placed)
 
 
-def hub_file(
-    wildcards,
-):
+def hub_file(wildcards):
     """Where a GGUF from the hub lies."""
     return f"{HUB}/{ON_HUB[wildcards.placed].place}"
 
@@ -113,16 +130,13 @@ checkpoint place_model:
     params:
         model=hub_file,
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {params.model:q}"
         " --facts {input.facts:q}"
         " --output {output.model:q}"
-        " --log {log:q}"
 
 
-def converter_content(
-    wildcards,
-):
+def converter_content(wildcards):
     """What the converter's environment is made of."""
     paths = ("requirements-convert.txt", "envs/converter.sh", "envs/convert.post-deploy.sh")
     return {path: CONTENT.of(HOUSE / path) for path in paths}
@@ -150,16 +164,12 @@ rule converter:
         'bash {input.script:q} "$(dirname {output:q})" >{log:q} 2>&1 && touch {output:q}'
 
 
-def folder_facts(
-    wildcards,
-):
+def folder_facts(wildcards):
     """What is known of safetensors that were fetched."""
     return hub_facts(wildcards.converted) if wildcards.converted in ON_HUB else []
 
 
-def folder_files(
-    wildcards,
-):
+def folder_files(wildcards):
     """The files of a user's folder of safetensors."""
     folder = FOLDERS[wildcards.converted]
     is_own = wildcards.converted not in ON_HUB
@@ -167,28 +177,17 @@ def folder_files(
     return [local(os.path.join(folder, name)) for name in names]
 
 
-def folder_path(
-    wildcards,
-):
+def folder_path(wildcards):
     """A folder of safetensors."""
     return FOLDERS[wildcards.converted]
 
 
-def conversion_content(
-    wildcards,
-):
-    """What a conversion depends on besides facts of what was fetched."""
-    return {
-        "code": code("convert.py"),
-        "converter": converter_content(wildcards),
-        "sha256": {os.path.basename(p): CONTENT.of(p) for p in folder_files(wildcards)},
-    }
+def folder_hashes(wildcards):
+    """A user's safetensors by content; of those that were fetched the facts say it."""
+    return {os.path.basename(path): CONTENT.of(path) for path in folder_files(wildcards)}
 
 
-def conversion_cost(
-    wildcards,
-    gpu=0,
-):
+def conversion_cost(wildcards, gpu=0):
     """By the bytes of the safetensors; what is not fetched yet counts as an 8B."""
     weights = Path(FOLDERS[wildcards.converted]).glob("*.safetensors")
     return stages.conversion(sum(path.stat().st_size for path in weights) or 16e9)
@@ -212,12 +211,9 @@ checkpoint convert:
         "../envs/convert.yaml"
     threads: 1
     resources:
-        mem_mb=memory(conversion_cost),
-        runtime=minutes(conversion_cost),
-        seconds=seconds(conversion_cost),
-        disk_mb=disk(conversion_cost),
+        **asked(conversion_cost),
     params:
-        settings=conversion_content,
+        **decided("convert.py", converter=converter_content, sha256=folder_hashes),
         python="python" if IN_CONDA else f"{CONVERTER}/bin/python",
         folder=folder_path,
     shell:
@@ -228,9 +224,7 @@ checkpoint convert:
         " --log {log:q}"
 
 
-def size_when_there(
-    model,
-):
+def size_when_there(model):
     """Bytes of a model; one that is not there yet is waited for."""
     if model in FOLDERS:
         checkpoints.convert.get(converted=model)
@@ -239,43 +233,32 @@ def size_when_there(
     return size_of(MODEL_FILES[model])
 
 
-def fetched_facts(
-    wildcards,
-):
+def fetched_facts(wildcards):
     """The hashes of a model that was fetched or converted."""
     if wildcards.model in FOLDERS:
         return f"{MODEL_FILES[wildcards.model]}.json"
     return hub_facts(wildcards.model) if wildcards.model in PLACED else []
 
 
-def model_content(
-    wildcards,
-):
-    """The model by content: touching it makes nothing stale, changing it does."""
-    paths = [] if fetched_facts(wildcards) else shards(Path(model_path(wildcards)))
-    return {"code": code("model.py"), "sha256": hashes_of_models(paths)}
+def model_content(wildcards):
+    """A user's model by content: touching it makes nothing stale, changing it does."""
+    return hashes_of_models([] if fetched_facts(wildcards) else shards(Path(model_path(wildcards))))
 
 
-def model_hashes(
-    wildcards,
-    input,
-):
+def model_hashes(wildcards, input):
     """The hashes of a model's files; of one that was fetched or converted, as its facts say.
 
     Snakemake waits for facts that are not there yet, since it knows what `open` raises.
     """
     if not input.facts:
-        return model_content(wildcards)["sha256"]
+        return model_content(wildcards)
     with open(str(input.facts)) as facts:
         return hub.hashes(json.load(facts))
 
 
-def model_cost(
-    wildcards,
-    gpu=0,
-):
+def model_cost(wildcards, gpu=0):
     """Hashing takes as long as reading."""
-    return stages.hashing(model_size(wildcards), shape_of(wildcards.model).vocab)
+    return stages.hashing(size_of(model_path(wildcards)), shape_of(wildcards.model).vocab)
 
 
 rule model:
@@ -294,62 +277,15 @@ rule model:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=memory(model_cost),
-        runtime=minutes(model_cost),
-        seconds=seconds(model_cost),
-        disk_mb=disk(model_cost),
+        **asked(model_cost),
     params:
-        settings=model_content,
+        **decided("model.py", sha256=model_content),
         hashes=model_hashes,
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --sha256 {params.hashes}"
         " --output {output.info:q}"
-        " --log {log:q}"
-
-
-def users_models(
-    wildcards,
-):
-    """Models, also foreign ones, that are users' files, in all their parts."""
-    own = [path for name, path in MODEL_FILES.items() if name not in {**ON_HUB, **FOLDERS}]
-    foreign = [path for of_model in FOREIGN.values() for path in of_model.values()]
-    parts = [part for path in [*own, *foreign] for part in shards(Path(path))]
-    return [local(str(part)) for part in dict.fromkeys(parts)]
-
-
-def hashed_cost(
-    wildcards,
-    gpu=0,
-):
-    """All of them read."""
-    return stages.hashing(sum(os.path.getsize(path) for path in users_models(wildcards)))
-
-
-rule hashed:
-    """Only hash users' models, in a job, before the workflow asks for it where it is read."""
-    input:
-        script=ancient(script_path("hashed.py")),
-        models=ancient(users_models),
-    log:
-        "results/logs/hashed.log",
-    benchmark:
-        "results/benchmarks/hashed.tsv"
-    conda:
-        "../envs/quern.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(hashed_cost),
-        runtime=minutes(hashed_cost),
-        seconds=seconds(hashed_cost),
-    params:
-        cache=HASHES,
-    shell:
-        "python {input.script:q}"
-        " --files {input.models:q}"
-        " --cache {params.cache:q}"
-        " --log {log:q}"
 
 
 rule models:

@@ -1,5 +1,11 @@
-"""Second moments of inputs, for the rounding that makes errors up."""
+"""Second moments of inputs, for the rounding that makes errors up.
 
+Needs: common, costs, models, corpora.
+"""
+
+import math
+
+from quern.cost import stages
 from quern.sizes import Size
 
 with sentences():
@@ -9,48 +15,31 @@ with sentences():
 MOMENTS_RATIO = 5
 
 
-def moments_files(
-    model,
-    pool,
-):
+def moments_files(model, pool):
     """All moments of a model's inputs on a pool."""
     parts = math.ceil(MOMENTS_RATIO * size_when_there(model) / MOMENTS_BYTES)
     folder = f"results/{model}/moments/{pool}"
     return [f"{folder}/{part}of{parts}.h5" for part in range(1, parts + 1)]
 
 
-def moments_options(
-    wildcards,
-):
+def moments_text(wildcards):
+    """The tokens of a pool."""
+    return with_facts(wildcards.model, f"{wildcards.corpus}.pool")
+
+
+def moments_options(wildcards):
     """The layers, and how many windows."""
-    return flags(
-        {
-            "n_ctx": config["imatrix"]["n_ctx"],
-            "windows": config["moments"]["windows"],
-            "part": wildcards.share.replace("of", "/"),
-        }
-    )
+    return {
+        "n_ctx": config["imatrix"]["n_ctx"],
+        "windows": config["moments"]["windows"],
+        "part": wildcards.share.replace("of", "/"),
+    }
 
 
-def moments_settings(
-    wildcards,
-):
-    """What moments depend on besides their inputs."""
-    return {"code": code("moments.py"), "options": moments_options(wildcards)}
-
-
-def moments_cost(
-    wildcards,
-    gpu=0,
-):
+def moments_cost(wildcards, gpu=0):
     """The model over all windows that there may be, and the moments of a part of its layers."""
-    windows = windows_of(
-        wildcards.model,
-        wildcards.corpus,
-        "pool",
-        config["imatrix"]["n_ctx"],
-        config["moments"]["windows"],
-    )
+    n_ctx, windows = config["imatrix"]["n_ctx"], config["moments"]["windows"]
+    windows = windows_of(wildcards.model, wildcards.corpus, "pool", n_ctx, windows)
     parts = int(wildcards.share.partition("of")[2])
     return stages.moments(shape_of(wildcards.model), windows, parts, MOMENTS_BYTES, gpu)
 
@@ -58,11 +47,10 @@ def moments_cost(
 rule moments:
     """Collect the second moments of the inputs of some layers."""
     input:
+        unpack(moments_text),
         script=ancient(script_path("moments.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        tokens=ancient("results/{model}/tokens/{corpus}.pool.h5"),
-        facts="results/{model}/tokens/{corpus}.pool.json",
     output:
         moments="results/{model}/moments/{corpus}/{share}.h5",
     log:
@@ -73,21 +61,15 @@ rule moments:
         MODEL_ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=memory(moments_cost),
-        runtime=minutes(moments_cost),
-        seconds=seconds(moments_cost),
-        disk_mb=disk(moments_cost),
+        **asked(moments_cost),
         gpu=0,
     params:
-        settings=moments_settings,
-        options=moments_options,
+        **decided("moments.py", moments_options),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --tokens {input.tokens:q}"
         " {params.options}"
-        " --threads {threads}"
-        " --gpus {resources.gpu}"
+        " --threads {threads} --gpus {resources.gpu}"
         " --output {output.moments:q}"
-        " --log {log:q}"

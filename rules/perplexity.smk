@@ -1,4 +1,10 @@
-"""Perplexity alone, which needs no baseline store, of recipes, foreign models and the model itself."""
+"""Perplexity alone, which needs no baseline store, of recipes, foreign models and the model itself.
+
+Needs: common, costs, models, corpora, quantize, foreign.
+"""
+
+from quern.cost import stages
+from quern.cost.stages import Decoded
 
 UNQUANTIZED = "baseline"  # what the model itself is called among them
 PERPLEXITY = config["perplexity"] or {}
@@ -18,14 +24,12 @@ if PERPLEXITY:
             f"windows of {CUT['n_ctx']} tokens do not overlap then; give less",
         )
         for i, name in enumerate(PERPLEXITY["corpora"] or []):
-            require_corpus(["perplexity", "corpora", i], name)
+            require.known(["perplexity", "corpora", i], name, config["corpora"])
         for i, name in enumerate(PERPLEXITY["recipes"] or []):
             known = [UNQUANTIZED, *RECIPES, *config["candidates"]]
-            unknown = configuration.unknown(name, known)
-            require(name in known, ["perplexity", "recipes", i], unknown)
-PERPLEXITY_TABLES = expand(
+            require.known(["perplexity", "recipes", i], name, known)
+PERPLEXITY_TABLES = for_models(
     "results/{model}/perplexity/{corpus}.{ending}",
-    model=config["models"],
     corpus=(PERPLEXITY.get("corpora") or config["evaluation"]["corpora"]) if PERPLEXITY else [],
     ending=["csv", "md"],
 )
@@ -36,38 +40,26 @@ wildcard_constraints:
     measured=one_of([UNQUANTIZED, *RECIPES, *config["candidates"]]),
 
 
-def measured_of(
-    model,
-):
+def measured_names(model):
     """What the table of a model shows, by name."""
-    foreign = FOREIGN[model]
-    known = [UNQUANTIZED, *RECIPES, *foreign]
-    return [name for name in PERPLEXITY["recipes"] or [*RECIPES, *foreign] if name in known]
+    known = [UNQUANTIZED, *names_of(model)]
+    return [name for name in PERPLEXITY["recipes"] or names_of(model) if name in known]
 
 
-def measured_model(
-    wildcards,
-):
-    """The file whose perplexity is measured."""
-    if wildcards.measured == UNQUANTIZED:
-        return model_path(wildcards)
-    own = f"results/{wildcards.model}/quantize/{wildcards.measured}.gguf"
-    return FOREIGN[wildcards.model].get(wildcards.measured, own)
+def measured_files(wildcards):
+    """What is measured, with its description, and the tokens."""
+    model, name = wildcards.model, wildcards.measured
+    text = with_facts(model, f"{wildcards.corpus}.evaluation")
+    if name == UNQUANTIZED:
+        return text | {
+            "model": ancient(model_path(wildcards)),
+            "info": f"results/{model}/model.json",
+        }
+    info = f"results/{model}/quantize/{name}.json"
+    return text | {"model": ancient(compared_file(model, name)), "info": info}
 
 
-def measured_info(
-    wildcards,
-):
-    """What is known of it."""
-    if wildcards.measured == UNQUANTIZED:
-        return f"results/{wildcards.model}/model.json"
-    return f"results/{wildcards.model}/quantize/{wildcards.measured}.json"
-
-
-def perplexity_cost(
-    wildcards,
-    gpu=0,
-):
+def perplexity_cost(wildcards, gpu=0):
     """A model over windows, which may overlap."""
     model, n_ctx = wildcards.model, CUT["n_ctx"]
     step = CUT["stride"] or n_ctx
@@ -80,11 +72,8 @@ def perplexity_cost(
 rule perplexity:
     """Measure the perplexity of a model alone. An interrupted run goes on where it stopped."""
     input:
+        unpack(measured_files),
         script=ancient(script_path("perplexity.py")),
-        model=ancient(measured_model),
-        info=measured_info,
-        tokens=ancient("results/{model}/tokens/{corpus}.evaluation.h5"),
-        facts="results/{model}/tokens/{corpus}.evaluation.json",
         baseline_model=ancient(model_path),
     output:
         positions="results/{model}/perplexity/{measured}/{corpus}.h5",
@@ -97,66 +86,40 @@ rule perplexity:
         MODEL_ENVIRONMENT
     threads: 8
     resources:
-        mem_mb=memory(perplexity_cost),
-        runtime=minutes(perplexity_cost),
-        seconds=seconds(perplexity_cost),
-        disk_mb=disk(perplexity_cost),
+        **asked(perplexity_cost),
         gpu=0,
     params:
-        settings={"code": code("perplexity.py")} | CUT,
-        options=flags(CUT),
+        **decided("perplexity.py", CUT),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --tokens {input.tokens:q}"
         " --tokenized-for {input.baseline_model:q}"
         " {params.options}"
-        " --threads {threads}"
-        " --gpus {resources.gpu}"
+        " --threads {threads} --gpus {resources.gpu}"
         " --output {output.positions:q}"
         " --summary {output.summary:q}"
-        " --log {log:q}"
 
 
-def measured_summaries(
-    wildcards,
-):
-    """The figures of a table."""
-    folder = f"results/{wildcards.model}/perplexity"
-    return [f"{folder}/{name}/{wildcards.corpus}.json" for name in measured_of(wildcards.model)]
+def measured_rows(wildcards):
+    """What the table says of each."""
+    return [{"name": name} for name in measured_names(wildcards.model)]
 
 
-def measured_positions(
-    wildcards,
-):
-    """What each token cost in each of them."""
-    folder = f"results/{wildcards.model}/perplexity"
-    return [f"{folder}/{name}/{wildcards.corpus}.h5" for name in measured_of(wildcards.model)]
-
-
-def measured_entries(
-    wildcards,
-    input,
-):
-    """What the table is made of, as the command takes it."""
-    rows = zip(measured_of(wildcards.model), input.summaries, input.positions, strict=True)
-    return json.dumps([dict(zip(("name", "summary", "positions"), row)) for row in rows])
-
-
-def perplexity_table_settings(
-    wildcards,
-):
-    """What a table depends on besides its inputs."""
-    return {"code": code("perplexity_table.py"), "models": measured_of(wildcards.model)}
+def measured_figures(wildcards):
+    """Its figures, and what each token cost."""
+    folder, corpus = f"results/{wildcards.model}/perplexity", wildcards.corpus
+    stems = [f"{folder}/{name}/{corpus}" for name in measured_names(wildcards.model)]
+    positions = [ancient(f"{stem}.h5") for stem in stems]
+    return {"summary": [f"{stem}.json" for stem in stems], "positions": positions}
 
 
 rule perplexity_table:
     """Perplexities of a model's recipes side by side."""
     input:
+        unpack(measured_figures),
         script=ancient(script_path("perplexity_table.py")),
-        summaries=measured_summaries,
-        positions=ancient(measured_positions),
     output:
         csv="results/{model}/perplexity/{corpus}.csv",
         markdown="results/{model}/perplexity/{corpus}.md",
@@ -169,18 +132,16 @@ rule perplexity_table:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **LIGHT,
     params:
-        settings=perplexity_table_settings,
-        models=measured_entries,
+        **decided("perplexity_table.py", models=measured_rows),
+        models=rows(measured_rows, "summary", "positions"),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --models {params.models:q}"
         " --title '{wildcards.model} on {wildcards.corpus}: perplexity'"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
-        " --log {log:q}"
 
 
 rule perplexities:

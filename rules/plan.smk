@@ -1,27 +1,28 @@
-"""The plan: jobs, submissions, hours and disk of what is configured, before anything runs."""
+"""The plan: jobs, submissions, hours and disk of what is configured, before anything runs.
 
+Needs: common, costs, models, axes, imatrix, compare, grow.
+"""
+
+import sys
+from itertools import takewhile
+
+from quern.cost import stages
 from snakemake.io import is_flagged
 
 
-def dry_run(
-    wildcards,
-):
+def dry_run(wildcards):
     """The command that was given, as a dry run of all that is configured, with its jobs as data."""
     own = [rule.name for rule in workflow.rules if rule.name.endswith("plan")]  # or a module's
     given = [word for word in sys.argv[1:] if word not in own]
     return [sys.executable, "-m", "snakemake", *given, "--dry-run", "--logger", "jobs"]
 
 
-def local_rules(
-    wildcards,
-):
+def local_rules(wildcards):
     """Rules whose jobs are never submitted."""
     return sorted(rule.name for rule in workflow.rules if workflow.is_local(rule))
 
 
-def temporary_rules(
-    wildcards,
-):
+def temporary_rules(wildcards):
     """Rules whose output is removed once it was used."""
     outputs = {rule.name: rule.output for rule in workflow.rules}
     return sorted(
@@ -29,10 +30,7 @@ def temporary_rules(
     )
 
 
-def whole_ladder(
-    model,
-    corpus,
-):
+def whole_ladder(model, corpus):
     """How many steps there can be, and what they cost together."""
     pool = calibrated_windows(model, corpus)
     steps = list(takewhile(pool.count.__gt__, rungs()))
@@ -46,9 +44,7 @@ def whole_ladder(
     return len(steps) + 1, cost
 
 
-def plan_notes(
-    wildcards,
-):
+def plan_notes(wildcards):
     """What the plan cannot know, in sentences."""
     notes = []
     for model in config["models"] if GROWTH and not GROWTH["eager"] else []:
@@ -73,8 +69,7 @@ rule plan:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **LIGHT,
     params:
         plugins=str(HOUSE / "plugins"),
         dry_run=dry_run,

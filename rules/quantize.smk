@@ -1,12 +1,14 @@
-"""Quantized models, one a recipe."""
+"""Quantized models, one a recipe.
 
-from quern.quantize.recipes import (
-    BY_LLAMA,
-    BY_ROUNDING,
-    Recipe,
-    carried_out_by_llama,
-    recipes_of,
-)
+Needs: common, costs, models, axes, moments.
+"""
+
+from pathlib import Path
+
+from quern.cost import stages
+from quern.files import shards
+from quern.quantize.recipes import BY_LLAMA, BY_ROUNDING, Recipe, carried_out_by_llama, recipes_of
+from quern.sizes import Size
 
 with sentences():
     RECIPES = recipes_of(config)
@@ -17,12 +19,12 @@ with sentences():
     for name, entry in IMATRIX_FILES.items():
         is_corpus = name in config["corpora"]
         require(not is_corpus, ["imatrix", "files", name], "a corpus has this name; choose another")
-        require_file(["imatrix", "files", name], entry["path"])
+        require.file(["imatrix", "files", name], entry["path"])
     for i, sweep in enumerate(config["quantize"]):
         likes = sweep.get("like", [])
         for path in [likes] if isinstance(likes, str) else likes:
             for shard in shards(Path(path)):
-                require_file(["quantize", i, "like"], shard)
+                require.file(["quantize", i, "like"], shard)
 # Those of the configuration, which tables list, and those of studies.
 KNOWN = dict(RECIPES)
 with sentences():
@@ -51,20 +53,14 @@ wildcard_constraints:
     rounded=one_of(ROUNDED),
 
 
-def only(
-    pattern,
-    **names,
-):
+def only(pattern, **names):
     """A pattern whose wildcards take these names alone, also in S3, where rules' constraints do not hold."""
     for wildcard, allowed in names.items():
         pattern = pattern.replace(f"{{{wildcard}}}", f"{{{wildcard},{one_of(allowed)}}}")
     return pattern
 
 
-def imatrix_of(
-    model,
-    recipe,
-):
+def imatrix_of(model, recipe):
     """The imatrix of a recipe, if it has one: a user's file, or what is made of a calibration."""
     if recipe.imatrix is None:
         return []
@@ -73,95 +69,59 @@ def imatrix_of(
     return [f"results/{model}/imatrix/{recipe.imatrix}.gguf"]
 
 
-def settings_of(
-    recipe,
-):
-    """A recipe, the content of an imatrix that is a user's file, the policy for what it lacks."""
-    settings = recipe.as_dict()
-    if recipe.imatrix:
-        settings["unreached"] = config["imatrix"]["unreached"]
-    if recipe.like:
-        settings["like"] = [CONTENT.of(path) for path in shards(Path(recipe.like))]
-    if recipe.imatrix in IMATRIX_FILES:
-        entry = IMATRIX_FILES[recipe.imatrix]
-        settings |= {"sha256": CONTENT.of(entry["path"]), "n_ctx": entry.get("n_ctx")}
-    return settings
-
-
-def pool_of(
-    recipe,
-):
+def pool_of(recipe):
     """The corpus whose pool a recipe is measured on: that of its imatrix, or the first evaluated."""
     calibration = CALIBRATIONS.get(recipe.imatrix)
     return calibration.corpus if calibration else config["evaluation"]["corpora"][0]
 
 
-def imatrix_options(
-    recipe,
-    input,
-):
-    """The imatrix among a job's inputs as options, with what its file does not say."""
-    found = {"imatrix": input.imatrix}
-    if n_ctx := IMATRIX_FILES.get(recipe.imatrix, {}).get("n_ctx"):
-        found["imatrix_n_ctx"] = n_ctx
-    return found
+def imatrix_options(recipe):
+    """A recipe's imatrix where it is a user's file, and what it does not say itself."""
+    entry = IMATRIX_FILES.get(recipe.imatrix, {})
+    return {"imatrix": entry.get("path"), "imatrix_n_ctx": entry.get("n_ctx")}
 
 
-def options_of(
-    recipe,
-    input,
-):
-    """A recipe as options of the command, with the imatrix among a job's inputs."""
-    options = recipe.options(BY_LLAMA)
-    if recipe.imatrix:
-        options |= imatrix_options(recipe, input)
-        options["unreached"] = config["imatrix"]["unreached"]
-    return flags(options)
+def labels(recipe):
+    """What a table says of a recipe."""
+    found = {"name": recipe.name, "type": recipe.label, "imatrix": recipe.imatrix or "none"}
+    found |= {"rounding": recipe.rounding, "plain": recipe.unrounded.name}
+    return found | {"foreign": False}
 
 
-def recipe_imatrix(
-    wildcards,
-):
-    """What a recipe quantizes with."""
-    return imatrix_of(wildcards.model, PLAIN[wildcards.plain])
+def options_of(recipe):
+    """What llama.cpp carries out of a recipe, as options of the command."""
+    unreached = config["imatrix"]["unreached"] if recipe.imatrix else None
+    return recipe.options(BY_LLAMA) | imatrix_options(recipe) | {"unreached": unreached}
 
 
-def recipe_mix(
-    wildcards,
-):
-    """The types that were chosen, where they are."""
+def recipe_bytes(model, recipe):
+    """Bytes of the file that a recipe makes, before it is made."""
+    shape = shape_of(model)
+    if recipe.like:
+        return size_of(recipe.like)
+    size = Size.parse(recipe.mix.size) if recipe.mix else Size(stock=recipe.type)
+    if size.stock:
+        return stages.quantized_bytes(shape, size.stock)
+    return size.bytes or shape.weights * size.bits / 8
+
+
+def recipe_files(wildcards):
+    """What a recipe quantizes with: its imatrix, the types that were chosen, the file that it is like."""
     recipe = PLAIN[wildcards.plain]
-    return [f"results/{wildcards.model}/mix/{recipe.name}.json"] if recipe.mix else []
+    return {
+        "imatrix": imatrix_of(wildcards.model, recipe),
+        "mix": [f"results/{wildcards.model}/mix/{recipe.name}.json"] if recipe.mix else [],
+        "like": [ancient(local(recipe.like))] if recipe.like else [],
+    }
 
 
-def recipe_like(
-    wildcards,
-):
-    """The file whose types are taken, where there is one."""
-    recipe = PLAIN[wildcards.plain]
-    return [ancient(local(recipe.like))] if recipe.like else []
-
-
-def recipe_settings(
-    wildcards,
-):
-    """What a recipe's result depends on besides its inputs."""
-    return {"code": code("quantize.py")} | settings_of(PLAIN[wildcards.plain])
-
-
-def recipe_options(
-    wildcards,
-    input,
-):
+def recipe_options(wildcards):
     """A recipe as options of the command; where it fails, the others are summarized all the same."""
-    own = flags({"mix": input.mix, "like": input.like, "keep_failure": True})
-    return f"{options_of(PLAIN[wildcards.plain], input)} {own}"
+    recipe = PLAIN[wildcards.plain]
+    return options_of(recipe) | {"like": recipe.like, "keep_failure": True}
 
 
-def quantize_cost(
-    wildcards,
-    gpu=0,
-):
+def quantize_cost(wildcards, gpu=0):
     """All weights, by the search of their type."""
     recipe = PLAIN[wildcards.plain]
     size = recipe_bytes(wildcards.model, recipe)
@@ -171,12 +131,10 @@ def quantize_cost(
 rule quantize:
     """Quantize a model by a recipe: type, imatrix, options."""
     input:
+        unpack(recipe_files),
         script=ancient(script_path("quantize.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        imatrix=recipe_imatrix,
-        mix=recipe_mix,
-        like=recipe_like,
     output:
         model=only("results/{model}/quantize/{plain}.gguf", plain=PLAIN.keys() - BRIEF),
         info=only("results/{model}/quantize/{plain}.json", plain=PLAIN.keys() - BRIEF),
@@ -188,22 +146,17 @@ rule quantize:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory(quantize_cost),
-        runtime=minutes(quantize_cost),
-        seconds=seconds(quantize_cost),
-        disk_mb=disk(quantize_cost),
+        **asked(quantize_cost),
     params:
-        settings=recipe_settings,
-        options=recipe_options,
+        **decided("quantize.py", recipe_options, ("imatrix", "mix", "like")),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " {params.options}"
         " --threads {threads}"
         " --output {output.model:q}"
         " --output-info {output.info:q}"
-        " --log {log:q}"
 
 
 use rule quantize as quantize_briefly with:
@@ -214,58 +167,31 @@ use rule quantize as quantize_briefly with:
         only("results/benchmarks/{model}/quantize/{plain}.tsv", plain=PLAIN.keys() & BRIEF)
 
 
-def rounding_model(
-    wildcards,
-):
-    """The model that is rounded again: what llama.cpp made."""
-    return f"results/{wildcards.model}/quantize/{ROUNDED[wildcards.rounded].unrounded.name}.gguf"
+def rounding_files(wildcards):
+    """What llama.cpp made of a recipe, and with what it is rounded again."""
+    model, recipe = wildcards.model, ROUNDED[wildcards.rounded]
+    stem = f"results/{model}/quantize/{recipe.unrounded.name}"
+    return {
+        "quantized": ancient(f"{stem}.gguf"),
+        "info": f"{stem}.json",
+        "imatrix": imatrix_of(model, recipe),
+        "baseline_info": f"results/{model}/model.json" if recipe.needs_moments else [],
+    }
 
 
-def rounding_info(
-    wildcards,
-):
-    """Its description."""
-    return rounding_model(wildcards).removesuffix("gguf") + "json"
-
-
-def rounding_imatrix(
-    wildcards,
-):
-    """What it was quantized with."""
-    return imatrix_of(wildcards.model, ROUNDED[wildcards.rounded])
-
-
-def rounding_moments(
-    wildcards,
-):
+def rounding_moments(wildcards):
     """The moments that a rounding needs."""
     recipe = ROUNDED[wildcards.rounded]
     return moments_files(wildcards.model, pool_of(recipe)) if recipe.needs_moments else []
 
 
-def rounding_settings(
-    wildcards,
-):
-    """What a rounding's result depends on besides its inputs."""
-    return {"code": code("reround.py")} | settings_of(ROUNDED[wildcards.rounded])
-
-
-def rounding_options(
-    wildcards,
-    input,
-):
+def rounding_options(wildcards):
     """A recipe's rounding as options of the command."""
     recipe = ROUNDED[wildcards.rounded]
-    options = recipe.options(BY_ROUNDING) | imatrix_options(recipe, input)
-    if recipe.needs_moments:
-        options |= {"moments": input.moments, "baseline_info": input.baseline_info}
-    return flags(options)
+    return recipe.options(BY_ROUNDING) | imatrix_options(recipe)
 
 
-def reround_cost(
-    wildcards,
-    gpu=0,
-):
+def reround_cost(wildcards, gpu=0):
     """All weights, by a recipe's rounding."""
     recipe = ROUNDED[wildcards.rounded]
     size = recipe_bytes(wildcards.model, recipe)
@@ -275,13 +201,10 @@ def reround_cost(
 rule reround:
     """Round the weights of what llama.cpp quantized again, from the unquantized ones."""
     input:
+        unpack(rounding_files),
         script=ancient(script_path("reround.py")),
         baseline=ancient(model_path),
-        model=ancient(rounding_model),
-        info=rounding_info,
-        imatrix=rounding_imatrix,
         moments=rounding_moments,
-        baseline_info="results/{model}/model.json",
     output:
         model=only("results/{model}/quantize/{rounded}.gguf", rounded=ROUNDED.keys() - BRIEF),
         info=only("results/{model}/quantize/{rounded}.json", rounded=ROUNDED.keys() - BRIEF),
@@ -293,23 +216,18 @@ rule reround:
         "../envs/quern.yaml"
     threads: 8
     resources:
-        mem_mb=memory(reround_cost),
-        runtime=minutes(reround_cost),
-        seconds=seconds(reround_cost),
-        disk_mb=disk(reround_cost),
+        **asked(reround_cost),
     params:
-        settings=rounding_settings,
-        options=rounding_options,
+        **decided("reround.py", rounding_options, ("imatrix", "moments", "baseline_info")),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --baseline {input.baseline:q}"
-        " --quantized {input.model:q}"
+        " --quantized {input.quantized:q}"
         " --info {input.info:q}"
         " {params.options}"
         " --threads {threads}"
         " --output {output.model:q}"
         " --output-info {output.info:q}"
-        " --log {log:q}"
 
 
 use rule reround as reround_briefly with:
@@ -323,8 +241,7 @@ use rule reround as reround_briefly with:
 rule quantized:
     """Only the quantized models that are kept."""
     input:
-        expand(
+        for_models(
             "results/{model}/quantize/{recipe}.gguf",
-            model=config["models"],
             recipe=[name for name in RECIPES if name not in BRIEF],
         ),

@@ -1,4 +1,9 @@
-"""The standard report: `snakemake --report report.html` shows what the user reads."""
+"""The standard report: `snakemake --report report.html` shows what the user reads.
+
+Needs: common, costs.
+"""
+
+from pathlib import Path
 
 CAPTIONS = HOUSE / "rules/captions"
 # That report shows pictures and HTML, and hands out all else as files.
@@ -6,9 +11,7 @@ DOCUMENTS = expand("results/corpora/{corpus}/corpus.md", corpus=config["evaluati
 DOCUMENTS += [path for path in READ if path.endswith((".md", ".csv"))]
 
 
-def in_report(
-    document,
-):
+def in_report(document):
     """The HTML of a table or a text, as the standard report lists it: by stage, then by model."""
     _, model, stage, *rest = document.split("/")
     if model == "corpora":
@@ -39,15 +42,13 @@ rule readable:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **LIGHT,
     params:
-        settings={"code": code("readable.py"), "templates": templates("report")},
+        **decided("readable.py", templates=templates("report")),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --documents {input.documents:q}"
         " --output {output:q}"
-        " --log {log:q}"
 
 
 READ += rules.readable.output

@@ -1,4 +1,11 @@
-"""The release: chosen recipes, named and described, in a folder that can be uploaded as it is."""
+"""The release: chosen recipes, named and described, in a folder that can be uploaded as it is.
+
+Needs: common, costs, axes, quantize, foreign, speed.
+"""
+
+import json
+
+from quern.cost import stages
 
 RELEASE = config["release"]
 
@@ -10,9 +17,7 @@ with sentences():
                 ["release", "recipes", i],
                 f"{name} was made by somebody else; only recipes of your own are released",
             )
-            require(
-                name in RECIPES, ["release", "recipes", i], configuration.unknown(name, RECIPES)
-            )
+            require.known(["release", "recipes", i], name, RECIPES)
     for key in ("name", "base_model"):
         require(
             RELEASE[key] is None or len(config["models"]) == 1,
@@ -25,9 +30,7 @@ NAMED = isinstance(RELEASE["recipes"], list)
 RELEASABLE = RELEASE["recipes"] if NAMED else list(RECIPES)
 
 
-def release_models(
-    wildcards,
-):
+def release_models(wildcards):
     """The files of all recipes that it may take."""
     removed = sorted(BRIEF & set(RELEASABLE))
     with sentences():
@@ -37,94 +40,49 @@ def release_models(
             f"a release may take {', '.join(removed)}, removed because of keep: false; name other "
             "recipes, or keep these",
         )
-    return [f"results/{wildcards.model}/quantize/{name}.gguf" for name in RELEASABLE]
+    return [ancient(f"results/{wildcards.model}/quantize/{name}.gguf") for name in RELEASABLE]
 
 
 RELEASED_IMATRICES = {RECIPES[name].imatrix for name in RELEASABLE} - {None}
+# What its command takes besides files: options, and lists that are options in the command below.
+RELEASE_OPTIONS = {key: value for key, value in RELEASE.items() if key != "recipes"}
+RELEASE_OPTIONS |= {"split": RELEASE["split"] or "none"}
+RELEASE_OPTIONS |= {"memory": True, "speed": bool(SPEED), "pages": True}
+RELEASED = {
+    "corpora": config["evaluation"]["corpora"],
+    "recipes": RELEASE["recipes"] if NAMED else [RELEASE["recipes"]],
+    "sweep": json.dumps([labels(RECIPES[n]) for n in RELEASABLE]),
+    "imatrices": sorted(RELEASED_IMATRICES & CALIBRATIONS.keys()),
+}
 
 
-def release_labels(
-    names,
-):
-    """What a release says of these recipes."""
-    return [labels(RECIPES[name]) for name in names]
-
-
-def release_sweep(
-    wildcards,
-):
-    """All recipes that a release may take, as an option of the command."""
-    return json.dumps(release_labels(RELEASABLE))
-
-
-def release_options(
-    wildcards,
-):
-    """What the user says of it, as options of the command."""
-    options = {key: value for key, value in RELEASE.items() if key != "recipes"}
-    options["split"] = options["split"] or "none"
-    also = {"memory": True, "speed": bool(SPEED), "pages": True}
-    return flags(options | also)
-
-
-def release_settings(
-    wildcards,
-):
-    """What a release depends on besides its inputs."""
-    return {
-        "code": code("release.py"),
-        "templates": templates("release"),
-        "recipes": release_labels(RELEASABLE),
-        "chosen": RELEASE["recipes"],
-        "options": release_options(wildcards),
-        "corpora": config["evaluation"]["corpora"],
-    }
-
-
-def users_imatrices(
-    wildcards,
-):
+def users_imatrices(wildcards):
     """Imatrices that are users' files and that recipes use, with their hashes."""
     used = sorted(RELEASED_IMATRICES & IMATRIX_FILES.keys())
     return [f"{name}={CONTENT.of(IMATRIX_FILES[name]['path'])}" for name in used]
 
 
-RELEASE_INPUTS = {
-    "models": ancient(release_models),
-    "info": expand("results/{{model}}/quantize/{recipe}.json", recipe=RELEASABLE),
-    "compare": expand(
-        "results/{{model}}/compare/{recipe}/{corpus}.json",
-        recipe=RELEASABLE,
-        corpus=config["evaluation"]["corpora"],
-    ),
-    "positions": ancient(
-        expand(
-            "results/{{model}}/compare/{recipe}/{corpus}.h5",
-            recipe=RELEASABLE,
-            corpus=config["evaluation"]["corpora"],
-        )
-    ),
-    "baseline": ancient(
-        expand("results/{{model}}/baseline/{corpus}.h5", corpus=config["evaluation"]["corpora"])
-    ),
-    "imatrices": expand(
-        "results/{{model}}/imatrix/{corpus}.{ending}",
-        corpus=sorted(RELEASED_IMATRICES & CALIBRATIONS.keys()),
-        ending=["gguf", "json"],
-    ),
-    "answers": expand(
-        ["results/{{model}}/report/{corpus}.json", "results/{{model}}/report/{corpus}/index.html"],
-        corpus=config["evaluation"]["corpora"],
-    ),
-    "memory": expand("results/{{model}}/memory/{recipe}.json", recipe=RELEASABLE),
-    "speed": ["results/{model}/speed.json"] if SPEED else [],
-}
+def release_files(wildcards):
+    """All that it is made of."""
+    folder, corpora = f"results/{wildcards.model}", RELEASED["corpora"]
+    compared = [f"{name}/{corpus}" for name in RELEASABLE for corpus in corpora]
+    imatrices = [f"{folder}/imatrix/{name}" for name in RELEASED["imatrices"]]
+    reports = [f"{folder}/report/{corpus}" for corpus in corpora]
+    return {
+        "models": release_models(wildcards),
+        "info": [f"{folder}/quantize/{name}.json" for name in RELEASABLE],
+        "compare": [f"{folder}/compare/{stem}.json" for stem in compared],
+        "positions": [ancient(f"{folder}/compare/{stem}.h5") for stem in compared],
+        "baseline": [ancient(f"{folder}/baseline/{corpus}.h5") for corpus in corpora],
+        "imatrices": [f"{stem}.{ending}" for stem in imatrices for ending in ("gguf", "json")],
+        "answers": [f"{stem}.json" for stem in reports],
+        "pages": [f"{stem}/index.html" for stem in reports],
+        "memory": [f"{folder}/memory/{name}.json" for name in RELEASABLE],
+        "speed": speed_file(wildcards),
+    }
 
 
-def release_cost(
-    wildcards,
-    gpu=0,
-):
+def release_cost(wildcards, gpu=0):
     """All files hashed; those that are cut are written again."""
     model = wildcards.model
     return stages.release([measured_bytes(model, name) for name in RELEASABLE])
@@ -133,7 +91,7 @@ def release_cost(
 rule release_model:
     """Lay out a model's release; whole, or not at all. Nothing is uploaded."""
     input:
-        **RELEASE_INPUTS,
+        unpack(release_files),
         script=ancient(script_path("release.py")),
     output:
         folder=directory("results/release/{model}"),
@@ -145,20 +103,13 @@ rule release_model:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=memory(release_cost),
-        runtime=minutes(release_cost),
-        seconds=seconds(release_cost),
-        disk_mb=disk(release_cost),
+        **asked(release_cost),
     params:
-        settings=release_settings,
-        sweep=release_sweep,
-        recipes=RELEASE["recipes"] if NAMED else [RELEASE["recipes"]],
-        corpora=config["evaluation"]["corpora"],
-        imatrices=sorted(RELEASED_IMATRICES & CALIBRATIONS.keys()),
+        **decided("release.py", RELEASE_OPTIONS, templates=templates("release"), lists=RELEASED),
+        **RELEASED,
         imatrix_files=users_imatrices,
-        options=release_options,
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --results results/{wildcards.model}"
         " --title {wildcards.model}"
         " --corpora {params.corpora:q}"
@@ -168,10 +119,9 @@ rule release_model:
         " --imatrix-files {params.imatrix_files:q}"
         " {params.options}"
         " --output {output.folder:q}"
-        " --log {log:q}"
 
 
 rule release:
     """Only the releases, which are asked for by this name alone."""
     input:
-        expand("results/release/{model}", model=config["models"]),
+        for_models("results/release/{model}"),

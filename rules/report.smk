@@ -1,10 +1,12 @@
-"""What the user reads: all recipes side by side."""
+"""What the user reads: all recipes side by side.
+
+Needs: common, costs, axes, quantize, foreign, imatrix.
+"""
 
 from quern.quantize.recipes import with_roundings
 
-READ += expand(
+READ += for_models(
     "results/{model}/summary/{evaluation}.{ending}",
-    model=config["models"],
     evaluation=EVALUATED,
     ending=["csv", "pairs.csv", "md", "png"],
 )
@@ -13,122 +15,39 @@ KV = config["evaluation"]["kv"]
 KV_RECIPES = KV["recipes"] or [*dict.fromkeys([[*RECIPES][0], [*RECIPES][-1]])] if KV else []
 with sentences():
     for i, name in enumerate(KV_RECIPES):
-        known = configuration.unknown(name, RECIPES)
-        require(name in RECIPES, ["evaluation", "kv", "recipes", i], known)
-READ += expand(
-    "results/{model}/kv/{corpus}.{ending}",
-    model=config["models"],
-    corpus=CACHES,
-    ending=["csv", "md"],
-)
+        require.known(["evaluation", "kv", "recipes", i], name, RECIPES)
+READ += for_models("results/{model}/kv/{corpus}.{ending}", corpus=CACHES, ending=["csv", "md"])
 # Recipes that are rounded, and what they are measured against: the same with ggml's rounding.
 TABLED = with_roundings(RECIPES)
+TABLED_ROWS = [labels(recipe) for recipe in TABLED.values()]
 
 
-def labels(
-    recipe,
-):
-    """What a table says of a recipe."""
-    found = {"name": recipe.name, "type": recipe.label, "imatrix": recipe.imatrix or "none"}
-    found |= {"rounding": recipe.rounding, "plain": recipe.unrounded.name}
-    return found | {"foreign": False}
+def figures_of(model, names, evaluation):
+    """What recipes and foreign models are, and their comparisons, as inputs of a table."""
+    stems = [f"results/{model}/compare/{name}/{evaluation}" for name in names]
+    return {
+        "info": [f"results/{model}/quantize/{name}.json" for name in names],
+        "compare": [f"{stem}.json" for stem in stems],
+        "positions": [ancient(f"{stem}.h5") for stem in stems],
+    }
 
 
-def foreign_labels(
-    name,
-):
-    """What a table says of a foreign model: nobody told us how it was quantized."""
-    found = {"name": name, "type": name, "imatrix": "unknown", "rounding": "unknown"}
-    return found | {"plain": name, "foreign": True}
-
-
-def listed(
-    model,
-):
-    """What the tables say of all recipes and foreign models of a model, in order."""
-    own = [labels(recipe) for recipe in RECIPES.values()]
-    return own + [foreign_labels(name) for name in FOREIGN[model]]
-
-
-def compared(
-    entries,
-    **files,
-):
-    """A list of recipes as the tables take it: what to say of each, and its files."""
-    return json.dumps(
-        [
-            entry | dict(zip(files, paths, strict=True))
-            for entry, *paths in zip(entries, *files.values(), strict=True)
-        ]
-    )
-
-
-def infos_of(
-    wildcards,
-):
-    """What is known of all recipes and foreign models of a model."""
-    names = [entry["name"] for entry in listed(wildcards.model)]
-    return [f"results/{wildcards.model}/quantize/{name}.json" for name in names]
-
-
-def comparisons_of(
-    wildcards,
-):
-    """Their comparisons."""
-    folder, evaluation = f"results/{wildcards.model}/compare", wildcards.evaluation
-    return [f"{folder}/{entry['name']}/{evaluation}.json" for entry in listed(wildcards.model)]
-
-
-def positions_of(
-    wildcards,
-):
-    """Their figures per position."""
-    return [path.removesuffix("json") + "h5" for path in comparisons_of(wildcards)]
-
-
-def memories_of(
-    wildcards,
-):
-    """What they take of memory."""
-    folder = f"results/{wildcards.model}/memory"
-    return [f"{folder}/{entry['name']}.json" for entry in listed(wildcards.model)]
-
-
-def summary_settings(
-    wildcards,
-):
-    """What a summary depends on besides its inputs."""
-    return {"code": code("summary.py"), "recipes": listed(wildcards.model)}
-
-
-def summary_recipes(
-    wildcards,
-    input,
-):
-    """The recipes of the summary."""
-    files = {"info": input.info, "compare": input.compare, "positions": input.positions}
-    return compared(listed(wildcards.model), **files)
+def summary_files(wildcards):
+    """What a summary is made of."""
+    return figures_of(wildcards.model, names_of(wildcards.model), wildcards.evaluation)
 
 
 rule summary:
     """All recipes of a model on one evaluation: a table and a picture."""
     input:
+        unpack(summary_files),
         script=ancient(script_path("summary.py")),
-        info=infos_of,
-        compare=comparisons_of,
-        positions=ancient(positions_of),
         imatrices=expand("results/{{model}}/imatrix/{calibration}.json", calibration=CALIBRATED),
     output:
         csv="results/{model}/summary/{evaluation}.csv",
         pairs="results/{model}/summary/{evaluation}.pairs.csv",
         markdown="results/{model}/summary/{evaluation}.md",
-        picture=report(
-            "results/{model}/summary/{evaluation}.png",
-            caption="captions/summary.rst",
-            category="summary",
-            subcategory="{model}",
-            labels={"of": "{evaluation}", "what": "picture"},
-        ),
+        picture=shown("results/{model}/summary/{evaluation}.png", "summary", "{evaluation}"),
     log:
         "results/logs/{model}/summary/{evaluation}.log",
     benchmark:
@@ -138,13 +57,12 @@ rule summary:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **TABLE,
     params:
-        settings=summary_settings,
-        recipes=summary_recipes,
+        **decided("summary.py", recipes=listed),
+        recipes=rows(listed, "info", "compare", "positions"),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --recipes {params.recipes:q}"
         " --imatrices {input.imatrices:q}"
         " --title '{wildcards.model} on {wildcards.evaluation}'"
@@ -152,33 +70,20 @@ rule summary:
         " --pairs {output.pairs:q}"
         " --markdown {output.markdown:q}"
         " --picture {output.picture:q}"
-        " --log {log:q}"
 
 
-def rounding_recipes(
-    wildcards,
-    input,
-):
-    """The recipes of the table of roundings."""
-    return compared(
-        [labels(recipe) for recipe in TABLED.values()],
-        info=input.info,
-        compare=input.compare,
-        positions=input.positions,
-        benchmark=input.benchmarks,
-    )
+def tabled_files(wildcards):
+    """What a table of roundings is made of."""
+    benchmarks = [f"results/benchmarks/{wildcards.model}/quantize/{name}.tsv" for name in TABLED]
+    found = figures_of(wildcards.model, TABLED, wildcards.corpus)
+    return found | {"benchmark": [ancient(path) for path in benchmarks]}
 
 
 rule rounding_table:
     """The roundings of a sweep beside ggml's own, on one corpus."""
     input:
+        unpack(tabled_files),
         script=ancient(script_path("rounding_table.py")),
-        info=expand("results/{{model}}/quantize/{recipe}.json", recipe=TABLED),
-        compare=expand("results/{{model}}/compare/{recipe}/{{corpus}}.json", recipe=TABLED),
-        positions=ancient(expand("results/{{model}}/compare/{recipe}/{{corpus}}.h5", recipe=TABLED)),
-        benchmarks=ancient(
-            expand("results/benchmarks/{{model}}/quantize/{recipe}.tsv", recipe=TABLED)
-        ),
     output:
         csv="results/{model}/rounding/{corpus}.csv",
         markdown="results/{model}/rounding/{corpus}.md",
@@ -191,71 +96,39 @@ rule rounding_table:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **TABLE,
     params:
-        settings={
-            "code": code("rounding_table.py"),
-            "recipes": [labels(r) for r in TABLED.values()],
-        },
-        recipes=rounding_recipes,
+        **decided("rounding_table.py", recipes=TABLED_ROWS),
+        recipes=rows(TABLED_ROWS, "info", "compare", "positions", "benchmark"),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --recipes {params.recipes:q}"
         " --title '{wildcards.model} on {wildcards.corpus}'"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
-        " --log {log:q}"
 
 
-def kv_compared(
-    wildcards,
-):
-    """The comparisons of a corpus with all types of the K/V cache, recipe by recipe."""
-    folder = f"results/{wildcards.model}/compare"
-    caches = CACHES[wildcards.corpus]
-    return [f"{folder}/{recipe}/{name}.json" for recipe in KV_RECIPES for name in caches]
-
-
-def kv_positions(
-    wildcards,
-):
-    """Their figures per position."""
-    return [path.removesuffix("json") + "h5" for path in kv_compared(wildcards)]
-
-
-def kv_listed(
-    corpus,
-):
-    """What the table says of them, in the same order."""
-    caches = [evaluation.cache for evaluation in CACHES[corpus].values()]
+def kv_rows(wildcards):
+    """What the table says of each recipe with each type of the K/V cache."""
+    caches = [evaluation.cache for evaluation in CACHES[wildcards.corpus].values()]
     return [labels(RECIPES[recipe]) | cache for recipe in KV_RECIPES for cache in caches]
 
 
-def kv_settings(
-    wildcards,
-):
-    """What the table depends on besides its inputs."""
-    return {"code": code("kv_table.py"), "recipes": kv_listed(wildcards.corpus)}
-
-
-def kv_recipes(
-    wildcards,
-    input,
-):
-    """The recipes of the table, once for each type of cache."""
-    entries = kv_listed(wildcards.corpus)
-    info = [f"results/{wildcards.model}/quantize/{entry['name']}.json" for entry in entries]
-    return compared(entries, info=info, compare=input.compare, positions=input.positions)
+def kv_files(wildcards):
+    """Their descriptions and comparisons, in the same order."""
+    found = {"info": [], "compare": [], "positions": []}
+    for recipe in KV_RECIPES:
+        for evaluation in CACHES[wildcards.corpus]:
+            for name, paths in figures_of(wildcards.model, [recipe], evaluation).items():
+                found[name] += paths
+    return found
 
 
 rule kv_table:
     """Types of the K/V cache side by side, for some recipes."""
     input:
+        unpack(kv_files),
         script=ancient(script_path("kv_table.py")),
-        info=expand("results/{{model}}/quantize/{recipe}.json", recipe=KV_RECIPES),
-        compare=kv_compared,
-        positions=ancient(kv_positions),
     output:
         csv="results/{model}/kv/{corpus}.csv",
         markdown="results/{model}/kv/{corpus}.md",
@@ -268,18 +141,16 @@ rule kv_table:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **TABLE,
     params:
-        settings=kv_settings,
-        recipes=kv_recipes,
+        **decided("kv_table.py", recipes=kv_rows),
+        recipes=rows(kv_rows, "info", "compare", "positions"),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --recipes {params.recipes:q}"
         " --title '{wildcards.model} on {wildcards.corpus}: types of the K/V cache'"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
-        " --log {log:q}"
 
 
 rule rounding_pictures:
@@ -287,13 +158,7 @@ rule rounding_pictures:
     input:
         script=ancient(script_path("rounding_pictures.py")),
     output:
-        report(
-            "results/rounding/pictures.png",
-            caption="captions/rounding.rst",
-            category="rounding",
-            subcategory="searches",
-            labels={"of": "three values", "what": "picture"},
-        ),
+        shown("results/rounding/pictures.png", "rounding", "three values", model="searches"),
     log:
         "results/logs/rounding/pictures.log",
     benchmark:
@@ -303,19 +168,14 @@ rule rounding_pictures:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **LIGHT,
     params:
-        settings={"code": code("rounding_pictures.py")},
+        **decided("rounding_pictures.py"),
     shell:
-        "python {input.script:q}" " --output {output:q}" " --log {log:q}"
+        "python {input.script:q} --output {output:q} --log {log:q}"
 
 
 rule roundings:
     """Only the tables of the roundings in the sweep."""
     input:
-        expand(
-            "results/{model}/rounding/{corpus}.md",
-            model=config["models"],
-            corpus=config["evaluation"]["corpora"],
-        ),
+        for_models("results/{model}/rounding/{corpus}.md", corpus=config["evaluation"]["corpora"]),

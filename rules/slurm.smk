@@ -1,25 +1,27 @@
 """What a run on a Slurm cluster looks at before it sends its first job.
 
 Each of these would be a wait without end and without a word, or work that is done twice.
+
+Needs: nothing.
 """
 
+import re
 import shlex
 import subprocess
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
 
 FORGOTTEN = 200  # seconds; the plugin may ask for the states of jobs no more often than each 180
 
 
-def said_by(
-    command,
-):
+def said_by(command):
     """The lines that a command of Slurm's says; none where it fails."""
     result = subprocess.run(command.split(), capture_output=True, text=True)
     return result.stdout.splitlines() if result.returncode == 0 else []
 
 
-def check_states(
-    status_command,
-):
+def check_states(status_command):
     """Refuse where nothing would ever tell that a job has ended."""
     entries = [line.partition("=") for line in said_by("scontrol show config")]
     cluster = {key.strip(): value.strip() for key, _, value in entries}
@@ -37,9 +39,7 @@ def check_states(
         )
 
 
-def check_cores(
-    asked,
-):
+def check_cores(asked):
     """Refuse to ask for more cores than any node has: such jobs stay in the queue for ever."""
     largest = max(map(int, said_by("sinfo --Node --noheader --format=%c")), default=asked)
     if asked > largest:
@@ -49,9 +49,7 @@ def check_cores(
         )
 
 
-def check_earlier(
-    logs,
-):
+def check_earlier(logs):
     """Refuse while jobs of a run that was killed are at work: what they make would be made twice."""
     lines = said_by("squeue --me --noheader --Format=JobID:|,STDOUT:|")
     jobs = [line.split("|") for line in lines]
@@ -63,9 +61,7 @@ def check_earlier(
         )
 
 
-def check_records(
-    dag,
-):
+def check_records(dag):
     """Refuse results that were finished after Snakemake had died: no change would make them stale."""
     bare = [job for job in dag.jobs if dag.reason(job).no_metadata and not dag.needrun(job)]
     paths = [shlex.quote(str(path)) for job in bare for path in job.output]

@@ -1,71 +1,43 @@
-"""How fast a model's recipes are, all timed by one job, round by round."""
+"""How fast a model's recipes are, all timed by one job, round by round.
+
+Needs: common, costs, models, foreign.
+"""
+
+from quern.cost import stages
 
 SPEED = config["speed"] or {}
 if SPEED:
-    READ += expand("results/{model}/speed.json", model=config["models"])
+    READ += for_models("results/{model}/speed.json")
 
 
-def all_cores(
-    wildcards,
-):
-    """All cores of a run, so that nothing runs beside; on a cluster those of a node, or 8."""
-    return workflow.resource_settings.cores or 8
+def speed_file(wildcards):
+    """The speeds of a model's recipes, where the configuration asks for them."""
+    return [f"results/{wildcards.model}/speed.json"] if SPEED else []
 
 
-def timed_names(
-    model,
-):
-    """The recipes and foreign models of a model."""
-    return [*RECIPES, *FOREIGN[model]]
+def timed_files(wildcards):
+    """All recipes and foreign models of a model, and what is known of them."""
+    model, names = wildcards.model, names_of(wildcards.model)
+    info = [f"results/{model}/quantize/{name}.json" for name in names]
+    return {"model": [ancient(compared_file(model, name)) for name in names], "info": info}
 
 
-def timed_files(
-    wildcards,
-):
-    """Their files."""
-    own = {name: f"results/{wildcards.model}/quantize/{name}.gguf" for name in RECIPES}
-    return list((own | FOREIGN[wildcards.model]).values())
+def timed_rows(wildcards):
+    """What is timed, by name."""
+    return [{"name": name} for name in names_of(wildcards.model)]
 
 
-def timed_infos(
-    wildcards,
-):
-    """What is known of them."""
-    names = timed_names(wildcards.model)
-    return [f"results/{wildcards.model}/quantize/{name}.json" for name in names]
-
-
-def timed_models(
-    wildcards,
-    input,
-):
-    """What is timed, as the command takes it."""
-    files = zip(timed_names(wildcards.model), input.models, input.info, strict=True)
-    return json.dumps([{"name": name, "model": model, "info": info} for name, model, info in files])
-
-
-def speed_settings(
-    wildcards,
-):
-    """What the speeds depend on besides the files."""
-    return {"code": code("speed.py"), "recipes": timed_names(wildcards.model)} | SPEED
-
-
-def speed_cost(
-    wildcards,
-    gpu=0,
-):
+def speed_cost(wildcards, gpu=0):
     """All recipes and foreign models of a model, round by round."""
-    sizes = [measured_bytes(wildcards.model, name) for name in timed_names(wildcards.model)]
+    sizes = [measured_bytes(wildcards.model, name) for name in names_of(wildcards.model)]
     return stages.speed(shape_of(wildcards.model), sizes, **SPEED, gpu=gpu)
 
 
 rule speed:
     """Time prompts and generated tokens of all recipes. An interrupted run goes on."""
     input:
+        unpack(timed_files),
         script=ancient(script_path("speed.py")),
-        models=ancient(timed_files),
-        info=timed_infos,
     output:
         "results/{model}/speed.json",
     log:
@@ -76,20 +48,14 @@ rule speed:
         MODEL_ENVIRONMENT
     threads: all_cores
     resources:
-        mem_mb=memory(speed_cost),
-        runtime=minutes(speed_cost),
-        seconds=seconds(speed_cost),
-        disk_mb=disk(speed_cost),
+        **asked(speed_cost),
         gpu=0,
     params:
-        settings=speed_settings,
-        models=timed_models,
-        options=flags(SPEED),
+        **decided("speed.py", SPEED, models=timed_rows),
+        models=rows(timed_rows, "model", "info"),
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --models {params.models:q}"
         " {params.options}"
-        " --threads {threads}"
-        " --gpus {resources.gpu}"
+        " --threads {threads} --gpus {resources.gpu}"
         " --output {output:q}"
-        " --log {log:q}"

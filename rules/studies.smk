@@ -1,8 +1,12 @@
-"""Studies: what several comparisons say of one question, see `scripts/quern/studies`."""
+"""Studies: what several comparisons say of one question, see `scripts/quern/studies`.
 
-STUDIED = expand(
+Needs: common, costs, corpora, axes, imatrix.
+"""
+
+import json
+
+STUDIED = for_models(
     "results/{model}/studies/{study}/{file}",
-    model=config["models"],
     study=PLANS,
     file=["index.md", "table.csv", "picture.png"],
 )
@@ -13,49 +17,23 @@ wildcard_constraints:
     study=one_of(PLANS),
 
 
-def study_comparisons(
-    wildcards,
-):
-    """The comparisons of a study, in the order of its cells."""
-    folder = f"results/{wildcards.model}/compare"
-    return [f"{folder}/{c.recipe}/{c.evaluation}.json" for c in PLANS[wildcards.study].cells]
+def study_files(wildcards):
+    """The comparisons of a study, in the order of its cells; its imatrices; the texts it describes."""
+    folder, plan = f"results/{wildcards.model}", PLANS[wildcards.study]
+    stems = [f"{folder}/compare/{c.recipe}/{c.evaluation}" for c in plan.cells]
+    texts = [with_facts(wildcards.model, calibrated_name(name)) for name in plan.texts.values()]
+    return {
+        "compare": [f"{stem}.json" for stem in stems],
+        "positions": [ancient(f"{stem}.h5") for stem in stems],
+        "imatrices": [f"{folder}/imatrix/{name}.json" for name in plan.calibrations],
+        "tokens": [text["tokens"] for text in texts],
+        "facts": [text["facts"] for text in texts],
+    }
 
 
-def study_positions(
-    wildcards,
-):
-    """Their figures per position."""
-    return [path.removesuffix("json") + "h5" for path in study_comparisons(wildcards)]
-
-
-def study_imatrices(
-    wildcards,
-):
-    """What is known of its imatrices."""
-    folder = f"results/{wildcards.model}/imatrix"
-    return [f"{folder}/{name}.json" for name in PLANS[wildcards.study].calibrations]
-
-
-def study_tokens(
-    wildcards,
-):
-    """The tokens of the calibrations that a study describes."""
-    texts = PLANS[wildcards.study].texts.values()
-    return [f"{calibrated_stem(wildcards.model, name)}.h5" for name in texts]
-
-
-def study_facts(
-    wildcards,
-):
-    """What is known of them."""
-    return [path.removesuffix("h5") + "json" for path in study_tokens(wildcards)]
-
-
-def study_description(
-    study,
-):
+def study_description(wildcards):
     """A study as its command takes it, without the files."""
-    plan = PLANS[study]
+    plan = PLANS[wildcards.study]
     sizes = {label: CALIBRATIONS[name] for label, name in plan.texts.items()}
     return {
         "settings": plan.settings,
@@ -64,19 +42,9 @@ def study_description(
     }
 
 
-def study_settings(
-    wildcards,
-):
-    """What a study's page depends on besides its inputs."""
-    return {"code": code("study.py")} | study_description(wildcards.study)
-
-
-def study_option(
-    wildcards,
-    input,
-):
+def study_option(wildcards, input):
     """A study as its command takes it."""
-    found = study_description(wildcards.study)
+    found = study_description(wildcards)
     for cell, compare, positions in zip(
         found["cells"], input.compare, input.positions, strict=True
     ):
@@ -89,23 +57,13 @@ def study_option(
 rule study:
     """A study's page, rows and picture."""
     input:
+        unpack(study_files),
         script=ancient(script_path("study.py")),
         info="results/{model}/model.json",
-        compare=study_comparisons,
-        positions=ancient(study_positions),
-        imatrices=study_imatrices,
-        tokens=ancient(study_tokens),
-        facts=study_facts,
     output:
         markdown="results/{model}/studies/{study}/index.md",
         csv="results/{model}/studies/{study}/table.csv",
-        picture=report(
-            "results/{model}/studies/{study}/picture.png",
-            caption="captions/studies.rst",
-            category="studies",
-            subcategory="{model}",
-            labels={"of": "{study}", "what": "picture"},
-        ),
+        picture=shown("results/{model}/studies/{study}/picture.png", "studies", "{study}"),
     log:
         "results/logs/{model}/studies/{study}.log",
     benchmark:
@@ -115,13 +73,12 @@ rule study:
         "../envs/quern.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **TABLE,
     params:
-        settings=study_settings,
+        **decided("study.py", study=study_description),
         study=study_option,
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --study {params.study:q}"
         " --imatrices {input.imatrices:q}"
         " --info {input.info:q}"
@@ -129,7 +86,6 @@ rule study:
         " --markdown {output.markdown:q}"
         " --csv {output.csv:q}"
         " --picture {output.picture:q}"
-        " --log {log:q}"
 
 
 rule studies:

@@ -1,7 +1,11 @@
 """The fastest way to decode windows on this machine, found once; stages take it up where it lies.
 
 It is no input of theirs: no digit of a result depends on it, so it makes nothing stale.
+
+Needs: common, costs, models, corpora.
 """
+
+from quern.cost import stages
 
 TUNING = {key: config["tuning"][key] for key in ("windows", "repeats")}
 STAGE_THREADS = 8  # of the jobs that decode windows
@@ -14,25 +18,17 @@ wildcard_constraints:
     n_ctx=r"\d+",
 
 
-def tuned_tokens(
-    ending,
-):
+def tuned_text(wildcards):
     """The text whose windows are decoded."""
-    corpus = config["evaluation"]["corpora"][0]
-    return f"results/{{model}}/tokens/{corpus}.evaluation.{ending}"
+    return with_facts(wildcards.model, f"{config['evaluation']['corpora'][0]}.evaluation")
 
 
-def tuned_threads(
-    wildcards,
-):
+def tuned_threads(wildcards):
     """As many as the stages' jobs get, though nothing else runs beside."""
     return min(STAGE_THREADS, all_cores(wildcards))
 
 
-def tune_cost(
-    wildcards,
-    gpu=0,
-):
+def tune_cost(wildcards, gpu=0):
     """All ways to decode windows, round by round."""
     return stages.tune(shape_of(wildcards.model), int(wildcards.n_ctx), **TUNING, gpu=gpu)
 
@@ -40,11 +36,10 @@ def tune_cost(
 rule tune:
     """Time ways to decode windows in turns. An interrupted run goes on."""
     input:
+        unpack(tuned_text),
         script=ancient(script_path("tune.py")),
         model=ancient(model_path),
         info="results/{model}/model.json",
-        tokens=ancient(tuned_tokens("h5")),
-        facts=tuned_tokens("json"),
     output:
         result="results/{model}/tuning/{n_ctx}.json",
         trials="results/{model}/tuning/{n_ctx}.csv",
@@ -56,17 +51,13 @@ rule tune:
         MODEL_ENVIRONMENT
     threads: all_cores
     resources:
-        mem_mb=memory(tune_cost),
-        runtime=minutes(tune_cost),
-        seconds=seconds(tune_cost),
-        disk_mb=disk(tune_cost),
+        **asked(tune_cost),
         gpu=0,
     params:
-        settings={"code": code("tune.py")} | TUNING,
-        options=flags(TUNING),
+        **decided("tune.py", TUNING),
         threads=tuned_threads,
     shell:
-        "python {input.script:q}"
+        "python {input.script:q} --log {log:q}"
         " --model {input.model:q}"
         " --info {input.info:q}"
         " --tokens {input.tokens:q}"
@@ -76,10 +67,9 @@ rule tune:
         " --gpus {resources.gpu}"
         " --output {output.result:q}"
         " --trials {output.trials:q}"
-        " --log {log:q}"
 
 
 rule tuning:
     """Only the tuning, which is made by this name alone."""
     input:
-        expand("results/{model}/tuning/{n_ctx}.json", model=config["models"], n_ctx=TUNED),
+        for_models("results/{model}/tuning/{n_ctx}.json", n_ctx=TUNED),

@@ -4,7 +4,7 @@ import copy
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jsonschema
@@ -171,6 +171,52 @@ def _is_odd_number(node: yaml.ScalarNode) -> bool:
     """Whether a number is written in base 8 or 60."""
     is_plain = node.tag == "tag:yaml.org,2002:int" and node.style is None
     return is_plain and bool(_OCTAL.match(node.value) or _BASE_60.match(node.value))
+
+
+class Demands:
+    """What a configuration must fulfil and no schema can say.
+
+    Each of its functions raises QuernError where it is not so, with the key, the file and the line.
+
+    Args:
+        sources: the files of the configuration, the last of which wins.
+        overrides: values that were given by hand.
+    """
+
+    def __init__(self, sources: Sequence[Path], overrides: Mapping | None = None):
+        self._places = sources, overrides
+
+    def __call__(self, condition, keys: Sequence, message: str) -> None:
+        """Refuse what stands at these keys for a reason."""
+        if not condition:
+            raise wrong(keys, message, *self._places)
+
+    def known(self, keys: Sequence, name: str, known: Sequence) -> None:
+        """Refuse a name that is not among those that are known."""
+        self(name in known, keys, unknown(name, known))
+
+    def distinct(self, keys: Sequence, others: Sequence[str]) -> None:
+        """Refuse a name that can be taken for one of these, or one of these for it."""
+        said = f"this name and {', '.join(others)} can be confused in names of files; give one of "
+        self(not others, keys, f"{said}them a dash in place of the dot")
+
+    def name(self, keys: Sequence, path: str | Path) -> None:
+        """Refuse a path that Snakemake or a command would take for something else."""
+        said = "has braces, which stand for wildcards in Snakemake; rename it, or link to it"
+        self(not set("{}") & set(str(path)), keys, f"{path} {said}")
+        self(not str(path).startswith("-"), keys, f"{path} looks like an option; write ./{path}")
+
+    def file(self, keys: Sequence, path: str | Path) -> None:
+        """Refuse a file that is not there, or which cannot be named in a rule."""
+        self.name(keys, path)
+        self(Path(path).is_file(), keys, f"{path} does not exist, or is no file")
+
+    def reads(self, keys: Sequence, function: Callable, *arguments):
+        """What a function makes of these arguments; its QuernError is about these keys."""
+        try:
+            return function(*arguments)
+        except QuernError as error:
+            raise wrong(keys, str(error).rstrip("."), *self._places) from None
 
 
 def wrong(

@@ -150,7 +150,8 @@ def test_profiles_group_rules_that_there_are(rules):
 
 def test_captions_are_those_that_rules_name():
     text = "".join(path.read_text() for path in tracked(".smk"))
-    named = set(re.findall(r'captions/(\w+\.rst)"', text)) | {"document.rst"}
+    stages = re.findall(r'\bshown\(\s*"[^"]+",\s*"(\w+)"', text)
+    named = {f"{stage}.rst" for stage in [*stages, "document"]}
     assert named == {path.name for path in (HOUSE / "rules/captions").iterdir()}
 
 
