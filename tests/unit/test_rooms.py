@@ -33,9 +33,7 @@ MAY_IMPORT = {
     "checks": {"corpus", "tokens", "measure", "imatrix", "growth", "models"},
 }
 # Classes of one name whose modules never meet.
-NAMESAKES = {
-    *("Part", "Blocks", "Choice", "Collector", "Grid", "Inputs", "Moments", "Settings", "_Tensor"),
-}
+NAMESAKES = {"Blocks", "Choice", "Grid", "Inputs", "Moments", "Part", "_Tensor"}
 MODULES = sorted(path.relative_to(LIBRARY) for path in LIBRARY.rglob("*.py"))
 
 
@@ -118,7 +116,7 @@ def test_no_two_classes_have_one_name():
         for node in ast.parse((LIBRARY / module).read_text()).body
         if isinstance(node, ast.ClassDef)
     )
-    assert {name for name, count in found.items() if count > 1} == NAMESAKES
+    assert {name for name, count in found.items() if count > 1} <= NAMESAKES
 
 
 def test_only_llama_opens_llama_cpp_and_nothing_knows_of_snakemake():

@@ -318,10 +318,10 @@ class Baseline:
         self.model, self.info = model, info
         if self.attributes.get("kind") != "baseline":
             raise QuernError(f"{path} is no baseline store.")
-        made_from = self.attributes["model_sha256"]
-        if info and made_from not in (info.sha256, ""):
+        model_sha256 = self.attributes["model_sha256"]
+        if info and model_sha256 not in (info.sha256, ""):
             raise QuernError(
-                f"{path} was made from another baseline model ({made_from[:12]}…, not "
+                f"{path} was made from another baseline model ({model_sha256[:12]}…, not "
                 f"{info.sha256[:12]}…); delete it and run again."
             )
         self.first, self.n_scored = self.attributes["first_position"], self.attributes["n_scored"]

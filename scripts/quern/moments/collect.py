@@ -148,14 +148,14 @@ def collect(
             return part[0] == part[1]
         return match is not None and int(match[1]) in layers
 
-    made_of = {
+    origin = {
         **work.origin,
         "part": "/".join(map(str, part)),
         "computed_by": computed_by(model.way.gpus),
     }
     count = count if any(map(is_wanted, work.info.matrices)) else 0
     partial = output.with_name(f"{output.name}.partial")
-    products, done = _left(partial, made_of, count) if partial.exists() else (OuterProducts(), 0)
+    products, done = _left(partial, origin, count) if partial.exists() else (OuterProducts(), 0)
     with (
         blas.one_thread(),
         tqdm(total=count, initial=done, unit="window", desc="moments", disable=None) as bar,
@@ -172,21 +172,21 @@ def collect(
                 break
             if done < count:
                 with hdf5.writing(partial) as h5:
-                    h5.attrs.update(made_of, windows=done)
+                    h5.attrs.update(origin, windows=done)
                     products.write(h5, bool)
     with hdf5.writing(output) as h5:
-        h5.attrs.update(made_of, windows=done, excess=np.nan if over is None else over)
+        h5.attrs.update(origin, windows=done, excess=np.nan if over is None else over)
         products.write(h5, products.saw_enough)
     partial.unlink(missing_ok=True)
 
 
-def _left(partial: Path, made_of: dict, count: int) -> tuple[OuterProducts, int]:
+def _left(partial: Path, origin: dict, count: int) -> tuple[OuterProducts, int]:
     """What an interrupted run left, and of how many windows; none where it is of no use."""
     products = OuterProducts()
     try:
         with hdf5.reading(partial, "unfinished file of moments") as h5:
-            own, windows = {key: h5.attrs[key] for key in made_of}, int(h5.attrs["windows"])
-            if own == made_of and windows < count:
+            own, windows = {key: h5.attrs[key] for key in origin}, int(h5.attrs["windows"])
+            if own == origin and windows < count:
                 products.read(h5)
                 return products, windows
             log.warning("%s is of another model, text or machine; begun anew", partial)

@@ -50,19 +50,19 @@ class Moments:
     def __init__(self, paths: list[Path], info: ModelInfo):
         self._places: dict[str, tuple[Path, str]] = {}
         self.windows, self.excess = [], []
-        made_of = None
+        origin = None
         for path in paths:
             with hdf5.reading(path, "file of moments") as h5:
                 own = {k: h5.attrs[k] for k in ("model_sha256", "text_sha256", "n_ctx")}
-                if made_of not in (None, own):
+                if origin not in (None, own):
                     raise QuernError(f"{path} is of other tokens or another model than the others.")
-                made_of = own
+                origin = own
                 self.windows.append(int(h5.attrs["windows"]))
                 self.excess.append(float(h5.attrs.get("excess", np.nan)))
                 for name, owner in json.loads(h5.attrs["shared"]).items():
                     self._places[name] = path, owner
-        self.n_ctx = int(made_of["n_ctx"])
-        if made_of["model_sha256"] != info.sha256:
+        self.n_ctx = int(origin["n_ctx"])
+        if origin["model_sha256"] != info.sha256:
             raise QuernError(f"{paths[0]} is of another model; delete it and run again.")
         self._read = functools.lru_cache(maxsize=1)(self._moment)
 
