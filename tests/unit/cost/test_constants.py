@@ -12,7 +12,7 @@ def test_constants_are_those_of_the_stages():
     assert stages.LOGITS_BYTES == model.LOGITS_BYTES
     assert stages.GPU_LOGITS_BYTES == model.GPU_LOGITS_BYTES
     assert stages.SMALL_MODEL == model.SMALL_MODEL
-    assert stages.GRAPH == Way().n_ubatch
+    assert Way().n_ubatch == stages.GRAPH
     assert stages.PRODUCT_BYTES == baseline.PRODUCT_BYTES
     assert stages.NOISE_WINDOWS == comparison.NOISE_WINDOWS
     assert stages.ROWS == errors.ROWS
