@@ -16,7 +16,6 @@ def test_constants_are_those_of_the_stages():
     assert stages.PRODUCT_BYTES == baseline.PRODUCT_BYTES
     assert stages.NOISE_WINDOWS == comparison.NOISE_WINDOWS
     assert stages.ROWS == errors.ROWS
-    assert stages.PROBE == errors.PROBE
     assert stages.RIVALS == search.RIVALS
 
 
