@@ -89,14 +89,14 @@ class QuantizationType:
         return TENSOR_TYPES[self.base]
 
 
-class _Table(dict):
+class _Rows(dict):
     """Rows by name; one that is not there is an error in a sentence."""
 
     def __missing__(self, name: str):
         raise QuernError(f"llama.cpp knows no type {name}; known are {', '.join(self)}.")
 
 
-TENSOR_TYPES: dict[str, TensorType] = _Table(
+TENSOR_TYPES: dict[str, TensorType] = _Rows(
     (row.name, row)
     for row in (
         TensorType("F64", 1, 8, numbers="float64", is_target=False),
@@ -135,7 +135,7 @@ TENSOR_TYPES: dict[str, TensorType] = _Table(
     )
 )
 
-QUANTIZATION_TYPES: dict[str, QuantizationType] = _Table(
+QUANTIZATION_TYPES: dict[str, QuantizationType] = _Rows(
     (row.name, row)
     for row in (
         QuantizationType("F32", 32.0, "F32"),
