@@ -4,9 +4,12 @@ own. Pure, since the rules read it."""
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
+from ..ggml_types import UNQUANTIZED
+
 BASELINE = ("n_ctx", "windows", "scored", "store", "logits_type")
 CACHE = ("kv_type", "flash")
-WITHOUT_FLASH = ("f32", "f16", "bf16")  # types of a cache that can do without flash attention
+# Types of a cache that can do without flash attention.
+WITHOUT_FLASH = frozenset(kind.lower() for kind in UNQUANTIZED)
 
 
 @dataclass(frozen=True)
