@@ -82,7 +82,7 @@ class Model:
         if way.gpus and not llama_cpp.llama_supports_gpu_offload():
             raise QuernError(
                 "a GPU is asked for, but llama.cpp finds none; build llama-cpp-python for it (see "
-                "the README) or set the rule's gpu resource to 0."
+                "profiles/README.md) or set the rule's gpu resource to 0."
             )
         params.n_gpu_layers = -1 if way.gpus else 0
         params.vocab_only, params.no_alloc = load == "vocab", load == "hollow"
