@@ -24,7 +24,7 @@ wildcard_constraints:
 
 
 def damage_files(wildcards):
-    """The tokens of that pool, and that imatrix."""
+    """The pool that damages are measured on, and the imatrix that mixes are quantized with."""
     recipe = IMPORTANCES[wildcards.importances]
     text = with_facts(wildcards.model, f"{pool_of(recipe)}.pool")
     return text | {"imatrix": imatrix_of(wildcards.model, recipe)}
@@ -80,7 +80,7 @@ rule damage:
 
 
 def errors_imatrix(wildcards):
-    """That imatrix."""
+    """The imatrix that mixes are quantized with."""
     return imatrix_of(wildcards.model, IMPORTANCES[wildcards.importances])
 
 
