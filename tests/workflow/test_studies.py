@@ -25,7 +25,7 @@ def test_studies_ask_for_their_own_jobs_and_share_what_they_have_in_common(house
         "imatrix_shard": calibrations,
         "imatrix": calibrations,
         "imatrix_of_corpus": calibrations,
-        "baseline": 2 + 1 + 1 + 2,
+        "baseline": 2 + 0 + 0 + 1,  # b, c and d evaluate as a does; d has a pool as well
         "quantize": calibrations + 1 + 1,  # without an imatrix b and d have one recipe, and a judge
         "compare": 4 + 3 + 3 + 7,
         "study": 4,
