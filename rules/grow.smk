@@ -85,6 +85,11 @@ def growth_compare_cost(wildcards, gpu=0):
     return comparison_cost(wildcards.model, size, wildcards.judge, gpu)
 
 
+def growth_compare_options(wildcards):
+    """With which cache of keys and values; the noise of a step is not looked at."""
+    return EVALUATIONS[wildcards.judge].cache | {"noise_windows": 0}
+
+
 use rule quantize as growth_quantize with:
     input:
         script=ancient(script_path("quantize.py")),
@@ -126,7 +131,7 @@ use rule compare as growth_compare with:
         **asked(growth_compare_cost),
         gpu=0,
     params:
-        **decided("compare.py", {"noise_windows": 0}),
+        **decided("compare.py", growth_compare_options),
 
 
 def rung(wildcards):
