@@ -26,7 +26,8 @@ def gpus_of(rulename):
 def asked(cost):
     """Resources of a job by a function of its cost; more memory and time where it is tried again.
 
-    `seconds` is what it is expected to take; nothing but the plan looks at it.
+    `seconds` is what it is expected to take, `scratch_mb` what of its disk is free again after it;
+    nothing but the plan looks at them.
     """
 
     def memory(wildcards, attempt, rulename):
@@ -39,6 +40,16 @@ def asked(cost):
         return math.ceil(cost(wildcards, gpus_of(rulename)).seconds(threads))
 
     def disk(wildcards):
-        return math.ceil(cost(wildcards).disk / 1e6)
+        found = cost(wildcards)
+        return math.ceil((found.disk + found.scratch) / 1e6)
 
-    return {"mem_mb": memory, "runtime": minutes, "seconds": seconds, "disk_mb": disk}
+    def scratch(wildcards):
+        return math.ceil(cost(wildcards).scratch / 1e6)
+
+    return {
+        "mem_mb": memory,
+        "runtime": minutes,
+        "seconds": seconds,
+        "disk_mb": disk,
+        "scratch_mb": scratch,
+    }

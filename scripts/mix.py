@@ -5,7 +5,7 @@ reads it (text)."""
 import argparse
 from pathlib import Path
 
-from quern import QuernError, command, files, rounding
+from quern import QuernError, RecipeError, command, files, rounding
 from quern.ggml_types import CHOSEN
 from quern.gguf_files import ModelInfo
 from quern.llama import Way, computed_by
@@ -23,22 +23,16 @@ from quern.tokens.work import Work
 def main(arguments):
     try:
         found = mix(arguments)
-    except QuernError as error:
-        if not failed(arguments, str(error)):
+    except RecipeError as error:
+        if not arguments.keep_failure:
             raise
+        files.write_failure(arguments.output, str(error), arguments.type_file)
         command.complain(str(error))
         return
     types = {name: row["type"] for name, row in found["tensors"].items()}
     with files.replacing(arguments.type_file) as temporary:
         temporary.write_text(type_files.text(types))
     files.write_json(arguments.output, found)
-
-
-def failed(arguments, reason: str) -> bool:
-    """Keep the reason as the result, if that is asked for; whether it is."""
-    if arguments.keep_failure:
-        files.write_failure(arguments.output, reason, arguments.type_file)
-    return arguments.keep_failure
 
 
 def mix(arguments) -> dict:
@@ -146,4 +140,4 @@ if __name__ == "__main__":
     command.add_compute(p)
     p.add_argument("--output", type=Path, required=True, help="JSON to write")
     p.add_argument("--type-file", type=Path, required=True, help="text to write")
-    command.run(main, p.parse_args(), failed)
+    command.run(main, p.parse_args())

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from quern import QuernError, command, files
+from quern import RecipeError, command, files
 from quern.gguf_files import ModelInfo, model_info, tensors_of
 from quern.llama import computed_by
 from quern.quantize import type_files
@@ -35,7 +35,7 @@ def main(arguments):
             types=types,
             threads=arguments.threads,
         )
-    except QuernError as error:
+    except RecipeError as error:
         if not failed(arguments, str(error)):
             raise
         command.complain(str(error))
@@ -72,8 +72,8 @@ if __name__ == "__main__":
     p.add_argument(
         "--keep-failure",
         action="store_true",
-        help="if it fails, write the reason to the JSON and succeed, so that a sweep's "
-        "other recipes are summarized",
+        help="if llama.cpp refuses the recipe or crashes on it, write the reason to the JSON and "
+        "succeed, so that a sweep's other recipes are summarized",
     )
     p.add_argument("--threads", type=int, default=1, help="CPU threads")
     p.add_argument("--output", type=Path, required=True, help="GGUF to write")

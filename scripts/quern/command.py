@@ -24,7 +24,7 @@ from . import QuernError, __version__
 
 log = logging.getLogger("quern")
 
-_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE)  # by the code, not by the machine
 _LONGEST_REASON = 2000  # characters of what a library says
 _LEAST_ADDRESSES = 2 << 30  # bytes that the libraries reserve, whatever the model
 _SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|QUERN_OPTIONS", re.IGNORECASE)
@@ -282,6 +282,8 @@ def _death(number: int, arguments: argparse.Namespace) -> str:
         return f"stopped by {name}; what was computed is kept, run again to go on."
     if number == signal.SIGKILL:
         return f"killed (SIGKILL), often for want of memory, while working on {files}."
+    if number == signal.SIGBUS:
+        return f"{name}: a file was cut, or a disk is full or fails, while working on {files}."
     return f"native code (llama.cpp) crashed with {name} while working on {files}; see the log."
 
 

@@ -49,6 +49,7 @@ def start(tmp_path):
         ("os.kill(os.getpid(), 11)", 1, ["crashed with SIGSEGV", "grind.py"]),
         ("os.abort()", 1, ["crashed with SIGABRT", "grind.py"]),
         ("os.kill(os.getpid(), 9)", 1, ["SIGKILL", "memory"]),
+        ("os.kill(os.getpid(), 7)", 1, ["SIGBUS", "a disk is full", "grind.py"]),
     ],
 )
 def test_how_a_command_ends(start, body, code, words):
@@ -143,9 +144,11 @@ def test_too_few_addresses_are_one_sentence():
     assert "its address space is limited to 585 MiB (ulimit -v)" in process.stderr
 
 
-@pytest.mark.parametrize(("body", "code"), [("os.abort()", 0), ("os.kill(os.getpid(), 9)", 1)])
+@pytest.mark.parametrize(
+    ("body", "code"), [("abort()", 0), ("kill(os.getpid(), 9)", 1), ("kill(os.getpid(), 7)", 1)]
+)
 def test_a_crash_may_be_a_result_and_a_kill_is_none(tmp_path, body, code):
-    program = PROGRAM.format(body=body).replace(
+    program = PROGRAM.format(body=f"os.{body}").replace(
         "p.parse_args())", "p.parse_args(), lambda a, s: bool(Path('why').write_text(s)))"
     )
     (tmp_path / "grind.py").write_text(program)

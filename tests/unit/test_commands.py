@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import gguf
 import numpy as np
@@ -247,6 +249,26 @@ def test_unknown_types(made, tmp_path, option):
 def test_a_type_that_needs_an_imatrix(made, tmp_path):
     fails_with(quantize(made, tmp_path, "IQ2_XXS"), "IQ2_XXS", "importance matrix")
     assert not (tmp_path / "q.gguf").exists()
+
+
+def test_a_recipe_that_llama_cpp_refuses_may_keep_that_as_its_result(made, tmp_path):
+    ok(quantize(made, tmp_path, "IQ2_XXS", "--keep-failure"))
+    assert "importance matrix" in files.failure(tmp_path / "q.json")
+
+
+def test_what_the_machine_or_a_file_does_is_no_result_of_a_recipe(made, tmp_path):
+    ok(imatrix(made, tmp_path))
+    content = bytearray((tmp_path / "i.gguf").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "d.gguf").write_bytes(content)
+    damaged = ["--imatrix", tmp_path / "d.gguf", "--keep-failure"]
+    fails_with(quantize(made, tmp_path, "Q4_K_M", *damaged), "d.gguf is damaged")
+    small = ["sh", "-c", 'ulimit -f 200; exec "$@"', "sh", sys.executable]  # files of 100 kB
+    words = quantize(made, tmp_path, "Q4_K_M").args
+    (tmp_path / "q.json").unlink()
+    result = subprocess.run([*small, *words, "--keep-failure"], capture_output=True, text=True)
+    fails_with(result, "llama.cpp cannot quantize")
+    assert not (tmp_path / "q.json").exists()
 
 
 def test_an_imatrix_of_another_model(made, tmp_path):

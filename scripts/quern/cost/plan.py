@@ -21,6 +21,7 @@ class Job:
         memory: bytes that it asks for.
         disk: bytes that it writes.
         inputs, outputs: paths.
+        scratch: bytes of its disk that are free again after it.
     """
 
     rule: str
@@ -31,6 +32,7 @@ class Job:
     disk: float = 0.0
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    scratch: float = 0.0
 
     @classmethod
     def of(cls, entry: Mapping) -> "Job":
@@ -45,6 +47,7 @@ class Job:
             1e6 * resources.get("disk_mb", 0),
             tuple(entry["input"]),
             tuple(entry["output"]),
+            1e6 * resources.get("scratch_mb", 0),
         )
 
     @property
@@ -119,8 +122,8 @@ def plan_of(
     for job in jobs:
         for row in (found.stages.setdefault(job.rule, Sums()), found.total):
             row.add(job, job.rule in local)
-        found.kept += job.disk
-        found.peak = max(found.peak, found.kept)
+        found.peak = max(found.peak, found.kept + job.disk)
+        found.kept += job.disk - job.scratch
         if job.rule in temporary and job.outputs:
             removable[job.outputs[0]] = job.disk
         readers.subtract(job.inputs)

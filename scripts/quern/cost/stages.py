@@ -45,6 +45,7 @@ class Cost:
         memory: bytes that must be there.
         passing: bytes of files that are read once and need not stay; they may count as resident.
         disk: bytes that are left behind.
+        scratch: bytes that lie on the disk meanwhile.
     """
 
     serial: float = 0.0
@@ -53,6 +54,7 @@ class Cost:
     memory: float = rates.BASE
     passing: float = 0.0
     disk: float = 0.0
+    scratch: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
         """One after the other, in one process."""
@@ -63,6 +65,7 @@ class Cost:
             max(self.memory, other.memory),
             max(self.passing, other.passing),
             self.disk + other.disk,
+            max(self.scratch, other.scratch),
         )
 
     @property
@@ -283,7 +286,8 @@ def mix(shape: Shape, windows: Decoded, rounding: str = "ggml", gpu: int = 0) ->
     rounded = (1 + RIVALS) * shape.weights * per_weight
     pairs = (2 + RIVALS) * windows.positions * shape.vocab * rates.PAIR
     memory = decoded.memory + 4 * shape.largest + 8 * shape.vocab * windows.scored
-    return replace(decoded, memory=memory, passing=shape.bytes) + Cost(
+    scratch = 4 * shape.vocab * windows.positions
+    return replace(decoded, memory=memory, passing=shape.bytes, scratch=scratch) + Cost(
         serial=5.0, work=rounded + pairs
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from .. import QuernError
+from .. import QuernError, RecipeError
 from .library import (
     VERSION,
     block_size,
@@ -63,7 +63,9 @@ def quantize(
     """Write `model` quantized, through llama_model_quantize.
 
     Raises:
-        QuernError: llama.cpp refuses; its own reason is quoted.
+        RecipeError: llama.cpp refuses what is wanted; its own reason is quoted.
+        QuernError: llama.cpp fails for another reason, such as a file that cannot be read.
+        OSError: the disk is full.
     """
     _quantize(model, output, wanted, nthread=threads)
 
@@ -77,7 +79,7 @@ def planned_types(
         Each tensor's type, and, where its rows do not allow the type that was meant, that one.
 
     Raises:
-        QuernError: llama.cpp refuses; its own reason is quoted.
+        RecipeError, QuernError: as for `quantize`.
     """
     with listening() as heard:
         _quantize(model, Path(os.devnull), wanted, dry_run=True)
@@ -92,6 +94,11 @@ _GIVEN = re.compile(
     r"\[ *\d+/ *\d+\] +(\S+) +- \[.*\], type = +(\w+), size = [^>]*?MiB(?: -> .*\((\w+)\))?$"
 )
 _FALLBACK = re.compile(r"warning: (\S+) +- ncols +\d+ not divisible by .* type +(\w+)\)")
+
+# What lies in the types that are asked for; all else that fails may lie in a file or the machine.
+_REFUSAL = re.compile(
+    "imatrix|importance matrix|requantizing|dequantiz|data validation failed|output file type"
+)
 
 
 def _quantize(model: Path, output: Path, wanted: QuantizationParameters, **options) -> None:
@@ -126,7 +133,9 @@ def _quantize(model: Path, output: Path, wanted: QuantizationParameters, **optio
     if status != 0:
         if not params.dry_run and shutil.disk_usage(output.parent).free < 1 << 20:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(output))
-        raise QuernError(f"llama.cpp cannot quantize {model} to {wanted.kind}: {complaint()}")
+        reason = complaint()
+        kind = RecipeError if _REFUSAL.search(reason) else QuernError
+        raise kind(f"llama.cpp cannot quantize {model} to {wanted.kind}: {reason}")
 
 
 def _metadata(pairs: dict[str, str | int]):

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import QuernError
+from .. import RecipeError
 from ..ggml_types import CHOSEN, TENSOR_TYPES, needs_importances
 from ..gguf_files import GgufTensor
 from ..gguf_header import ALIGNMENT
@@ -61,7 +61,7 @@ def free_tensors(
         fast_on: `cpu` leaves out types with tables of points.
 
     Raises:
-        QuernError: a pattern matches no tensor, a fixed type does not fit, or llama.cpp keeps the
+        RecipeError: a pattern matches no tensor, a fixed type does not fit, or llama.cpp keeps the
             tensor as it is.
     """
     fixed = fixed or {}
@@ -72,7 +72,7 @@ def free_tensors(
         wanted = fixed[by_tensor[name][0]] if name in by_tensor else ""
         if kind == source:
             if wanted not in ("", source):
-                raise QuernError(f"fixed: {name} cannot become {wanted}; {KEPT}.")
+                raise RecipeError(f"fixed: {name} cannot become {wanted}; {KEPT}.")
             continue
         columns = int(tensor.shape[0])
         allowed = [
@@ -84,7 +84,7 @@ def free_tensors(
         own = [wanted] if wanted else allowed
         own = [t for t in own if TENSOR_TYPES[t].fits(columns)]
         if wanted and not own:
-            raise QuernError(
+            raise RecipeError(
                 f"fixed: {name} cannot become {wanted}; its rows of {columns} weights are no whole "
                 "blocks of it."
             )

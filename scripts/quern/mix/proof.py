@@ -1,8 +1,10 @@
 """Mixes side by side, measured in memory on windows of the pool."""
 
+import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -23,28 +25,43 @@ def measure(
         mixes: the type of each tensor that is not kept, by name, by the mix's name.
         windows: int32 [n, n_ctx].
         folder: where the baseline's logits lie meanwhile.
+
+    Raises:
+        OSError: the disk is full, or fails.
     """
     first, last = scored_positions(windows.shape[1], "half")
-    shape = len(windows), last - first, editor.model.n_vocab
+    base = np.empty((last - first, editor.model.n_vocab), np.float32)
     steps = len(windows) * (1 + len(mixes))
     found = {}
     with (
-        tempfile.TemporaryFile(dir=folder) as file,
+        _scratch(folder) as file,
         tqdm(total=steps, unit="window", desc="proof", disable=None) as bar,
     ):
         editor.become({})
-        base = np.memmap(file, np.float32, "w+", shape=shape)
-        for row, window in zip(base, windows, strict=True):
-            row[:] = editor.logits(window, first, last)
+        for window in windows:
+            file.write(editor.logits(window, first, last))
             bar.update()
         for name, types in mixes.items():
             editor.become(types)
+            file.seek(0)
             parts = []
-            for row, window in zip(base, windows, strict=True):
-                parts.append(editor.figures(row, window, first, last))
+            for window in windows:
+                file.readinto(base)
+                parts.append(editor.figures(base, window, first, last))
                 bar.update()
             found[name] = {key: np.stack([part[key] for part in parts]) for key in parts[0]}
     return found
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[BinaryIO]:
+    """A file that nobody else sees; errors of the disk name its folder."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            yield file
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
 
 
 def compared(

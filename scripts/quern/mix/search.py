@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
-from .. import QuernError
+from .. import QuernError, RecipeError
 from ..ggml_types import RIVAL_TYPES, TENSOR_TYPES, UNQUANTIZED, needs_imatrix
 from ..gguf_files import GgufTensor, ModelInfo
 from ..measure import statistics
@@ -46,14 +46,14 @@ def budget_of(
         header: bytes of a file before its tensors' data.
 
     Raises:
-        QuernError: llama.cpp makes no such stock mix of the model.
+        RecipeError: llama.cpp makes no such stock mix of the model.
     """
     if size.bytes:
         return size.bytes - header
     if size.bits:
         return int(size.bits * info.parameters / 8)
     if size.stock not in plans:
-        raise QuernError(
+        raise RecipeError(
             f"llama.cpp makes no {size.stock} of this model with what is given; it makes "
             f"{', '.join(plans)}."
         )

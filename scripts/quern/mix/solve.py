@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, sparse
 
-from .. import QuernError
+from .. import QuernError, RecipeError
 
 SECONDS = 10.0  # after which the best mix found so far is taken
 GAP = 1e-6  # of the damage, within which a mix is taken for the best
@@ -44,7 +44,8 @@ def solve(choices: Mapping[str, list[TypeChoice]], budget: int) -> dict[str, Typ
         budget: bytes of all of them together.
 
     Raises:
-        QuernError: the smallest mix has more bytes, or a damage is not finite.
+        RecipeError: the smallest mix has more bytes.
+        QuernError: a damage is not finite.
     """
     for name, options in choices.items():
         if not all(np.isfinite(c.damage) and c.damage >= 0 for c in options):
@@ -52,7 +53,7 @@ def solve(choices: Mapping[str, list[TypeChoice]], budget: int) -> dict[str, Typ
     smallest = {n: min(options, key=_by_bytes) for n, options in choices.items()}
     least = sum(c.bytes for c in smallest.values())
     if least > budget:
-        raise QuernError(
+        raise RecipeError(
             f"the smallest mix has {least:,} bytes of tensors, {budget:,} are allowed; allow more, "
             "or smaller types."
         )

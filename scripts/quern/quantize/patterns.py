@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import regex
 
-from .. import QuernError
+from .. import RecipeError
 
 _SECONDS = 1.0  # for a pattern and a name
 
@@ -16,7 +16,7 @@ def require_sense(patterns: Sequence[str]) -> None:
     """Refuse patterns that are no regular expressions, or that llama-quantize reads otherwise.
 
     Raises:
-        QuernError: the sentence names the pattern.
+        RecipeError: the sentence names the pattern.
     """
     for pattern in patterns:
         _compiled(pattern)
@@ -25,21 +25,21 @@ def require_sense(patterns: Sequence[str]) -> None:
 def _compiled(pattern: str) -> regex.Pattern:
     # llama-quantize makes patterns lower-case (tools/quantize/quantize.cpp), classes included.
     if found := regex.search(r"\\[A-Z]", pattern.replace("\\\\", "")):
-        raise QuernError(
+        raise RecipeError(
             f"tensor_types: llama-quantize reads {found[0]} in {pattern} as {found[0].lower()}; "
             "write a class such as [^0-9] instead."
         )
     try:
         return regex.compile(pattern.lower())
     except regex.error as error:
-        raise QuernError(f"tensor_types: {pattern} is no regular expression ({error}).") from None
+        raise RecipeError(f"tensor_types: {pattern} is no regular expression ({error}).") from None
 
 
 def matched(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[str, list[str]]:
     """The patterns that match each tensor's name, in their order; tensors without are left out.
 
     Raises:
-        QuernError: a pattern matches no name, or takes too long.
+        RecipeError: a pattern matches no name, or takes too long.
     """
     found: dict[str, list[str]] = {}
     for pattern, _ in pairs:
@@ -49,12 +49,12 @@ def matched(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[str,
                 if compiled.search(name, timeout=_SECONDS):
                     found.setdefault(name, []).append(pattern)
             except TimeoutError:
-                raise QuernError(
+                raise RecipeError(
                     f"tensor_types: {pattern} takes longer than {_SECONDS:g} s on {name}; "
                     "write it without nested repetitions."
                 ) from None
         if sum(map(len, found.values())) == before:
-            raise QuernError(
+            raise RecipeError(
                 f"tensor_types: {pattern} matches no tensor of the model; its tensors are "
                 f"{', '.join(names[:8])}, …"
             )

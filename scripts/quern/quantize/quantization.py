@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import QuernError, files, llama
+from .. import RecipeError, files, llama
 from ..ggml_types import PUBLISHED, UNQUANTIZED, needs_importances
 from ..gguf_files import GgufTensor, ModelInfo, open_gguf, require_unquantized, tensors_of
 from ..imatrix import formats
@@ -57,9 +57,9 @@ def quantize(
         types: by tensor, of a mix or another file.
 
     Raises:
-        QuernError: the model is quantized already, a type is unknown or does not fit a tensor, a
-            pattern has no effect, the imatrix is of another model or lacks weights that it must
-            not, or llama.cpp refuses.
+        RecipeError: a type is unknown, does not fit a tensor or needs importances, a pattern has no
+            effect, the imatrix lacks weights that it must not, or llama.cpp refuses the recipe.
+        QuernError: the model is quantized already, or the imatrix is damaged or of another model.
     """
     require_unquantized(info, model)
     _require_type(recipe.type, llama.quantization_types(), "quantization type")
@@ -67,7 +67,7 @@ def quantize(
     for name in filter(None, others):
         _require_type(name, llama.target_types(), "tensor type")
     if recipe.ignores_patterns:
-        raise QuernError(recipe.ignores_patterns)
+        raise RecipeError(recipe.ignores_patterns)
     importances, metadata, notes = None, None, []
     tensors = tensors_of(model)
     asked = tensor_types.asked_for(recipe, list(tensors)) | dict(types or {})
@@ -88,7 +88,7 @@ def quantize(
     for name in ("output.weight", "token_embd.weight"):
         kind = asked.get(name)
         if kind and needs_importances(kind, name) and name not in (importances or {}):
-            raise QuernError(
+            raise RecipeError(
                 f"{name} cannot become {kind}, which needs importances, and there are none of it; "
                 "choose another type."
             )
@@ -163,7 +163,7 @@ def _treat(lacking, policy, importances, info, imatrix) -> dict[str, str]:
         return {}
     first = next(iter(lacking))
     if policy == "refuse":
-        raise QuernError(
+        raise RecipeError(
             f"{imatrix} lacks {lacking[first]} of {info.matrices[first][1]} matrices of {first}, "
             f"and some of {len(lacking)} weights in all; calibrate with more text, or choose "
             "another policy for what is unreached."
@@ -180,4 +180,4 @@ def _treat(lacking, policy, importances, info, imatrix) -> dict[str, str]:
 
 def _require_type(name: str, known: dict[str, int], what: str) -> None:
     if name not in known:
-        raise QuernError(f"llama.cpp knows no {what} {name}; it knows {', '.join(sorted(known))}.")
+        raise RecipeError(f"llama.cpp knows no {what} {name}; it knows {', '.join(sorted(known))}.")

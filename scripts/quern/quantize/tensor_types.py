@@ -6,7 +6,7 @@ embeddings, and by patterns on tensors' names, and says nothing where one of the
 
 from collections.abc import Mapping, Sequence
 
-from .. import QuernError
+from .. import RecipeError
 from ..ggml_types import TENSOR_TYPES
 from ..gguf_files import GgufTensor
 from .patterns import matched
@@ -21,7 +21,7 @@ def asked_for(recipe: Recipe, names: Sequence[str]) -> dict[str, str]:
     """The types that a recipe asks for by tensor; what is left to llama.cpp's table is left out.
 
     Raises:
-        QuernError: a pattern matches no name, or takes too long.
+        RecipeError: a pattern matches no name, or takes too long.
     """
     types = dict(recipe.tensor_types)
     asked = {n: types[first] for n, (first, *_) in matched(recipe.tensor_types, names).items()}
@@ -46,13 +46,13 @@ def account(
         tensors: of the unquantized model.
 
     Raises:
-        QuernError: a tensor's rows do not allow its type, and llama.cpp has no other for it.
+        RecipeError: a tensor's rows do not allow its type, and llama.cpp has no other for it.
     """
     found = {}
     for name, got in planned.items():
         columns, before = int(tensors[name].shape[0]), tensors[name].tensor_type.name
         if not TENSOR_TYPES[got].fits(columns):
-            raise QuernError(
+            raise RecipeError(
                 f"{name} cannot become {got}: its rows have {columns} weights, no multiple of "
                 f"{TENSOR_TYPES[got].weights}; choose another type for it."
             )
@@ -74,12 +74,12 @@ def require_exact(types: Mapping[str, str], tensors: Mapping[str, Mapping[str, s
         tensors: as `account` gives them.
 
     Raises:
-        QuernError: the sentence names the tensor.
+        RecipeError: the sentence names the tensor.
     """
     others = {n: t for n, t in tensors.items() if n in types and t["got"] != types[n]}
     for name, tensor in others.items():
         if tensor.get("why") != KEPT:
-            raise QuernError(f"{name} cannot become {types[name]}: {tensor.get('why')}.")
+            raise RecipeError(f"{name} cannot become {types[name]}: {tensor.get('why')}.")
     if not others:
         return []
     name = next(iter(others))
@@ -96,7 +96,7 @@ def require_effect(recipe: Recipe, tensors: Mapping[str, Mapping[str, str]]) -> 
         A sentence for each pattern of which every tensor is decided by others.
 
     Raises:
-        QuernError: the sentence names the pattern, and a tensor.
+        RecipeError: the sentence names the pattern, and a tensor.
     """
     notes, by_tensor = [], matched(recipe.tensor_types, list(tensors))
     apart = {OUTPUT: recipe.output_type} | dict.fromkeys(EMBEDDINGS, recipe.token_embedding_type)
@@ -108,5 +108,5 @@ def require_effect(recipe: Recipe, tensors: Mapping[str, Mapping[str, str]]) -> 
                 "token_embedding_type decide all its tensors."
             )
         elif all(tensors[name].get("why") == KEPT for name in left):
-            raise QuernError(f"tensor_types: {pattern} cannot give {kind} to {left[0]}: {KEPT}.")
+            raise RecipeError(f"tensor_types: {pattern} cannot give {kind} to {left[0]}: {KEPT}.")
     return notes

@@ -31,6 +31,12 @@ def test_what_is_removed_counts_until_its_last_reader_is_done():
     assert whole.peak == whole.kept == 72e9
 
 
+def test_what_lies_there_meanwhile_counts_at_its_peak_alone():
+    mix = Job("mix", disk=3e9, scratch=2e9)
+    found = plan.plan_of([Job("damage", disk=1e9), mix, mix])
+    assert (found.peak, found.kept) == (5e9, 3e9)
+
+
 def test_the_table_has_a_line_for_each_stage():
     lines = plan.text(plan.plan_of(JOBS, ["table"], ["briefly"]), ["One more thing."]).splitlines()
     assert [line.split("  ")[0] for line in lines[:6]] == [
