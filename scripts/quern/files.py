@@ -14,6 +14,7 @@ from pathlib import Path
 
 from . import QuernError
 
+SUMMED = (".csv", ".html", ".md", ".png", ".svg", ".txt")  # endings of what holds no hash itself
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
@@ -22,7 +23,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
 
     The temporary file exists already, empty, and is locked. On any exception it is removed and
-    `path` stays as it was. What a process that was killed left behind is removed first.
+    `path` stays as it was. What a process that was killed left behind is removed first. A hash of
+    what is `SUMMED` lies beside it, see `sum_path`.
 
     Raises:
         OSError: something could not be written; its `filename` is set.
@@ -42,6 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
             if os.fstat(fd).st_mtime == 0:
                 raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
             os.fsync(fd)
+            if path.suffix in SUMMED:
+                _write_sum(path, temporary)
             os.replace(temporary, path)
         finally:
             os.close(fd)
@@ -50,6 +54,16 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sum_path(path: Path) -> Path:
+    """Where the hash of a file lies, as `sha256sum -c` reads it."""
+    return path.with_name(f".{path.name}.sha256")
+
+
+def _write_sum(path: Path, content: Path) -> None:
+    with replacing(sum_path(path)) as temporary:
+        temporary.write_text(f"{sha256(content)}  {path.name}\n")
 
 
 def _remove_abandoned(path: Path) -> None:
@@ -70,9 +84,14 @@ _SEAL = "content_sha256"
 
 def write_json(path: Path, content: dict) -> None:
     """Write `content` atomically, with a hash of it; the same content gives the same bytes."""
-    sealed = content | {_SEAL: _digest(content)}
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(sealed, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(json_text(content))
+
+
+def json_text(content: dict) -> str:
+    """`content` as `write_json` writes it."""
+    sealed = content | {_SEAL: _digest(content)}
+    return json.dumps(sealed, indent=2, ensure_ascii=False) + "\n"
 
 
 def _digest(content: dict) -> str:

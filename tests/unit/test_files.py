@@ -18,7 +18,8 @@ CONTENTS = st.recursive(
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    """Of files, without those of their hashes."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".sha256")
 
 
 def test_what_was_written_replaces_the_file(tmp_path):
@@ -30,6 +31,16 @@ def test_what_was_written_replaces_the_file(tmp_path):
             assert not path.exists() or path.read_text() == "old"
         assert path.read_text() == content
         assert names(path.parent) == ["x.txt"]
+
+
+@pytest.mark.parametrize(("name", "is_summed"), [("x.csv", True), ("x.gguf", False)])
+def test_a_table_has_its_hash_beside_it(tmp_path, name, is_summed):
+    for content in (b"old", b"new"):
+        with files.replacing(tmp_path / name) as temporary:
+            temporary.write_bytes(content)
+    expected = f"{hashlib.sha256(b'new').hexdigest()}  {name}\n"
+    found = [path.read_text() for path in tmp_path.glob(".*")]
+    assert found == ([expected] if is_summed else [])
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

@@ -12,6 +12,9 @@ import yaml
 
 from conftest import HOUSE
 from models import write_model
+from quern import QuernError
+from quern.checks import whole
+from quern.release.folder import SUMS
 
 CONFIG = {
     "models": {"tiny": "input/tiny.gguf"},
@@ -75,6 +78,33 @@ def build(folder: Path) -> House:
         else:
             shutil.copy(source, folder / name)
     return House(folder)
+
+
+def require_watched(results: Path) -> set[str]:
+    """Every result has a hash, and one bit that is flipped in any of them is named.
+
+    Returns:
+        The endings of the results.
+    """
+    paths = list(whole.found([results]))
+    assert [path for path in paths if not whole.check(path)] == []
+    for path in paths:
+        before = path.read_bytes()
+        if not before:  # of a recipe that failed
+            continue
+        path.write_bytes(flipped(before))
+        # What is listed in a file tells of that file.
+        with pytest.raises(QuernError, match=re.escape(path.name)):
+            for other in paths if path.name == SUMS else [path]:
+                whole.check(other)
+        path.write_bytes(before)
+    return {path.suffix or path.name for path in paths}
+
+
+def flipped(content: bytes) -> bytes:
+    """Another bit in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from conftest import command, fails_with
-from quern import QuernError
+from quern import QuernError, files
 from quern.checks import whole
 
+from .conftest import require_watched
 from .test_reruns import changed
 
 HOSTILE = "$(touch pwned1)`touch pwned2`; touch pwned3 & 'quo\"te -x"
@@ -100,27 +101,20 @@ def cut(path):
     os.truncate(path, path.stat().st_size * 2 // 3)
 
 
-def spoiled(path):
-    """Change one bit in the middle."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
 def test_check_names_the_files_that_were_changed(house):
     results = house.folder / "results"
     result = command("check", results)
     assert result.returncode == 0, result.stderr
-    paths = [p for p in whole.found([results]) if "logs" not in p.parts]
-    assert f"{len(paths)} files are whole." in result.stdout
-    assert {p.suffix for p in paths} == {".h5", ".gguf", ".json"}
+    paths = list(whole.found([results]))
+    assert result.stdout == f"{len(paths)} files are whole.\n"
+    kinds = {".h5", ".gguf", ".json", ".csv", ".md", ".txt", ".png", ".html"}
+    assert require_watched(results) == kinds
     for path in paths:
         before = path.read_bytes()
-        for damage in (cut, spoiled):
-            damage(path)
-            with pytest.raises(QuernError, match=re.escape(path.name)):
-                whole.check(path)
-            path.write_bytes(before)
+        cut(path)
+        with pytest.raises(QuernError, match=re.escape(path.name)):
+            whole.check(path)
+        path.write_bytes(before)
     for name in ("tiny/quantize/Q8_0.gguf", "tiny/baseline/topics.h5", "corpora/topics/pool.txt"):
         with open(results / name, "r+b") as file:
             file.seek(-9, os.SEEK_END)
@@ -131,8 +125,15 @@ def test_check_names_the_files_that_were_changed(house):
     assert all(name in said for name in ("Q8_0.gguf is not what", "topics.h5", "pool.txt"))
 
 
+def test_check_says_what_has_no_hash(house):
+    files.sum_path(house.folder / "results/tiny/summary/topics.csv").unlink()
+    result = command("check", house.folder / "results")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"1 have no hash of their own, such as \S+/summary/topics.csv", result.stdout)
+
+
 def test_check_refuses_what_it_does_not_know(tmp_path):
     fails_with(command("check", tmp_path / "gone"), "gone does not exist")
-    (tmp_path / "x.png").write_bytes(b"")
-    fails_with(command("check", tmp_path / "x.png"), "x.png cannot be checked", ".gguf")
+    (tmp_path / "x.log").write_bytes(b"")
+    fails_with(command("check", tmp_path / "x.log"), "x.log cannot be checked", ".gguf")
     assert "0 files" in command("check", tmp_path).stdout

@@ -9,7 +9,7 @@ import pytest
 from models import write_model
 from quern.growth.decision import decide
 
-from .conftest import CONFIG, House, build
+from .conftest import CONFIG, House, build, require_watched
 
 LARGEST = 512
 GROWTH = {
@@ -201,3 +201,4 @@ def test_users_imatrix_beside_the_grown_one(house):
     for name in ("Q2_K+topics", "Q2_K+theirs"):
         assert f"\n{name}," in table
     assert nothing_to_do(house)
+    require_watched(house.folder / "results")

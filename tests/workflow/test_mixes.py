@@ -5,7 +5,7 @@ import json
 import pandas as pd
 from PIL import Image
 
-from .conftest import CONFIG
+from .conftest import CONFIG, require_watched
 
 STOCK = {"types": ["Q2_K"], "imatrix": ["topics"]}
 MIX = {"mix": {"size": ["as Q2_K", {"as": "Q4_K_M"}, "100KB"]}, "imatrix": ["topics"]}
@@ -35,6 +35,7 @@ def test_mixes_beside_stock_mixes(house):
     house.configure(config | {"mixes": {"windows": 3, "proof_windows": 4}})
     again = house.would_run()
     assert again["damage"] == 1 and again["mix"] == 3
+    require_watched(folder)
     more = {"size": [*MIX["mix"]["size"], "6 bpw"]}
     house.configure(config | {"quantize": [STOCK, MIX | {"mix": more}]})
     assert house.would_run()["mix"] == 1

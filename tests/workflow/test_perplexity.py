@@ -2,6 +2,7 @@
 
 import json
 
+from .conftest import require_watched
 from .test_reruns import changed
 
 PERPLEXITY = {"recipes": ["baseline", "Q2_K"], "stride": 24}
@@ -22,6 +23,7 @@ def test_they_are_made_and_make_nothing_else_stale(house):
     more = PERPLEXITY | {"recipes": ["baseline", "Q2_K", "Q8_0"]}
     house.configure(changed(perplexity=more, tuning=tuning))
     assert house.would_run() == {"perplexity": 1, "perplexity_table": 1}
+    require_watched(results)
 
 
 def test_what_is_wrong_is_a_sentence(house):

@@ -9,7 +9,7 @@ import yaml
 
 from quern import files, gguf_files
 
-from .conftest import CONFIG
+from .conftest import CONFIG, require_watched
 
 
 def test_a_release(house):
@@ -59,3 +59,4 @@ def test_a_release(house):
         raw = (folder / name).read_bytes()
         assert str(house.folder).encode() not in raw and path.encode() not in raw, name
     assert house.would_run("release", report=True) == {}
+    assert ".gguf" in require_watched(folder)

@@ -7,6 +7,7 @@ import pandas as pd
 from quern import gguf_files
 from quern.quantize.recipes import KEY
 
+from .conftest import require_watched
 from .test_reruns import changed
 
 QUANTIZE = "quantize__0"
@@ -65,3 +66,4 @@ def test_errors_are_made_up_by_moments(house):
     assert house.would_run() == {}
     house.configure(changed(**options) | {"moments": {"windows": 30, "memory": "8MB"}})
     assert house.would_run() == {"moments": 2, "reround": 1, "compare": 1, "summary": 1}
+    require_watched(folder)

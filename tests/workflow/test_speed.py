@@ -2,6 +2,7 @@
 
 import json
 
+from .conftest import require_watched
 from .test_reruns import CONFIG, changed
 
 SPEED = {"prompt": 32, "generation": 2, "repeats": 2}
@@ -27,6 +28,7 @@ def test_they_are_made_and_make_nothing_else_stale(house):
     assert house.would_run() == {"quantize": 1, "compare": 1, "summary": 1, "speed": 1}
     house.configure(changed(speed=SPEED, evaluation__kv=KV | {"types": ["f16", "q4_0", "q8_0"]}))
     assert house.would_run() == {"compare": 1, "kv_table": 1}
+    require_watched(results)
 
 
 def test_what_is_wrong_is_a_sentence(house):

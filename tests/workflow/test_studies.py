@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from .conftest import CONFIG
+from .conftest import CONFIG, require_watched
 
 SMALL = {"evaluation_tokens": 384, "calibration_tokens": 256, "types": ["Q8_0"]}
 
@@ -51,6 +51,7 @@ def test_a_study_runs_and_a_longer_axis_runs_only_what_is_new(house):
     new = {"calibration_tokens", "imatrix_shard", "imatrix", "imatrix_of_corpus", "quantize"}
     new |= {"compare", "study", "studies"}
     assert house.would_run("studies") == dict.fromkeys(new, 1)
+    require_watched(house.folder / "results")
 
 
 def test_what_cannot_be_is_said_before_anything_runs(house):
