@@ -39,7 +39,8 @@ def write_model(
     pre_tokenizer: str = "gpt-2",
     context_length: int = 2048,
     expert_dtype: str | None = None,
-    metadata: dict[str, int | str] | None = None,
+    metadata: dict[str, int | float | str] | None = None,
+    drafting: bool = False,
 ) -> Path:
     """Write a model (mixture of experts where `experts` > 0) with a byte-level tokenizer.
 
@@ -47,7 +48,8 @@ def write_model(
     matrices' type, `expert_dtype` that of the experts' where it is another; `logit_scale` and
     `softcap` are metadata that some architectures know, and
     `metadata` is added to what is written anyway. `padding` adds tokens at the end and leaves all
-    other weights alone, `renamed` gives tokens other texts, `scores` adds some of them.
+    other weights alone, `renamed` gives tokens other texts, `scores` adds some of them. `drafting`
+    adds what tells a block for drafting from others; llama.cpp knows none of this architecture.
     """
     rng = np.random.default_rng(seed)
 
@@ -64,7 +66,9 @@ def write_model(
     writer.add_name(f"random-{seed}")
     writer.add_context_length(context_length)
     writer.add_embedding_length(n_embd)
-    writer.add_block_count(n_layer)
+    writer.add_block_count(n_layer + drafting)
+    if drafting:
+        writer.add_nextn_predict_layers(1)
     writer.add_feed_forward_length(n_ff)
     writer.add_head_count(n_head)
     writer.add_layer_norm_rms_eps(1e-5)
@@ -101,7 +105,8 @@ def write_model(
         writer.add_chat_template(chat_template)
 
     for key, value in (metadata or {}).items():
-        (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)
+        add_key = {str: writer.add_string, float: writer.add_float32}
+        add_key.get(type(value), writer.add_uint32)(key, value)
 
     embeddings = matrix(tokens, n_embd, scale=np.sqrt(n_embd))
     # Every token has this large component, by which a router can avoid an expert.
@@ -138,6 +143,8 @@ def write_model(
     if output_bias:
         biases = rng.standard_normal(tokens + padding, np.float32) * 3
         writer.add_tensor("output.bias", biases)
+    if drafting:
+        add(f"blk.{n_layer}.nextn.eh_proj.weight", matrix(n_embd, 2 * n_embd))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -327,7 +327,8 @@ def require_unquantized(info: ModelInfo, path: Path) -> None:
 def require_same_shapes(info: ModelInfo, path: Path, baseline: ModelInfo, of: Path) -> None:
     """Refuse a model that is no quantization of another, by what both say of their weights.
 
-    Publishers fuse or drop tensors, so weights that only one of them has do not count.
+    Publishers fuse or drop tensors, so weights that only one of them has do not count. Nor do
+    blocks for drafting.
 
     Args:
         info, path: what may be a quantization.
@@ -353,8 +354,13 @@ def require_same_shapes(info: ModelInfo, path: Path, baseline: ModelInfo, of: Pa
         raise QuernError(f"{path} is not a quantization of {of}: {differs}.")
 
 
+def drafting_blocks(info: ModelInfo) -> set[str]:
+    """Numbers of the blocks for drafting (MTP), which no comparison computes."""
+    return {name.split(".")[1] for name in info.matrices if ".nextn." in name}
+
+
 def _blocks(info: ModelInfo) -> int:
-    return len({name.split(".")[1] for name in info.matrices})
+    return len({name.split(".")[1] for name in info.matrices} - drafting_blocks(info))
 
 
 _VOCABULARY = ("tokens", "token_type", "scores", "merges")

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from .. import QuernError, vocabulary
+from .. import QuernError, architecture, vocabulary
 from ..files import shards
-from ..gguf_files import ModelInfo, model_info, require_same_shapes
+from ..gguf_files import ModelInfo, drafting_blocks, model_info, require_same_shapes
+from . import likeness
 
 
 def describe(
@@ -14,7 +15,8 @@ def describe(
     baseline_info: ModelInfo,
     hashes: list[str] | None = None,
 ) -> dict:
-    """What is to be known of a foreign model: `ModelInfo`, and `made` with its files and hash.
+    """What is to be known of a foreign model: `ModelInfo`, and `made` with its files, its hash, and
+    `notes` where there is something to say.
 
     Args:
         name: its key under `candidates` in the configuration.
@@ -23,15 +25,28 @@ def describe(
         hashes: SHA-256 of its files where they are known.
 
     Raises:
-        QuernError: it is no whole GGUF model, is none of this baseline, or has another
-            vocabulary; the sentence begins with the key.
+        QuernError: it is no whole GGUF model, is none of this baseline by its shapes, its
+            metadata or its weights, or has another vocabulary; the sentence begins with the key.
     """
     try:
         info = model_info(path, hashes)
         require_same_shapes(info, path, baseline_info, baseline)
         if info.tokenizer_sha256 != baseline_info.tokenizer_sha256:
             vocabulary.common(baseline, path)
+        architecture.require_same(path, baseline)
+        notes = [*_drafting(info, baseline_info), *likeness.notes(path, baseline)]
     except QuernError as error:
         raise QuernError(f"candidates.{name}: {error}") from None
     made = {"foreign": True, "files": [p.name for p in shards(path)], "sha256": info.sha256}
-    return info.as_dict() | {"made": made}
+    return info.as_dict() | {"made": made | ({"notes": notes} if notes else {})}
+
+
+def _drafting(info: ModelInfo, baseline: ModelInfo) -> list[str]:
+    """A sentence where only one of both has blocks for drafting, or one has more."""
+    own, wanted = len(drafting_blocks(info)), len(drafting_blocks(baseline))
+    if own == wanted:
+        return []
+    return [
+        f"Blocks for drafting (MTP): {own}, and {wanted} in the baseline. No comparison computes "
+        "them; they count in sizes alone."
+    ]

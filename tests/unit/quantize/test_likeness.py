@@ -1,0 +1,93 @@
+"""Foreign models are believed if their weights are the baseline's, rounded."""
+
+import gguf
+import numpy as np
+import pytest
+
+from models import write_model
+from quern import QuernError, gguf_files
+from quern.quantize import foreign, quantization
+
+
+def described(model, baseline):
+    """The notes of a foreign model."""
+    found = foreign.describe("theirs", model, baseline, gguf_files.model_info(baseline))
+    return found["made"].get("notes", [])
+
+
+def quantized(model, kind, output):
+    quantization.quantize(
+        model, gguf_files.model_info(model), quantization.Recipe(kind, pure=True), output
+    )
+    return output
+
+
+def changed(model, output, change):
+    """A copy whose tensors went through a function of name and values."""
+    reader, writer = gguf.GGUFReader(model), gguf.GGUFWriter(output, "llama")
+    for name, found in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            of = found.types[1] if len(found.types) > 1 else None
+            writer.add_key_value(name, found.contents(), found.types[0], sub_type=of)
+    for tensor in reader.tensors:
+        values = change(tensor.name, np.array(tensor.data))
+        writer.add_tensor(tensor.name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return output
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_K", "Q2_K", "TQ1_0"])
+def test_a_quantization_has_no_notes_and_one_of_other_weights_is_refused(made, tmp_path, kind):
+    """TQ1_0 is as coarse as types are."""
+    baseline = made / "dense.gguf"
+    assert described(quantized(baseline, kind, tmp_path / "own.gguf"), baseline) == []
+    other = quantized(write_model(tmp_path / "other.gguf", seed=1), kind, tmp_path / "q.gguf")
+    words = rf"^candidates.theirs: .* is not a quantization of .*\({kind}\) correlates .* by 0\.0"
+    with pytest.raises(QuernError, match=words):
+        described(other, baseline)
+
+
+def test_another_version_of_the_model_is_said(made, tmp_path):
+    """A tenth of noise is more than Q8_0 explains, and less than Q2_K costs."""
+    baseline, rng = made / "dense.gguf", np.random.default_rng(0)
+
+    def tuned(name, values):
+        if "norm" in name:
+            return values * np.float32(1.25) if name == "blk.1.ffn_norm.weight" else values
+        size = values.astype(np.float32).std() / 10
+        return (values + size * rng.standard_normal(values.shape)).astype(values.dtype)
+
+    model = changed(baseline, tmp_path / "tuned.gguf", tuned)
+    matrices, vectors = described(quantized(model, "Q8_0", tmp_path / "8.gguf"), baseline)
+    assert matrices.startswith("16 of 16 matrices are farther from the baseline's")
+    assert vectors.startswith("1 of 5 norms and biases differ from the baseline's")
+    assert "blk.1.ffn_norm.weight by up to 20.00%" in vectors
+    coarse = described(quantized(model, "Q2_K", tmp_path / "2.gguf"), baseline)
+    assert coarse == [vectors]
+
+
+def test_norms_may_differ_by_the_rounding_of_the_types_alone(made, tmp_path):
+    """1.0004 becomes 1 in halves; in F32 it is another number."""
+    near = np.float32(1.0004)
+
+    def made_of(output, dtype):
+        def change(name, values):
+            return (values * near).astype(dtype) if "norm" in name else values
+
+        return changed(made / "dense.gguf", tmp_path / output, change)
+
+    wide, halves = made_of("wide.gguf", np.float32), made_of("halves.gguf", np.float16)
+    assert described(halves, wide) == described(wide, halves) == []
+    assert "5 of 5 norms" in described(wide, made / "dense.gguf")[0]
+
+
+def test_blocks_for_drafting_are_said(made, tmp_path):
+    drafting = write_model(tmp_path / "mtp.gguf", drafting=True)
+    (note,) = described(made / "dense.gguf", drafting)
+    assert note.startswith("Blocks for drafting (MTP): 0, and 1 in the baseline.")
+    (note,) = described(drafting, made / "dense.gguf")
+    assert note.startswith("Blocks for drafting (MTP): 1, and 0 in the baseline.")
+    assert described(drafting, drafting) == []
