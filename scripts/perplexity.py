@@ -29,11 +29,9 @@ def main(arguments):
     found = perplexity.summarize(arguments.output)
     files.write_json(arguments.summary, found)
     if "log" not in arguments:  # by hand
-        print(
-            "PPL = {value:.4f} ± {plus_minus:.5f}  [{low:.4f}, {high:.4f}]".format(
-                **found["figures"]["ppl"]
-            )
-        )
+        interval = found.get("no_interval", "[{low:.4f}, {high:.4f}]")
+        form = "PPL = {value:.4f} ± {plus_minus:.5f}  " + interval
+        print(form.format(**found["figures"]["ppl"]))
 
 
 if __name__ == "__main__":

@@ -146,14 +146,15 @@ def summarize(path: Path) -> dict:
     """Perplexity and mean negative log-likelihood with 95 % intervals, and llama-perplexity's ±.
 
     `plus_minus` is as if positions were independent; the interval, over windows (BCa), is what to
-    believe.
+    believe. Where all windows share tokens there is none: its ends are None, and `no_interval` is
+    the reason.
     """
     nll, attributes = read(path)
     found = replicates(nll, attributes)
     error = float(np.sqrt(max((nll**2).mean() - nll.mean() ** 2, 0) / (nll.size - 1)))
     figures = {}
     for name, scale in (("ppl", found.values["ppl"]), ("nll", 1.0)):
-        low, high = found.interval(name)
+        low, high = found.interval(name) if found.n_windows > 1 else (None, None)
         figures[name] = {"value": found.values[name], "low": low, "high": high}
         figures[name]["plus_minus"] = error * scale
     return {
@@ -162,7 +163,16 @@ def summarize(path: Path) -> dict:
         "positions": nll.size,
         "figures": figures,
         "provenance": attributes,
-    }
+    } | ({} if found.n_windows > 1 else {"no_interval": _no_interval(len(nll))})
+
+
+def _no_interval(windows: int) -> str:
+    """Why figures of one block of windows have no interval, a sentence."""
+    alone = "All windows share tokens" if windows > 1 else "There is one window"
+    return (
+        f"{alone}, so nothing says how the figures vary, and they have no interval; measure more "
+        "windows, or of less overlap."
+    )
 
 
 def require_alike(one: dict, other: dict, path: Path) -> None:

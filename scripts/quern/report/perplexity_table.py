@@ -19,7 +19,8 @@ def table(entries: list[dict]) -> pd.DataFrame:
     Returns:
         `model`; `ppl` with `_low`, `_high` (95 %) and `_plus_minus` (llama-perplexity's); `windows`
         and `positions`; and, but in the first row, `ln_ratio` with `_low` and `_high`: ln of the
-        perplexity over that of the first, paired over the same windows.
+        perplexity over that of the first, paired over the same windows. Ends are empty where there
+        is no interval.
 
     Raises:
         QuernError: the figures are of other tokens, or nothing could be measured.
@@ -80,11 +81,12 @@ def write(entries: list[dict], title: str, *, csv: Path, markdown_path: Path) ->
     frame = table(entries)
     reasons = {entry["name"]: files.failure(entry["summary"]) for entry in entries}
     first = next(entry for entry in entries if not reasons[entry["name"]])
-    protocol = files.read_json(first["summary"])["provenance"]
+    found = files.read_json(first["summary"])
+    protocol = found["provenance"]
     text = markdown(frame, title, protocol)
     text += failed_lines({name: reason for name, reason in reasons.items() if reason})
-    if said := protocol["beyond_training"]:
-        text += f"\n**{said}**\n"
+    for said in (protocol["beyond_training"], found.get("no_interval")):
+        text += f"\n**{said}**\n" if said else ""
     with files.replacing(csv) as temporary:
         frame.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:

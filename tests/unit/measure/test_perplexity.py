@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import log_softmax
 
@@ -110,10 +111,25 @@ def test_windows_that_overlap_are_resampled_together(stores):
     assert found["figures"]["nll"]["value"] == pytest.approx(nll.mean(), rel=1e-12)
 
 
-def test_a_single_block_has_no_interval():
-    nll = np.arange(6.0).reshape(2, 3)
-    own = perplexity.replicates(nll, {"n_ctx": 64, "stride": 32})
-    assert own.interval("nll") == (2.5, 2.5)
+def test_windows_that_all_share_tokens_have_no_interval(made, tmp_path):
+    """Of a stride of 8, eight windows cover 64 tokens, so they are one block."""
+    entries = []
+    for name in ("one", "two"):
+        result = measured(made, tmp_path, name, "--stride", 8, windows=8)
+        assert result.returncode == 0, result.stderr
+        assert "[" not in result.stdout and "All windows share tokens" in result.stdout
+        summary, positions = tmp_path / f"{name}.json", tmp_path / f"{name}.h5"
+        entries.append({"name": name, "summary": summary, "positions": positions})
+    found = files.read_json(tmp_path / "one.json")
+    assert (found["windows"], found["blocks"]) == (8, 1)
+    assert found["figures"]["ppl"]["low"] is found["figures"]["ppl"]["high"] is None
+    table, text = tmp_path / "t.csv", tmp_path / "t.md"
+    perplexity_table.write(entries, "A title", csv=table, markdown_path=text)
+    ends = ["ppl_low", "ppl_high", "ln_ratio_low", "ln_ratio_high"]
+    assert pd.read_csv(table)[ends].isna().all(axis=None)
+    assert found["no_interval"] in text.read_text() and "–" not in text.read_text()
+    more = measured(made, tmp_path, "more", "--stride", 8, windows=16)
+    assert "All windows" not in more.stdout and "[" in more.stdout
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(made, work_of, stores, tmp_path):
@@ -155,11 +171,11 @@ def test_mixed_windows_do_not_overlap(tokens):
         mixed.n_overlapping(64, 8)
 
 
-def measured(made, folder, name, *more, info=None):
+def measured(made, folder, name, *more, info=None, windows=12):
     return command(
         "perplexity",
         *("--model", made / "dense.gguf", "--info", info or made / "dense.json"),
-        *("--tokens", made / "dense.h5", "--n-ctx", 64, "--windows", 12, "--threads", 2),
+        *("--tokens", made / "dense.h5", "--n-ctx", 64, "--windows", windows, "--threads", 2),
         *("--output", folder / f"{name}.h5", "--summary", folder / f"{name}.json", *more),
     )
 
