@@ -113,7 +113,8 @@ def _content(source: Source, plugin, record, number: int) -> str:
             text = plugin.get_content(record)
         except LookupError as error:
             raise source.fails(f"{where} has {error}") from None
-    return as_text(source, text, f"what get_content gave for {where}")
+    beside = record if isinstance(record, dict) else {}
+    return as_text(source, text, f"what get_content gave for {where}", beside)
 
 
 class _Blamed:

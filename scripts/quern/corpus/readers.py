@@ -248,11 +248,20 @@ def text_of(source: Source, record, where: str) -> str:
         if any(map(str.strip, texts.values())):
             return source.filled_in({p: conversations.plain(t) for p, t in texts.items()})
         return ""
-    return as_text(source, found[source.field], f"field {source.field} in {where}")
+    what = f"field {source.field} in {where}"
+    return as_text(source, found[source.field], what, _beside(record, source.field))
 
 
-def as_text(source: Source, value, what: str) -> str:
-    """A text as it is, a list of messages packed, and nothing for null.
+def _beside(record, field: str) -> dict:
+    """What a record holds beside a field, and the field."""
+    parent = field.rpartition(".")[0]
+    flat = not parent or (isinstance(record, dict) and field in record)
+    found = record if flat else at_path(record, parent)
+    return found if isinstance(found, dict) else {}
+
+
+def as_text(source: Source, value, what: str, beside: dict | None = None) -> str:
+    """A text as it is, a list of messages packed with what is `beside` it, and nothing for null.
 
     Messages may also be JSON in a text. Halves of surrogate pairs, which are no characters, are
     replaced by U+FFFD.
@@ -264,7 +273,7 @@ def as_text(source: Source, value, what: str) -> str:
         value = held
     if isinstance(value, list):
         try:
-            value = conversations.pack(value)
+            value = conversations.pack(value, beside)
         except ValueError as error:
             raise source.fails(f"{what} is a list, but no conversation: {error}") from None
     if not isinstance(value, str | None):
@@ -424,6 +433,8 @@ def _parquet_records(source: Source, path: Path) -> Iterator[dict]:
                 if columns[-1] not in names:
                     found = ", ".join(names)
                     raise source.fails(f"{path} has no field {field}; it has {found}")
+            columns += [] if source.is_form else [n for n in conversations.BESIDE if n in names]
+            columns = list(dict.fromkeys(columns))
             for batch in table.iter_batches(batch_size=16, columns=columns):
                 yield from batch.to_pylist()
         except UnicodeDecodeError as error:

@@ -211,7 +211,7 @@ def with_content(source: Source, sha256: Callable[[Path], str] = files.sha256) -
 def identity(source: Source) -> dict:
     """All that decides what a source's samples are; options by their hash: some are secret."""
     found = {key: getattr(source, key) for key in _IDENTITY}
-    found["packed"] = "json"  # how conversations lie in the samples
+    found["packed"] = "json, with tools"  # how conversations lie in the samples
     if source.options:
         content = json.dumps(source.options, sort_keys=True, default=str)
         found["options"] = hashlib.sha256(content.encode()).hexdigest()

@@ -91,8 +91,8 @@ class ChatTemplate:
         text ends with what begins one.
 
         Templates are others' programs: they run in Jinja's sandbox, with what the `transformers`
-        library gives them besides: tools and documents, which are None, tojson, raise_exception,
-        strftime_now, break and continue, and generation blocks.
+        library gives them besides: the conversation's tools, documents, which are None, tojson,
+        raise_exception, strftime_now, break and continue, and generation blocks.
 
         Raises:
             QuernError: the template is not Jinja. The function raises it where the template does.
@@ -110,14 +110,14 @@ class ChatTemplate:
             raise self._fails(error) from None
 
         def render(document: str) -> str:
-            messages = conversations.messages(document)
+            messages, tools = conversations.messages(document), conversations.tools(document)
             if self.neutralize:
-                messages = self._neutral(messages)
+                messages, tools = self._neutral(messages), self._neutral(tools)
             try:
                 with _time_limit(SECONDS):
                     return template.render(
                         messages=messages,
-                        tools=None,
+                        tools=tools or None,
                         documents=None,
                         add_generation_prompt=messages[-1]["role"] != "assistant",
                         **self.special,

@@ -114,6 +114,44 @@ def test_a_list_of_messages_in_a_file(tmp_path, ending):
     assert [conversations.plain(text) for text in found] == [flat(i) for i in range(3)]
 
 
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["list", "text", "texts"])
+def test_tools_and_system_beside_messages_reach_the_template(tmp_path, ending, form):
+    """A table fills in None for what other tools have; the system's own message stays."""
+    tools = {"list": [TOOL, {"type": "code"}], "text": json.dumps([TOOL]), "texts": ["{}"]}[form]
+    records = [
+        {"talk": talk(1)[1:2], "tools": tools, "system": "Be exact.", "id": 1},
+        {"talk": talk(2), "tools": tools[:0], "system": "Be exact.", "id": 2},
+    ]
+    path = tmp_path / f"talks.{ending}"
+    if ending == "parquet":
+        pd.DataFrame(records).to_parquet(path)
+    else:
+        path.write_text("\n".join(map(json.dumps, records)))
+    first, second = documents(Source("s", str(path), field="talk"))
+    expected = {"list": [TOOL, {"type": "code"}], "text": [TOOL], "texts": [{}]}[form]
+    assert conversations.tools(first) == expected and conversations.tools(second) == []
+    assert conversations.messages(first) == [
+        {"role": "system", "content": "Be exact."},
+        *talk(1)[1:2],
+    ]
+    assert conversations.messages(second) == talk(2)
+    template = "{% if tools %}{{ tools | tojson }}{% endif %}" + TEMPLATE
+    render = ChatTemplate("m", template).renderer()
+    assert render(first).startswith(json.dumps(expected) + "<system>Be exact.\n<user>")
+    assert render(second).startswith("<system>Be brief.")
+
+
+def test_tools_that_are_none_are_said(caplog):
+    conversations._no_tools.cache_clear()
+    packed = conversations.pack(talk(1), {"tools": "a hammer", "system": None})
+    assert conversations.tools(packed) == [] and conversations.messages(packed) == talk(1)
+    assert "tools of the type str are no list of tools" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["dataset", "plugin"])
 def test_messages_that_are_fetched(tmp_path, monkeypatch, kind):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
