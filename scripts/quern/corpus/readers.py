@@ -3,6 +3,7 @@
 A new kind of file is a generator of documents and a line in `READERS`.
 """
 
+import bz2
 import codecs
 import csv
 import gzip
@@ -10,6 +11,7 @@ import hashlib
 import itertools
 import json
 import logging
+import lzma
 import re
 import sys
 import tempfile
@@ -42,6 +44,12 @@ _ENDINGS = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
+_ZSTANDARD = (".zst", ".zstd")
+_OPEN = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # by ending
+PACKED = (*_ZSTANDARD, *_OPEN)
+_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".zip", ".7z", ".rar")
+_WINDOW = 1 << 31  # bytes that Zstandard may look back, as `zstd --long=31` writes it
+_MARK = "\ufeff"  # of byte order
 _HALF = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"\s*")
 _JSON_BEGINS = re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])')
@@ -49,8 +57,12 @@ _JSON_BEGINS = re.compile(r'\s*(\{\s*["}]|\[\s*[\[{"\]])')
 
 def kind_of(source: Source, path: Path) -> str:
     """The kind of one of a source's files, as given or by its ending."""
-    ending = Path(path.stem).suffix if path.suffix in (".gz", ".zst") else path.suffix
-    return source.kind or _ENDINGS.get(ending.lower(), "text")
+    return source.kind or _ENDINGS.get(_ending(path), "text")
+
+
+def _ending(path: Path) -> str:
+    """A file's ending, before that of its compression."""
+    return (Path(path.stem).suffix if path.suffix in PACKED else path.suffix).lower()
 
 
 def paths(source: Source) -> list[Path]:
@@ -99,6 +111,8 @@ def _cut(source: Source, text: str) -> Iterator[conversations.Packed]:
 
 def _file_documents(source: Source) -> Iterator[str]:
     for path in paths(source):
+        if _ending(path) in _ARCHIVES:
+            raise source.fails(f"{path} is an archive; unpack it and name the files in it")
         times, least = UNPACKED
         left = max(least, times * path.stat().st_size)
         if kind_of(source, path) == "raw":
@@ -153,13 +167,15 @@ def on_separator(source: Source, documents: int) -> tuple[int, str]:
 def _blocks(source: Source, path: Path) -> Iterator[bytes]:
     """A file's content, decompressed by its ending, block by block."""
     try:
-        if path.suffix == ".zst":
+        if path.suffix in _ZSTANDARD:
             yield from _unpacked(path)
             return
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        with _OPEN.get(path.suffix, open)(path, "rb") as file:
             while block := file.read(BLOCK):
                 yield block
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+    except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk, not the content
+            raise
         raise source.fails(f"{path} is damaged or cut short ({error})") from None
 
 
@@ -169,7 +185,8 @@ def _unpacked(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while packed := file.read(1 << 14):
             while packed:
-                frame = frame or zstandard.ZstdDecompressor().decompressobj()
+                unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+                frame = frame or unpacker.decompressobj()
                 yield frame.decompress(packed)
                 packed, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
     if frame:
@@ -177,8 +194,11 @@ def _unpacked(path: Path) -> Iterator[bytes]:
 
 
 def _characters(source: Source, path: Path) -> Iterator[str]:
-    """A file's text, block by block, without a byte order mark."""
-    decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
+    """A file's text, block by block, without marks of byte order.
+
+    One at the beginning is usual. Others are left from files that were joined, and are said.
+    """
+    decoder, done, inside = codecs.getincrementaldecoder("utf-8")(), 0, 0
     for block in itertools.chain(filter(None, _blocks(source, path)), [b""]):
         waiting = len(decoder.getstate()[0])
         try:
@@ -186,8 +206,13 @@ def _characters(source: Source, path: Path) -> Iterator[str]:
         except UnicodeDecodeError as error:
             at = done - waiting + error.start
             raise source.fails(f"{path} is not UTF-8 at byte {at}; convert it first") from None
-        yield text.removeprefix("\ufeff") if done == 0 else text
+        text = text.removeprefix(_MARK) if done == 0 else text
+        inside += text.count(_MARK)
+        yield text.replace(_MARK, "")
         done += len(block)
+    if inside:
+        what = "marks of byte order (U+FEFF) within it are left out"
+        log.warning("source %s: %s: %d %s", source.label, path, inside, what)
 
 
 def _lines(source: Source, path: Path) -> Iterator[str]:
@@ -400,6 +425,8 @@ def _csv_documents(source: Source, path: Path) -> Iterator[str]:
                 continue
             if names is None:
                 names = row
+                if twice := [name for name in source.fields if names.count(name) > 1]:
+                    raise source.fails(f"{path} has the column {twice[0]} more than once")
             elif len(row) != len(names):
                 raise source.fails(f"{where} has {len(row)} cells, the header {len(names)}")
             else:
@@ -420,7 +447,7 @@ def _parquet_records(source: Source, path: Path) -> Iterator[dict]:
     import pyarrow.parquet as pq
 
     with tempfile.TemporaryFile() as whole:  # Parquet is read from its end
-        compressed = path.suffix in (".gz", ".zst")
+        compressed = path.suffix in PACKED
         if compressed:
             for block in _blocks(source, path):
                 whole.write(block)

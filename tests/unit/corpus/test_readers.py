@@ -1,8 +1,10 @@
 """Documents in files of every format, compressed or not, whole or damaged."""
 
+import bz2
 import csv
 import gzip
 import json
+import lzma
 import re
 
 import pandas as pd
@@ -49,18 +51,27 @@ WRITERS = {
 }
 
 
+COMPRESS = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstandard.compress,
+    ".zstd": zstandard.compress,
+}
+
+
 def pack(path, how):
-    """Compress a file as gzip or Zstandard beside it; its new path."""
+    """Compress a file by the way of an ending beside it; its new path."""
     if not how:
         return path
     packed = path.with_name(path.name + how)
     content = path.read_bytes()
-    packed.write_bytes(gzip.compress(content) if how == ".gz" else zstandard.compress(content))
+    packed.write_bytes(COMPRESS[how](content))
     path.unlink()
     return packed
 
 
-@pytest.mark.parametrize("how", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("how", ["", *COMPRESS])
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format(tmp_path, texts, name, how):
     write, options = WRITERS[name]
@@ -121,6 +132,13 @@ def test_files_of_a_pattern_in_order_each_by_its_ending(tmp_path):
         ("f.txt.gz", gzip.compress(b"abc" * 9)[:-5], "f.txt.gz is damaged or cut short"),
         ("f.txt.zst", b"no zstd", "f.txt.zst is damaged or cut short"),
         ("f.txt.zst", zstandard.compress(b"abc" * 9)[:-5], "f.txt.zst is damaged or cut short"),
+        ("f.txt.bz2", b"no bzip2", "f.txt.bz2 is damaged or cut short"),
+        ("f.txt.bz2", bz2.compress(b"abc" * 9)[:-5], "f.txt.bz2 is damaged or cut short"),
+        ("f.txt.xz", b"no xz", "f.txt.xz is damaged or cut short"),
+        ("f.txt.xz", lzma.compress(b"abc" * 9)[:-5], "f.txt.xz is damaged or cut short"),
+        ("f.tar.gz", b"", "f.tar.gz is an archive; unpack it and name the files in it"),
+        ("f.zip", b"PK", "f.zip is an archive"),
+        ("f.csv", b"text,id,text\na,1,b\n", "f.csv has the column text more than once"),
         ("f.txt", b"  \n ", "hold no text"),
     ],
 )
@@ -128,6 +146,31 @@ def test_a_bad_source_is_a_sentence(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(QuernError, match=f"source s: .*{words}"):
         list(documents(Source("s", str(tmp_path / name))))
+
+
+def test_a_column_twice_that_is_not_read_is_left_alone(tmp_path):
+    (tmp_path / "f.csv").write_text("text,,\na,,\n")
+    assert list(documents(Source("s", str(tmp_path / "f.csv")))) == ["a"]
+
+
+def test_zstandard_may_look_back_as_far_as_it_can(tmp_path):
+    """As `zstd --long=31` writes it; a stream, so the window of 2 GiB stands in the frame."""
+    wide = zstandard.ZstdCompressionParameters.from_level(3, window_log=31, enable_ldm=True)
+    stream = zstandard.ZstdCompressor(compression_params=wide).compressobj()
+    (tmp_path / "f.txt.zst").write_bytes(stream.compress(b"some text") + stream.flush())
+    assert list(documents(Source("s", str(tmp_path / "f.txt.zst")))) == ["some text"]
+
+
+@pytest.mark.parametrize("ending", ["txt", "jsonl"])
+def test_marks_of_byte_order_in_joined_files_are_left_out(tmp_path, caplog, monkeypatch, ending):
+    monkeypatch.setattr(readers, "BLOCK", 4)
+    part = "\ufeffone\n%%\ntwo\n" if ending == "txt" else '\ufeff{"text": "one"}\n'
+    separator = "\n%%\n" if ending == "txt" else ""
+    path = tmp_path / f"f.{ending}"
+    path.write_text(3 * part)
+    found = "\n".join(documents(Source("s", str(path), separator=separator)))
+    assert found.count("one") == 3 and "\ufeff" not in found
+    assert "2 marks of byte order (U+FEFF) within it are left out" in caplog.text
 
 
 def test_a_field_that_a_parquet_file_lacks(tmp_path):
