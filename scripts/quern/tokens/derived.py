@@ -45,7 +45,7 @@ def contents(
     if order == "shuffled-tokens":
         return reorder.shuffled_tokens(content, rng)
     if order == "shuffled-sentences":
-        return reorder.shuffled_sentences(content, reorder.sentence_ends(model), rng)
+        return reorder.shuffled_sentences(content, reorder.sentence_ends(model, content), rng)
     _require(order, text=text, documents=documents)
     document, place = reorder.documents_of(model, pool, derivation.n_ctx, windows, text, documents)
     rank = place if order == "documents" else rng.permutation(len(place))

@@ -4,6 +4,8 @@ What is put in order is what windows hold besides BOS. So in each order a model 
 the same tokens, each as often.
 """
 
+import logging
+import re
 from pathlib import Path
 
 import h5py
@@ -13,8 +15,11 @@ from .. import QuernError
 from ..llama import Model
 from .windows import Tokens, read_documents
 
-ENDS = tuple(mark.encode() for mark in ".!?。！？")  # of a sentence
+# What ends a sentence: Latin, Chinese, Devanagari, Arabic, Urdu, Ethiopic, Burmese, Khmer.
+_ENDS = re.compile("|".join(map(re.escape, ".!?。！？।॥؟۔።။។")).encode())
 _BLOCK = 1 << 22  # tokens that are read at once
+
+log = logging.getLogger("quern.reorder")
 
 
 def contents(tokens: Tokens, n_ctx: int, numbers) -> np.ndarray:
@@ -41,16 +46,24 @@ def shuffled_tokens(content: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 
 def shuffled_sentences(
-    content: np.ndarray, is_end: np.ndarray, rng: np.random.Generator
+    content: np.ndarray, ends: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """All sentences in random order, int32 [windows, width].
 
+    Where a window holds less than one, it is said how many there are.
+
     Args:
-        is_end: whether a token ends a sentence, bool [vocabulary].
+        ends: whether a sentence ends with a token, bool [tokens].
     """
-    ends = is_end[content.ravel()]
     sentence = np.cumsum(ends) - ends  # of each token, from 0
-    return by_rank(content, sentence, rng.permutation(int(sentence[-1]) + 1))
+    count = int(sentence[-1]) + 1
+    if count < len(content):
+        log.warning(
+            "shuffled-sentences: the number of pieces in %d windows is %d; a piece ends with a "
+            "full stop or the like, or a new line, and this text has few of them",
+            *(len(content), count),
+        )
+    return by_rank(content, sentence, rng.permutation(count))
 
 
 def by_rank(content: np.ndarray, piece: np.ndarray, rank: np.ndarray) -> np.ndarray:
@@ -64,10 +77,22 @@ def by_rank(content: np.ndarray, piece: np.ndarray, rank: np.ndarray) -> np.ndar
     return content.ravel()[order].reshape(content.shape)
 
 
-def sentence_ends(model: Model) -> np.ndarray:
-    """Whether each token ends a sentence: by a full stop or the like, or a new line; bool [n]."""
-    pieces = model.pieces(np.arange(model.n_vocab))
-    return np.array([piece.endswith(ENDS) or b"\n" in piece for piece in pieces])
+def sentence_ends(model: Model, content: np.ndarray) -> np.ndarray:
+    """Whether a sentence ends with each token of a text: by a full stop or the like, or a new line.
+
+    A mark may be of several tokens; it ends with the last of them.
+
+    Args:
+        content: int32 [windows, width].
+
+    Returns:
+        bool [tokens].
+    """
+    known = model.pieces(np.arange(model.n_vocab))
+    pieces = [known[token] for token in content.ravel()]
+    ends = np.cumsum([len(piece) for piece in pieces])
+    marks = [found.end() for found in _ENDS.finditer(b"".join(pieces))]
+    return np.isin(ends, marks) | np.array([b"\n" in piece for piece in pieces])
 
 
 def documents_of(
