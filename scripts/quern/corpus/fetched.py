@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import QuernError, plugin_base
 from ..command import reason
-from .readers import as_text, text_of
+from .readers import as_text, columns_of, text_of
 from .sources import Source, oscar_files
 
 log = logging.getLogger("quern.fetched")
@@ -51,11 +51,18 @@ def _dataset_texts(source: Source, start: int) -> Iterator[tuple[int, str]]:
             revision=source.revision,
             streaming=source.streaming,
         )
+        if data.column_names:  # other columns need not be decoded: sound, pictures
+            data = data.select_columns(columns_of(source, data.column_names, source.path))
         passed = source.skip + start
         beyond = not source.streaming and passed >= len(data)  # skip would raise
         records = iter(()) if beyond else iter(data.skip(passed))
+    except QuernError:
+        raise
     except Exception as error:  # the library raises many kinds
-        raise source.fails(f"datasets cannot load {source.path}: {reason(error)}") from None
+        what = f"datasets cannot load {source.path}: {reason(error)}"
+        if source.streaming and "[" in source.split:
+            what += f". A part of a split, such as {source.split}, needs streaming: false"
+        raise source.fails(what) from None
     number = start
     while True:
         try:

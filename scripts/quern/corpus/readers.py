@@ -442,6 +442,21 @@ def _parquet_documents(source: Source, path: Path) -> Iterator[str]:
         yield text_of(source, record, f"row {number} of {path}")
 
 
+def columns_of(source: Source, names: list[str], path: Path | str) -> list[str]:
+    """The columns of a table that are read: the source's fields, and what may be beside messages.
+
+    Raises:
+        QuernError: a field is not among the names.
+    """
+    columns = []
+    for field in source.fields:
+        columns.append(field if field in names else field.split(".")[0])
+        if columns[-1] not in names:
+            raise source.fails(f"{path} has no field {field}; it has {', '.join(names)}")
+    columns += [] if source.is_form else [name for name in conversations.BESIDE if name in names]
+    return list(dict.fromkeys(columns))
+
+
 def _parquet_records(source: Source, path: Path) -> Iterator[dict]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -454,14 +469,7 @@ def _parquet_records(source: Source, path: Path) -> Iterator[dict]:
             whole.seek(0)
         try:
             table = pq.ParquetFile(whole if compressed else path)
-            names, columns = table.schema_arrow.names, []
-            for field in source.fields:
-                columns.append(field if field in names else field.split(".")[0])
-                if columns[-1] not in names:
-                    found = ", ".join(names)
-                    raise source.fails(f"{path} has no field {field}; it has {found}")
-            columns += [] if source.is_form else [n for n in conversations.BESIDE if n in names]
-            columns = list(dict.fromkeys(columns))
+            columns = columns_of(source, table.schema_arrow.names, path)
             for batch in table.iter_batches(batch_size=16, columns=columns):
                 yield from batch.to_pylist()
         except UnicodeDecodeError as error:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
@@ -112,6 +113,7 @@ def test_a_data_set(tmp_path, data, texts, streaming):
     ("options", "words"),
     [
         ({"split": "nope"}, ["source set: datasets cannot load", "nope", "train"]),
+        ({"field": "body"}, ["data has no field body; it has id, conversation"]),
         ({"field": "conversation.0.body"}, ["sample 0 of", "has no field conversation.0.body"]),
         ({"field": "id"}, ["field id in sample 0", "is int, not text"]),
         ({"samples": 99}, ["has 40 samples with text, 99 were asked for"]),
@@ -125,6 +127,31 @@ def test_a_data_set_that_is_not_as_asked(tmp_path, data, streaming, options, wor
     for word in words:
         assert word in str(error.value)
     assert not list((tmp_path / "raw").rglob("*.json"))
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_sound_beside_a_text_is_not_decoded(tmp_path, texts, streaming):
+    """These bytes are no sound, and nothing here could decode any."""
+    sound = [{"bytes": b"RIFF", "path": f"{i}.wav"} for i in range(9)]
+    table = pa.table({"audio": pa.array(sound), "text": pa.array(texts[:9])})
+    features = {"audio": {"_type": "Audio"}, "text": {"dtype": "string", "_type": "Value"}}
+    kinds = json.dumps({"info": {"features": features}})
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data/train.parquet"
+    pq.write_table(table.replace_schema_metadata({"huggingface": kinds}), path)
+    source = dataset(tmp_path / "data", streaming=streaming, field="text")
+    assert kept(source, tmp_path / "raw") == texts[:9]
+
+
+def test_a_part_of_a_split(tmp_path, texts):
+    (tmp_path / "data").mkdir()
+    lines = (json.dumps({"text": text}) for text in texts[:40])
+    (tmp_path / "data/train.jsonl").write_text("\n".join(lines))
+    options = {"split": "train[:10%]", "field": "text"}
+    whole = dataset(tmp_path / "data", streaming=False, **options)
+    assert kept(whole, tmp_path / "raw") == texts[:4]
+    with pytest.raises(QuernError, match=r"such as train\[:10%\], needs streaming: false\."):
+        kept(dataset(tmp_path / "data", **options), tmp_path / "raw")
 
 
 def test_a_data_set_that_is_not_there(tmp_path):
