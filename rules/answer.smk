@@ -12,7 +12,7 @@ READ += for_models(
     ["results/{model}/report/{evaluation}.md", "results/{model}/report/{evaluation}/index.html"],
     evaluation=config["evaluation"]["corpora"],
 )
-BUDGETS = [Size.parse(text).bytes for text in config["report"]["budgets"] or []]
+BUDGETS = [Size.parse_bytes(text) for text in config["report"]["budgets"] or []]
 
 
 rule answer:

@@ -8,16 +8,25 @@ import math
 from quern.cost import stages
 from quern.sizes import Size
 
-with sentences():
-    MOMENTS_BYTES = Size.parse(config["moments"]["memory"]).bytes
-    require(MOMENTS_BYTES > 0, ["moments", "memory"], "it is no size in bytes; write 16GB")
+MOMENTS_BYTES = Size.parse_bytes(config["moments"]["memory"])
 # Bytes of moments for each byte of an F16 model, at most (SmolLM2-135M; shapes of an 8B, a 70B).
 MOMENTS_RATIO = 5
+MOMENTS_PARTS = 1000  # jobs that share the moments of a model, at most; each runs the model
+
+
+def moments_parts(model, size):
+    """How many jobs share the moments of a model of so many bytes."""
+    parts = math.ceil(MOMENTS_RATIO * size / MOMENTS_BYTES)
+    least = math.ceil(MOMENTS_RATIO * size / MOMENTS_PARTS)
+    said = f"{parts} jobs would share the moments of {model}; give at least {least} B"
+    with sentences():
+        require(parts <= MOMENTS_PARTS, ["moments", "memory"], said)
+    return parts
 
 
 def moments_files(model, pool):
     """All moments of a model's inputs on a pool."""
-    parts = math.ceil(MOMENTS_RATIO * size_when_there(model) / MOMENTS_BYTES)
+    parts = moments_parts(model, size_when_there(model))
     folder = f"results/{model}/moments/{pool}"
     return [f"{folder}/{part}of{parts}.h5" for part in range(1, parts + 1)]
 

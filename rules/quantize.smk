@@ -6,6 +6,7 @@ Needs: common, costs, models, axes, moments.
 from pathlib import Path
 
 from quern.cost import stages
+from quern.cost.shape import columns_of
 from quern.files import shards
 from quern.quantize.recipes import BY_LLAMA, BY_ROUNDING, Recipe, carried_out_by_llama, recipes_of
 from quern.sizes import Size
@@ -25,6 +26,12 @@ with sentences():
         for path in [likes] if isinstance(likes, str) else likes:
             for shard in shards(Path(path)):
                 require.file(["quantize", i, "like"], shard)
+    # What no model that is there can have; a job reads what the run that sent it has read.
+    for i, sweep in enumerate(config["quantize"] if workflow.is_main_process else ()):
+        for recipe in Recipe.of_sweep(sweep) if (sweep.get("mix") or {}).get("fixed") else ():
+            found = [columns_of(Path(path)) for path in MODEL_FILES.values()]
+            said = [recipe.cannot_fix(columns) for columns in found if columns]
+            require("" in said or not said, ["quantize", i, "mix", "fixed"], "; ".join(said))
 # Those of the configuration, which tables list, and those of studies.
 KNOWN = dict(RECIPES)
 with sentences():
@@ -32,6 +39,9 @@ with sentences():
         for name, recipe in plan.recipes.items():
             said = f"another recipe {name} has other options; give its entry another variant"
             require(KNOWN.setdefault(name, recipe) == recipe, ["studies", study], said)
+if any(recipe.needs_moments for recipe in KNOWN.values()):
+    for name, path in MODEL_FILES.items():
+        moments_parts(name, size_of(path))  # of one that is not there yet, later
 PLAIN = carried_out_by_llama(KNOWN)
 ROUNDED = {name: recipe for name, recipe in KNOWN.items() if recipe.is_rounded}
 # Models that are removed once they were measured: those of entries that say so, and what only they

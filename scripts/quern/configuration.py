@@ -11,6 +11,7 @@ import jsonschema
 import yaml
 
 from . import QuernError
+from .sizes import Size
 
 
 def _with_defaults(validator_class):
@@ -31,7 +32,21 @@ def _with_defaults(validator_class):
 
 def _is_finite_number(_, instance) -> bool:
     is_number = isinstance(instance, int | float) and not isinstance(instance, bool)
-    return is_number and math.isfinite(instance)
+    return is_number and (isinstance(instance, int) or math.isfinite(instance))
+
+
+# What the schema calls a format, which its reader refuses by a sentence.
+_FORMATS = jsonschema.FormatChecker(formats=())
+
+
+@_FORMATS.checks("size", raises=QuernError)
+def _is_size(value) -> bool:
+    return not isinstance(value, str | int) or bool(Size.parse(value))
+
+
+@_FORMATS.checks("bytes", raises=QuernError)
+def _is_bytes(value) -> bool:
+    return not isinstance(value, str | int) or Size.parse_bytes(value) > 0
 
 
 _Validator = jsonschema.validators.extend(
@@ -54,7 +69,11 @@ def check(
     """
     for path in sources:
         _require_one_meaning(path)
-    validator = _Validator(schema)
+    for keys, value in _numbers(config):
+        if abs(value) >= _LARGEST:
+            said = f"it has more than {_MOST_DIGITS} digits, which nothing here needs; write fewer"
+            raise wrong(keys, said, sources, overrides)
+    validator = _Validator(schema, format_checker=_FORMATS)
     if overrides:
         _convert(config, validator, overrides)
     error = jsonschema.exceptions.best_match(validator.iter_errors(config))
@@ -74,9 +93,20 @@ def check(
         message = unknown(error.instance, [v for e in error.context for v in e.validator_value])
     elif error.validator == "pattern" and "description" in error.schema:
         message = f"{error.instance!r} is no such name. {error.schema['description'].rstrip('.')}"
+    elif error.validator == "format":
+        message = str(error.cause).rstrip(".")
     elif error.validator == "type":
         message += _how_to_write(error.instance, error.validator_value)
     raise wrong(keys, message, sources, overrides)
+
+
+def _numbers(tree, keys: tuple = ()):
+    """The whole numbers in a tree of mappings and lists, each with its keys."""
+    if isinstance(tree, int):
+        yield keys, tree
+    elif isinstance(tree, Mapping | list):
+        for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+            yield from _numbers(value, (*keys, key))
 
 
 def _how_to_write(value, types: str | list[str]) -> str:
@@ -130,6 +160,8 @@ def _has(tree, keys: Sequence) -> bool:
     return True
 
 
+_MOST_DIGITS = 15
+_LARGEST = 10**_MOST_DIGITS
 _OCTAL = re.compile(r"[-+]?0[0-9_]+$")
 _BASE_60 = re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+$")
 
@@ -140,7 +172,7 @@ def _require_one_meaning(path: Path) -> None:
     Raises:
         QuernError: a key occurs twice, or a number is in base 8 or 60.
     """
-    nodes, seen = [yaml.compose(Path(path).read_text())], set()
+    nodes, seen = [_composed(path)], set()
     while nodes:
         node = nodes.pop()
         if node is None or id(node) in seen:  # an alias is the same node
@@ -243,11 +275,18 @@ def unknown(name, known: Sequence) -> str:
 def _locate(keys: list, sources: Sequence[Path]) -> str:
     """`file, line N: ` of a key in the last source that has it; empty where none has."""
     for path in reversed(sources):
-        node = yaml.compose(Path(path).read_text())
-        line = _line(node, keys)
+        line = _line(_composed(path), keys)
         if line:
             return f"{path}, line {line}: "
     return ""
+
+
+def _composed(path: Path):
+    """A file as YAML nodes, which know their lines."""
+    try:
+        return yaml.compose(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise QuernError(f"{path} is nested too deeply; close its brackets.") from None
 
 
 def _line(node, keys: list) -> int | None:

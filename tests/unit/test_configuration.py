@@ -139,3 +139,28 @@ def test_texts_from_the_command_line(tmp_path):
         checked({"evaluation": {"windows": "six"}})
     with pytest.raises(QuernError, match=r"^--config: evaluation\.windows: 1 is less"):
         checked({"evaluation": {"windows": "1"}})
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("quantize: [{mix: {size: as FOO}}]", "size: llama.cpp knows no type FOO"),
+        ("quantize: [{mix: {size: 0 bpw}}]", "size: 0 bpw is no size of weights"),
+        (f"quantize: [{{mix: {{size: [1GB, '{'9' * 400}']}}}}]", "size.1: '9{40}' is no size"),
+        (f"quantize: [{{mix: {{size: {'9' * 400}}}}}]", "size: it has more than 15 digits"),
+        ("quantize: [{like: ''}]", "like: '' should be non-empty"),
+        ("release: {split: 0B}", "split: 0B is no size of a file"),
+        ("moments: {memory: 4 bpw}", "memory: 4 bpw is no number of bytes"),
+        ("growth: {factor: 1.0000001}", "factor: 1.0000001 is less than the minimum of 1.05"),
+    ],
+)
+def test_what_could_never_work_is_refused_where_it_stands(tmp_path, section, words):
+    config = {key: value for key, value in yaml.safe_load(TEXT).items() if key not in section}
+    with pytest.raises(QuernError, match=rf"c\.yaml, line 1: \w+\.[0-9a-z.]*{words}"):
+        check(tmp_path, f"{section}\n{yaml.safe_dump(config)}")
+
+
+def test_brackets_without_end_are_a_sentence(tmp_path):
+    (tmp_path / "c.yaml").write_text("a: " + "[" * 50_000)
+    with pytest.raises(QuernError, match="is nested too deeply"):
+        configuration.check({}, {}, [tmp_path / "c.yaml"])

@@ -31,6 +31,14 @@ def test_what_cannot_work_is_refused_before_anything_runs(house):
     assert "IQ2_S only with an imatrix" in house.snakemake("-n").stdout
     house.configure(changed(quantize__0__types=["q2_k"]))
     assert "there is no 'q2_k'; did you mean Q2_K?" in house.snakemake("-n").stdout
+    mix = {"size": "4 bpw", "fixed": {"attn_q": "Q8_0", "no_such": "Q8_0"}}
+    house.configure(changed(quantize=[{"mix": mix}]))
+    said = house.snakemake("-n").stdout
+    assert re.search(r"line \d+: quantize\.0\.mix\.fixed: no_such matches no tensor", said)
+    compensated = {"types": ["Q4_0"], "rounding": ["compensated"]}
+    house.configure(changed(quantize=[compensated], moments={"memory": "1B"}))
+    said = house.snakemake("-n").stdout
+    assert re.search(r"line \d+: moments\.memory: \d+ jobs .* of tiny; give at least \d+ B", said)
 
 
 def commands_of(result):

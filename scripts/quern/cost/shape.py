@@ -150,6 +150,16 @@ def of_file(path: Path) -> Shape:
         return guessed(size)
 
 
+def columns_of(path: Path) -> dict[str, int]:
+    """Columns of each matrix of a model, by name; none where its headers cannot be read."""
+    try:
+        headers = [gguf_header.read(p) for p in files.shards(path)]
+    except (QuernError, OSError):
+        return {}
+    tensors = [tensor for header in headers for tensor in header.tensors]
+    return {tensor.name: tensor.shape[0] for tensor in tensors if len(tensor.shape) > 1}
+
+
 class Shapes:
     """Shapes of users' files, kept in a JSON file and read anew when size or time differ."""
 

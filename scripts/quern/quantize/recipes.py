@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from .. import QuernError
 from ..command import option, options_of
-from ..ggml_types import UNQUANTIZED, needs_imatrix, needs_importances
+from ..ggml_types import TENSOR_TYPES, UNQUANTIZED, needs_imatrix, needs_importances
 from ..sizes import Size
 from . import patterns
 
@@ -138,6 +138,7 @@ class Recipe:
     def lacks_imatrix(self) -> str:
         """The first of its types that needs an imatrix, where it has none; else nothing."""
         others = [self.output_type, self.token_embedding_type, *dict(self.tensor_types).values()]
+        others += dict(self.mix.fixed).values() if self.mix else ()
         needy = [self.type] if needs_imatrix(self.type) else []
         needy += [kind for kind in others if kind and needs_importances(kind)]
         return needy[0] if needy and not self.imatrix else ""
@@ -150,6 +151,25 @@ class Recipe:
                 f"tensor_types has no effect on {self.type}, since llama.cpp looks at it only "
                 "where the type is a quantized one; take it away."
             )
+        return ""
+
+    def cannot_fix(self, columns: Mapping[str, int]) -> str:
+        """Why a mix cannot have its fixed types in a model; nothing where nothing is against it.
+
+        Args:
+            columns: of each of the model's matrices, by name.
+        """
+        fixed = dict(self.mix.fixed) if self.mix else {}
+        try:
+            found = patterns.matched(list(fixed.items()), list(columns))
+        except QuernError as error:
+            return str(error).removeprefix("tensor_types: ").rstrip(".")
+        for name, (first, *_) in found.items():
+            if not TENSOR_TYPES[fixed[first]].fits(columns[name]):
+                return (
+                    f"{name} cannot become {fixed[first]}; its rows of {columns[name]} weights are "
+                    "no whole blocks of it"
+                )
         return ""
 
     def options(self, names: Collection[str]) -> dict:

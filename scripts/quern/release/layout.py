@@ -38,10 +38,7 @@ class ReleaseSettings:
         """Bytes of a part, at most; None for whole files."""
         if self.split == "none":
             return None
-        found = Size.parse(self.split)
-        if not found.bytes:
-            raise QuernError(f"release: split: {self.split} is no number of bytes, such as 45GB.")
-        return found.bytes
+        return Size.parse_bytes(self.split)
 
 
 @dataclass(frozen=True)

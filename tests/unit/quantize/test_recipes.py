@@ -92,3 +92,15 @@ def test_a_tensor_type_without_a_pattern_is_refused():
     command.add_options(p, Recipe, BY_LLAMA)
     with pytest.raises(QuernError, match="Q6_K is not of the form PATTERN=TYPE"):
         Recipe.of_arguments(p.parse_args(["--type", "Q4_0", "--tensor-types", "Q6_K"]))
+
+
+def test_fixed_types_that_a_mix_cannot_have_are_said():
+    (recipe,) = recipes(
+        {"mix": {"size": "4 bpw", "fixed": {"attn_v": "Q6_K", "ffn": "Q8_0"}}}
+    ).values()
+    assert recipe.cannot_fix({"blk.0.attn_v.weight": 256, "blk.0.ffn_up.weight": 96}) == ""
+    said = recipe.cannot_fix({"blk.0.attn_v.weight": 96, "blk.0.ffn_up.weight": 96})
+    assert said.startswith("blk.0.attn_v.weight cannot become Q6_K; its rows of 96 weights")
+    assert "ffn matches no tensor" in recipe.cannot_fix({"blk.0.attn_v.weight": 256})
+    with pytest.raises(QuernError, match="to IQ1_S only with an imatrix"):
+        recipes({"mix": {"size": "4 bpw", "fixed": {"attn_v": "IQ1_S"}}})
