@@ -105,7 +105,7 @@ rule page:
         grown=GROWN,
     shell:
         "python {input.script:q} --log {log:q}"
-        " --recipes {params.recipes:q}"
+        " --recipes @/dev/fd/3"
         " --answer {input.answer:q}"
         " --table {input.table:q}"
         " --memory {input.memory:q}"
@@ -115,5 +115,7 @@ rule page:
         " --info {input.baseline_info:q}"
         " --baseline {input.baseline:q}"
         " --baseline-model {input.baseline_model:q}"
-        " --config {params.config:q}"
+        " --config @/dev/fd/4"
         " --output {output.page:q}"
+        " 3<<< {params.recipes:q}"
+        " 4<<< {params.config:q}"

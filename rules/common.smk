@@ -16,9 +16,11 @@ from snakemake.exceptions import WorkflowError
 
 HOUSE = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(HOUSE / "scripts"))
-# Jobs run with the Python that runs Snakemake, unless an environment is activated for them.
+# Jobs run with the Python that runs Snakemake, unless an environment is activated for them. Names of
+# files and what a command says are UTF-8, whatever the locale.
 os.environ.update(
-    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)])
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", os.defpath)]),
+    PYTHONUTF8="1",
 )
 
 from quern import QuernError, configuration, fingerprint
@@ -53,9 +55,14 @@ CONFIG_FILES = [*workflow.configfiles, *workflow.overwrite_configfiles]
 with sentences():
     configuration.check(
         config,
-        yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text()),
+        yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text(encoding="utf-8")),
         CONFIG_FILES,
         workflow.config_settings.config,
+    )
+if sys.getfilesystemencoding() != "utf-8" and not str(config).isascii():
+    raise WorkflowError(
+        f"this locale's names of files are {sys.getfilesystemencoding()}, and the configuration has "
+        "other letters; run `export PYTHONUTF8=1` first."
     )
 require = configuration.Demands(CONFIG_FILES, workflow.config_settings.config)
 

@@ -21,6 +21,7 @@ with sentences():
         for name, corpus in config["corpora"].items()
     }
     for corpus, found in SOURCES.items():
+        require.reads(["corpora", corpus, "sources"], sources.require_sense, found)
         for source in found:
             if source.kind == "plugin":
                 require.file(["corpora", corpus, "sources"], source.path)
@@ -206,9 +207,10 @@ rule corpus:
         folder=subpath(output.facts, parent=True),
     shell:
         "python {input.script:q} --log {log:q}"
-        " --sources {params.sources:q}"
+        " --sources @/dev/fd/3"
         " {params.options}"
         " --output {params.folder:q}"
+        " 3<<< {params.sources:q}"
 
 
 def fixed_n_ctx(corpus, part):

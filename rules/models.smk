@@ -252,7 +252,7 @@ def model_hashes(wildcards, input):
     """
     if not input.facts:
         return model_content(wildcards)
-    with open(str(input.facts)) as facts:
+    with open(str(input.facts), encoding="utf-8") as facts:
         return hub.hashes(json.load(facts))
 
 

@@ -138,10 +138,11 @@ rule perplexity_table:
         models=rows(measured_rows, "summary", "positions"),
     shell:
         "python {input.script:q} --log {log:q}"
-        " --models {params.models:q}"
+        " --models @/dev/fd/3"
         " --title '{wildcards.model} on {wildcards.corpus}: perplexity'"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
+        " 3<<< {params.models:q}"
 
 
 rule perplexities:

@@ -113,12 +113,13 @@ rule release_model:
         " --results results/{wildcards.model}"
         " --title {wildcards.model}"
         " --corpora {params.corpora:q}"
-        " --sweep {params.sweep:q}"
+        " --sweep @/dev/fd/3"
         " --recipes {params.recipes:q}"
         " --imatrices {params.imatrices:q}"
         " --imatrix-files {params.imatrix_files:q}"
         " {params.options}"
         " --output {output.folder:q}"
+        " 3<<< {params.sweep:q}"
 
 
 rule release:

@@ -63,13 +63,14 @@ rule summary:
         recipes=rows(listed, "info", "compare", "positions"),
     shell:
         "python {input.script:q} --log {log:q}"
-        " --recipes {params.recipes:q}"
+        " --recipes @/dev/fd/3"
         " --imatrices {input.imatrices:q}"
         " --title '{wildcards.model} on {wildcards.evaluation}'"
         " --csv {output.csv:q}"
         " --pairs {output.pairs:q}"
         " --markdown {output.markdown:q}"
         " --picture {output.picture:q}"
+        " 3<<< {params.recipes:q}"
 
 
 def tabled_files(wildcards):
@@ -102,10 +103,11 @@ rule rounding_table:
         recipes=rows(TABLED_ROWS, "info", "compare", "positions", "benchmark"),
     shell:
         "python {input.script:q} --log {log:q}"
-        " --recipes {params.recipes:q}"
+        " --recipes @/dev/fd/3"
         " --title '{wildcards.model} on {wildcards.corpus}'"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
+        " 3<<< {params.recipes:q}"
 
 
 def kv_rows(wildcards):
@@ -147,10 +149,11 @@ rule kv_table:
         recipes=rows(kv_rows, "info", "compare", "positions"),
     shell:
         "python {input.script:q} --log {log:q}"
-        " --recipes {params.recipes:q}"
+        " --recipes @/dev/fd/3"
         " --title '{wildcards.model} on {wildcards.corpus}: types of the K/V cache'"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
+        " 3<<< {params.recipes:q}"
 
 
 rule rounding_pictures:

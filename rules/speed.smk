@@ -55,7 +55,8 @@ rule speed:
         models=rows(timed_rows, "model", "info"),
     shell:
         "python {input.script:q} --log {log:q}"
-        " --models {params.models:q}"
+        " --models @/dev/fd/3"
         " {params.options}"
         " --threads {threads} --gpus {resources.gpu}"
         " --output {output:q}"
+        " 3<<< {params.models:q}"

@@ -79,13 +79,14 @@ rule study:
         study=study_option,
     shell:
         "python {input.script:q} --log {log:q}"
-        " --study {params.study:q}"
+        " --study @/dev/fd/3"
         " --imatrices {input.imatrices:q}"
         " --info {input.info:q}"
         " --title '{wildcards.model}: {wildcards.study}'"
         " --markdown {output.markdown:q}"
         " --csv {output.csv:q}"
         " --picture {output.picture:q}"
+        " 3<<< {params.study:q}"
 
 
 rule studies:

@@ -18,7 +18,7 @@ def main(arguments):
         arguments.budgets,
     )
     with files.replacing(arguments.markdown) as temporary:
-        temporary.write_text(answer.markdown(found, arguments.title))
+        temporary.write_text(answer.markdown(found, arguments.title), encoding="utf-8")
     tables = {"table": arguments.table, "pairs": arguments.pairs}
     provenance = {"quern": __version__, "figure": answer.FIGURE}
     provenance |= {f"{name}_sha256": files.sha256(path) for name, path in tables.items()}

@@ -62,11 +62,14 @@ def compare(arguments, jobs):
     for (own, windows, summary, text), moved in zip(jobs, noise, strict=True):
         result, table = comparison.summarize(own.output)
         result["noise"] = moved
-        with files.replacing(windows) as temporary, open(temporary, "w", newline="") as file:
+        with (
+            files.replacing(windows) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
             rows = zip(*(column.tolist() for column in table.values()), strict=True)
             csv.writer(file, lineterminator="\n").writerows([table, *rows])
         with files.replacing(text) as temporary:
-            temporary.write_text(printout.text(result))
+            temporary.write_text(printout.text(result), encoding="utf-8")
         files.write_json(summary, result)
         if "log" not in arguments:  # by hand
             print(printout.text(result), end="")

@@ -1,7 +1,6 @@
 """Build a corpus. In: text, JSON lines, CSV and Parquet files, samples that fetch.py keeps. Out:
 evaluation.txt, pool.txt, documents.csv, corpus.json, corpus.md in one folder."""
 
-import json
 from pathlib import Path
 
 from quern import QuernError, command
@@ -10,8 +9,7 @@ from quern.corpus import build, sources
 
 def main(arguments):
     try:
-        entries = json.loads(arguments.sources)
-        found = [s for entry in entries for s in sources.expand(entry)]
+        found = [s for entry in arguments.sources for s in sources.expand(entry)]
     except (ValueError, TypeError, AttributeError) as error:
         raise QuernError(f"--sources is not a list of sources ({error}).") from None
     settings = build.CorpusSettings(**command.options_of(arguments, build.CorpusSettings))
@@ -22,9 +20,10 @@ if __name__ == "__main__":
     p = command.parser(__doc__)
     p.add_argument(
         "--sources",
+        type=command.json_value,
         required=True,
         metavar="JSON",
-        help='as in the config: [{"name": "wiki", "path": "wiki.txt"}]',
+        help='as in the config: [{"name": "wiki", "path": "wiki.txt"}]; or @FILE with that',
     )
     command.add_options(p, build.CorpusSettings)
     p.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where to write")

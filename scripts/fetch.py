@@ -38,7 +38,8 @@ def asked(arguments) -> list[sources.Source]:
 def entries_of(arguments):
     """The sources as they stand in a config."""
     if arguments.config:
-        for corpus in yaml.safe_load(arguments.config.read_text())["corpora"].values():
+        config = yaml.safe_load(arguments.config.read_text(encoding="utf-8"))
+        for corpus in config["corpora"].values():
             yield from corpus["sources"]
     elif arguments.source:
         yield sources.revealed(json.loads(arguments.source))

@@ -17,7 +17,7 @@ def main(arguments):
         for kind, path in zip(arguments.types, arguments.without, strict=False)
     }
     with files.replacing(arguments.markdown) as temporary:
-        temporary.write_text(f"# {arguments.title}\n\n{table(result)}")
+        temporary.write_text(f"# {arguments.title}\n\n{table(result)}", encoding="utf-8")
     plots.growth(result, none, arguments.title, arguments.picture)
     files.write_json(arguments.decision, result)
     with files.replacing(arguments.output) as temporary:

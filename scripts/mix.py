@@ -31,7 +31,7 @@ def main(arguments):
         return
     types = {name: row["type"] for name, row in found["tensors"].items()}
     with files.replacing(arguments.type_file) as temporary:
-        temporary.write_text(type_files.text(types))
+        temporary.write_text(type_files.text(types), encoding="utf-8")
     files.write_json(arguments.output, found)
 
 

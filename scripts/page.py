@@ -1,7 +1,6 @@
 """Write the page of a model and a corpus. In: the answers, the summary's table, each recipe's JSON
 files and figures per position. Out: one HTML file that needs no network."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -60,7 +59,11 @@ if __name__ == "__main__":
         "--baseline-model", type=Path, required=True, help="the baseline's GGUF, for its vocabulary"
     )
     p.add_argument(
-        "--config", type=json.loads, default={}, metavar="JSON", help="the configuration to show"
+        "--config",
+        type=command.json_value,
+        default={},
+        metavar="JSON",
+        help="the configuration to show",
     )
     p.add_argument("--output", type=Path, required=True, help="HTML to write")
     command.run(main, p.parse_args())

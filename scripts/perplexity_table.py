@@ -1,7 +1,6 @@
 """Put perplexities side by side. In: each model's JSON and HDF5 from perplexity.py. Out: one table
 (CSV and Markdown)."""
 
-import json
 from pathlib import Path
 
 from quern import command
@@ -18,7 +17,7 @@ if __name__ == "__main__":
     p = command.parser(__doc__)
     p.add_argument(
         "--models",
-        type=json.loads,
+        type=command.json_value,
         required=True,
         metavar="JSON",
         help="what was measured: a list of objects with name, summary, positions",

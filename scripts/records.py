@@ -16,7 +16,7 @@ def main(arguments):
             records.table(found).to_csv(temporary, index=False)
     if arguments.markdown:
         with files.replacing(arguments.markdown) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     if not (arguments.csv or arguments.markdown):
         print(text, end="")
 

@@ -4,7 +4,6 @@ with models, imatrices, recipe maps, a record of what was measured, a model card
 Nothing is uploaded. The command that uploads it is printed.
 """
 
-import json
 import shlex
 from pathlib import Path
 
@@ -40,7 +39,7 @@ if __name__ == "__main__":
     p.add_argument("--corpora", nargs="+", required=True, help="texts that were measured on")
     p.add_argument(
         "--sweep",
-        type=json.loads,
+        type=command.json_value,
         required=True,
         metavar="JSON",
         help="all recipes: a list of objects with name, type, imatrix, rounding, and "

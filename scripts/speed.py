@@ -4,7 +4,6 @@ An interrupted run goes on at the next round when it is started again.
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -49,9 +48,10 @@ def models(text):
     """A list of objects that have what is needed."""
     try:
         return [
-            {key: entry[key] for key in ("name", "model", "info")} for entry in json.loads(text)
+            {key: entry[key] for key in ("name", "model", "info")}
+            for entry in command.json_value(text)
         ]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise argparse.ArgumentTypeError(f"not a list of models ({error!r})") from None
 
 

@@ -1,7 +1,6 @@
 """Summarize a study. In: what it compared, as JSON; each comparison's JSON and figures per
 position. Out: a page (Markdown), its rows (CSV), a picture."""
 
-import json
 from pathlib import Path
 
 from quern import command
@@ -18,7 +17,7 @@ if __name__ == "__main__":
     p = command.parser(__doc__)
     p.add_argument(
         "--study",
-        type=json.loads,
+        type=command.json_value,
         required=True,
         metavar="JSON",
         help="settings, cells (recipe, labels, compare, positions), and texts of calibrations by "

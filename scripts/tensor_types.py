@@ -11,7 +11,7 @@ def main(arguments):
     types = type_files.of_gguf(arguments.model)
     line, notes = type_files.command(arguments.model, arguments.output)
     with files.replacing(arguments.output) as temporary:
-        temporary.write_text(type_files.text(types))
+        temporary.write_text(type_files.text(types), encoding="utf-8")
     print("\n".join([*(f"# {note}" for note in notes), line]))
 
 

@@ -23,7 +23,10 @@ def main(arguments):
         neutralize=arguments.neutralize_special,
     )
     if arguments.sources:
-        with files.replacing(arguments.sources) as temporary, open(temporary, "w") as file:
+        with (
+            files.replacing(arguments.sources) as temporary,
+            open(temporary, "w", encoding="utf-8") as file,
+        ):
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             table.writeheader()
             table.writerows(rows)

@@ -29,7 +29,10 @@ def main(arguments):
         *(arguments.model, info.sha256, work.windows(numbers)[:], settings, kept),
         Way(**command.options_of(arguments, Way)),
     )
-    with files.replacing(arguments.trials) as temporary, open(temporary, "w", newline="") as file:
+    with (
+        files.replacing(arguments.trials) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*grid.TRIED, "round", "seconds"])
         for number, seconds in enumerate(found["rounds"]):

@@ -150,6 +150,16 @@ def parsed(function: Callable) -> Callable:
     return read
 
 
+def json_value(text: str):
+    """A type of an option: JSON, or `@FILE` with it, since Linux limits a word to 128 KiB."""
+    try:
+        if text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        return json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{text[:80]} is no JSON ({error})") from None
+
+
 def add_moments(parser: argparse.ArgumentParser) -> None:
     """`--moments`, once or more."""
     parser.add_argument(
@@ -175,7 +185,7 @@ def add_recipes(p: argparse.ArgumentParser, *more: str) -> None:
     keys = ", ".join(["name, type, imatrix, info, compare, positions", *more])
     p.add_argument(
         "--recipes",
-        type=json.loads,
+        type=json_value,
         required=True,
         metavar="JSON",
         help=f"what was compared: a list of objects with {keys}",
@@ -196,6 +206,7 @@ def run(
         crashed: called with that sentence where native code crashed; whether that is a result, so
             that the exit is 0.
     """
+    sys.stdout.reconfigure(errors="backslashreplace")  # a locale may lack what is said
     _start_log(getattr(arguments, "log", None))
     _require_addresses()
     sys.stdout.flush()
@@ -319,7 +330,9 @@ def _end_with_snakemake(child: int) -> None:
 def _started(number: str) -> str:
     """When a process was started, in ticks of the clock; empty where there is none (any more)."""
     try:
-        fields = Path(f"/proc/{int(number)}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{int(number)}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        )
         return "" if fields[0] == "Z" else fields[19]
     except (OSError, ValueError, IndexError):
         return ""

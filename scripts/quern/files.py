@@ -85,7 +85,7 @@ _SEAL = "content_sha256"
 def write_json(path: Path, content: dict) -> None:
     """Write `content` atomically, with a hash of it; the same content gives the same bytes."""
     with replacing(path) as temporary:
-        temporary.write_text(json_text(content))
+        temporary.write_text(json_text(content), encoding="utf-8")
 
 
 def json_text(content: dict) -> str:
@@ -112,7 +112,7 @@ def read_json(path: Path) -> dict:
         return float(name)
 
     try:
-        found = json.loads(Path(path).read_text(), parse_constant=constant)
+        found = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=constant)
     except FileNotFoundError:
         raise QuernError(f"{path} does not exist.") from None
     except (ValueError, RecursionError) as error:

@@ -1,5 +1,6 @@
 """Whole files or none, JSON, hashes, shards."""
 
+import ast
 import hashlib
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import HOUSE
 from quern import QuernError, files
 
 CONTENTS = st.recursive(
@@ -139,3 +141,20 @@ def test_a_model_of_several_shards_is_all_of_them_in_order():
 @pytest.mark.parametrize("name", ["x.gguf", "x-1-of-3.gguf", "x-00001-of-00003.gguf.json"])
 def test_a_model_of_another_name_is_one_file(name):
     assert files.shards(Path("folder") / name) == [Path("folder") / name]
+
+
+def opened_by_locale(path):
+    """Lines that open a file as text and do not say how it is encoded."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Call):
+            is_method = isinstance(node.func, ast.Attribute)
+            name = node.func.attr if is_method else getattr(node.func, "id", "")
+            is_open = name == "open" and not is_method and "b" not in ast.unparse(node.args[1:])
+            said = {keyword.arg for keyword in node.keywords}
+            if (is_open or name in ("read_text", "write_text")) and "encoding" not in said:
+                yield f"{path.name}:{node.lineno}"
+
+
+def test_every_text_is_opened_as_utf_8():
+    folders = (HOUSE / "scripts", HOUSE / "plugins")
+    assert not [line for f in folders for p in f.rglob("*.py") for line in opened_by_locale(p)]

@@ -1,6 +1,7 @@
 """Corpora of fetched samples, through the rules."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -137,3 +138,31 @@ def test_a_source_that_is_wrong_is_a_sentence(house):
     house.configure(config(MAIL | {"samples": 5000}))
     result = house.snakemake(TARGET)
     assert "mail/en: input/letters.py has 400 samples with text" in result.stderr + result.stdout
+
+
+def test_as_many_sources_as_can_be_told_apart(house, texts):
+    """Together they are longer than Linux lets a word of a command line be."""
+    path = f"input/{'long' * 50}.txt"
+    (house.folder / path).write_text("\n%%\n".join(texts[:30]))
+    many = [{"name": f"s{i}", "path": path, "separator": "\n%%\n"} for i in range(257)]
+    house.configure(config(*many))
+    said = house.snakemake("-n", TARGET).stdout
+    assert re.search(r"line \d+: corpora\.topics\.sources: 257 sources are more than the 256", said)
+    house.configure(config(*many[:256]))
+    assert house.run(TARGET) == {"corpus": 1}
+    facts = json.loads((house.folder / TARGET).read_text())
+    assert len(facts["sources"]) == 256 and facts["sources"]["s255"]["read"] == 30
+
+
+def test_text_is_utf_8_whatever_the_locale(house, monkeypatch):
+    text = "\n%%\n".join(f"Übermäßig groß, naïve, 日本語: № {i}." * 30 for i in range(30))
+    (house.folder / "input/text.txt").write_text(text, encoding="utf-8")
+    source = {"name": "s", "path": "input/text.txt", "separator": "\n%%\n"}
+    house.configure(config(source))
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert house.run(TARGET) == {"corpus": 1}
+    pool = (house.folder / TARGET).with_name("pool.txt").read_text(encoding="utf-8")
+    assert "Übermäßig groß, naïve, 日本語: №" in pool
+    house.configure(config(source | {"path": "input/größe.txt"}))
+    assert "run `export PYTHONUTF8=1` first" in house.snakemake("-n", TARGET).stdout

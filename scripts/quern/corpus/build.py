@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .. import QuernError, files
+from .. import files
 from ..command import option
 from . import conversations, report
 from .overlap import Match, Overlap
 from .readers import documents, on_separator, paths
-from .sources import Source
+from .sources import Source, require_sense
 from .spool import Spool
 
 log = logging.getLogger("quern.corpus")
@@ -29,7 +29,6 @@ PARTS = ("evaluation", "pool")
 ORDERS = ("structured", "shuffled", "random-windows")
 SEPARATOR = "\n\n"
 LISTED = 20  # near-duplicates and quotations that are described
-MOST_SOURCES = 256  # a token's source is one byte
 # A document's place is its number in the order of the sources.
 COLUMNS = ("part", "source", "language", "offset", "bytes", "sha256", "place")
 _EVALUATION, _POOL = range(2)
@@ -79,7 +78,7 @@ def build(sources: list[Source], directory: Path, settings: CorpusSettings) -> d
         QuernError: a source is unreadable or has no text, there are too many, or not all that are
             split have weights.
     """
-    _check(sources)
+    require_sense(sources)
     with Spool(directory, settings.seed) as spool:
         read = _gather(sources, spool, settings)
         entries = spool.entries()
@@ -95,18 +94,6 @@ def build(sources: list[Source], directory: Path, settings: CorpusSettings) -> d
     files.write_json(directory / "corpus.json", summary)
     report.write_markdown(directory / "corpus.md", summary)
     return summary
-
-
-def _check(sources: list[Source]) -> None:
-    labels = Counter(source.label for source in sources)
-    if len(labels) > MOST_SOURCES:
-        raise QuernError(
-            f"{len(labels)} sources are more than the {MOST_SOURCES} that can be told apart; "
-            "put several files under one pattern."
-        )
-    bare = [source for source in sources if source.weight is None]
-    if bare and len(bare) < len(sources):
-        raise bare[0].fails("it has no weight, but others have; give every source one, or none")
 
 
 def _gather(sources: list[Source], spool: Spool, settings: CorpusSettings) -> list[int]:
@@ -214,7 +201,7 @@ def _write(spool, entries, chosen, sources, directory, settings) -> Written:
     ):
         paths = [directory / "documents.csv", *(directory / f"{name}.txt" for name in PARTS)]
         temporary, *texts = [stack.enter_context(files.replacing(path)) for path in paths]
-        table = csv.writer(stack.enter_context(open(temporary, "w", newline="")))
+        table = csv.writer(stack.enter_context(open(temporary, "w", newline="", encoding="utf-8")))
         table.writerow(COLUMNS)
         for number, name in enumerate(PARTS):
             with _Part(texts[number]) as file:

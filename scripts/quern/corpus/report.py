@@ -101,7 +101,7 @@ def write_markdown(path: Path, facts: dict) -> None:
         f"{facts['overlap']:.2%} of the evaluation part's n-grams occur in the pool.",
     ]
     with files.replacing(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _counts(entry: dict) -> list[int]:

@@ -83,7 +83,7 @@ def fetch(source: Source, directory: Path) -> Path:
 def _alone(folder: Path) -> Iterator[None]:
     """Let one process at a time add to a folder: corpora may share a source, and run at once."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
+    with open(folder / ".lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 from .. import QuernError, files
 
 FETCHED = ("dataset", "oscar", "plugin")
+MOST_SOURCES = 256  # a token's source is one byte
 PLACEHOLDER = "{lang}"
 OSCAR = "hf://datasets/oscar-corpus/OSCAR-2301"
 _IN_FORM = re.compile(r"\{([^{}]+)\}")
@@ -125,6 +126,23 @@ def expand(entry: dict) -> list[Source]:
         raise source.fails(f"{PLACEHOLDER} stands for a language, but there are no languages")
     weight = source.weight / len(languages) if source.weight else source.weight
     return [_of_language(replace(source, weight=weight), language) for language in languages]
+
+
+def require_sense(sources: Sequence[Source]) -> None:
+    """Refuse sources that make no corpus together.
+
+    Raises:
+        QuernError: there are too many, or some have weights and others none.
+    """
+    labels = {source.label for source in sources}
+    if len(labels) > MOST_SOURCES:
+        raise QuernError(
+            f"{len(labels)} sources are more than the {MOST_SOURCES} that can be told apart; "
+            "put several files under one pattern."
+        )
+    bare = [source for source in sources if source.weight is None]
+    if bare and len(bare) < len(sources):
+        raise bare[0].fails("it has no weight, but others have; give every source one, or none")
 
 
 HIDDEN = "QUERN_OPTIONS_"

@@ -98,7 +98,7 @@ def _of_gguf(path: Path, wanted: Mapping[str, GgufTensor]) -> dict[str, str]:
 def _of_text(path: Path, wanted: Mapping[str, GgufTensor]) -> dict[str, str]:
     pairs = []
     try:
-        words = path.read_text().split()
+        words = path.read_text(encoding="utf-8").split()
     except UnicodeDecodeError:
         raise QuernError(f"{path} is neither a GGUF nor a text of tensor types.") from None
     for word in words:

@@ -79,7 +79,7 @@ def _license(reader: GgufFile, given: str | None) -> dict:
     name = given or str(field(reader, "general.license", ""))
     if not name:
         return {}
-    if name.lower() in {*LICENSES.read_text().split()} - {"other"}:
+    if name.lower() in {*LICENSES.read_text(encoding="utf-8").split()} - {"other"}:
         return {"license": name.lower()}
     known = {
         "license_name": str(field(reader, "general.license.name", "")) or name.lower(),
@@ -99,5 +99,5 @@ def render(front: dict, **content) -> str:
     )
     environment.filters["size"] = sizes.shown
     header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
-    template = environment.from_string(TEMPLATE.read_text())
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(front=header, base=front.get("base_model"), quern=__version__, **content)

@@ -71,4 +71,4 @@ def hashes(folder: Path, known: dict[str, str] | None = None) -> dict[str, str]:
 def write_sums(folder: Path, sums: dict[str, str]) -> None:
     """Write the hashes as `sha256sum -c` reads them."""
     text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
-    (folder / SUMS).write_text(text)
+    (folder / SUMS).write_text(text, encoding="utf-8")

@@ -171,7 +171,7 @@ def lay_out(
         content = _content(results, rows, entries, speed)
         content["title"] = field(reader, "general.name", "") or results.title
         text = card.render(front, name=stem, imatrices=imatrices, pages=pages, **content)
-        (place / "README.md").write_text(text)
+        (place / "README.md").write_text(text, encoding="utf-8")
         folder.write_sums(place, folder.hashes(place, sums))
     return stem
 
@@ -256,7 +256,9 @@ def _maps(results: Results, rows: list[card.Row], place: Path) -> None:
     for row in rows:
         made = files.read_json(results.info(row.labels["name"]))["made"]
         types = {n: t["got"] for n, t in made["tensors"].items() if t["got"] != "F32"}
-        (place / f"recipes/{row.labels['name']}.txt").write_text(type_files.text(types))
+        (place / f"recipes/{row.labels['name']}.txt").write_text(
+            type_files.text(types), encoding="utf-8"
+        )
 
 
 def _require_measured(results: Results, rows: list[card.Row], sums: dict[str, str]) -> None:

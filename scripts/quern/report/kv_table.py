@@ -91,4 +91,4 @@ def write(entries: list[dict], title: str, *, csv: Path, markdown_path: Path) ->
     with files.replacing(csv) as temporary:
         frame.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
-        temporary.write_text(markdown(frame, title, notes))
+        temporary.write_text(markdown(frame, title, notes), encoding="utf-8")

@@ -46,7 +46,7 @@ def _text(path):
     return (
         markdown_it.MarkdownIt("commonmark", {"html": False})
         .enable("table")
-        .render(path.read_text())
+        .render(path.read_text(encoding="utf-8"))
     )
 
 

@@ -82,4 +82,4 @@ def write(frame: pd.DataFrame, title: str, *, csv: Path, markdown_path: Path) ->
     with files.replacing(csv) as temporary:
         frame.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
-        temporary.write_text(markdown(frame, title))
+        temporary.write_text(markdown(frame, title), encoding="utf-8")

@@ -307,5 +307,5 @@ def write(
             content.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
         notes = _notes(recipes) + failed_lines(failed) + foreign.against(recipes, compared)
-        temporary.write_text(markdown(frame, title, imatrices, notes))
+        temporary.write_text(markdown(frame, title, imatrices, notes), encoding="utf-8")
     plots.divergence_against_size(frame, title, picture)

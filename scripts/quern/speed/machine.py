@@ -35,4 +35,4 @@ def _memory(name: str) -> int:
 
 def _read(path: str) -> str:
     path = Path(path)
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""

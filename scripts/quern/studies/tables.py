@@ -25,6 +25,7 @@ def write(study: Study, *, markdown: Path, csv: Path, picture: Path) -> None:
         found.frame.to_csv(temporary, index=False)
     with files.replacing(markdown) as temporary:
         temporary.write_text(
-            f"# {study.title}\n\n{found.finding}\n{found.tables}\n{page.notes(study)}"
+            f"# {study.title}\n\n{found.finding}\n{found.tables}\n{page.notes(study)}",
+            encoding="utf-8",
         )
     page.draw(found, study.title, picture)

@@ -21,7 +21,7 @@ def by_divergence(comparison: Path, windows: int, which: str) -> np.ndarray:
         QuernError: the table has no such figures, or fewer windows.
     """
     try:
-        with open(comparison, newline="") as file:
+        with open(comparison, newline="", encoding="utf-8") as file:
             rows = [(int(row["window"]), float(row[FIGURE])) for row in csv.DictReader(file)]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise QuernError(f"{comparison} is no table of windows ({error!r}).") from None
