@@ -1,8 +1,13 @@
 """Reading the workflow is cheap, since every job and every dry run does it."""
 
 import json
+import re
+import shlex
+import shutil
 import subprocess
 import sys
+
+from conftest import HOUSE
 
 from .conftest import CONFIG, build
 
@@ -42,3 +47,17 @@ def test_reading_the_workflow_loads_nothing_heavy_and_changes_no_setting(tmp_pat
     assert "quern.growth.decision" in modules  # it was read
     assert not HEAVY & set(modules)
     assert not [name for name in changed if name.startswith(("OMP", "GOMP", "NUMBA", "OPENBLAS"))]
+
+
+def test_the_commands_that_a_newcomer_types_can_be_planned(tmp_path):
+    """With the demo's configuration in place of one's own."""
+    house = build(tmp_path / "house")
+    (house.folder / "resources").symlink_to(HOUSE / "resources")
+    shutil.copy(HOUSE / "config/config.yaml", house.folder / "mine.yaml")
+    texts = [(HOUSE / name).read_text() for name in ("README.md", "docs/guide.md")]
+    found = re.findall(r"^ {4,}\.venv/bin/snakemake (.*)", "".join(texts), re.M)
+    assert len(found) == 5
+    for words in found:
+        result = house.snakemake("-n", *shlex.split(words, comments=True))
+        assert result.returncode == 0, (words, result.stdout)
+        assert "This was a dry-run" in result.stdout, words
