@@ -1,4 +1,4 @@
-"""The release: chosen recipes, named and described, in a folder that can be uploaded as it is.
+"""The release: chosen recipes, named and described, in a folder to upload.
 
 Needs: common, costs, axes, quantize, foreign, speed.
 """

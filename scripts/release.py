@@ -1,5 +1,5 @@
-"""Make a folder to upload. In: a model's folder of results. Out: a folder to be uploaded as it is,
-with models, imatrices, recipe maps, a record of what was measured, a model card, hashes.
+"""Make a folder to upload. In: a model's folder of results. Out: a folder with models, imatrices,
+recipe maps, a record of what was measured, a model card, hashes.
 
 Nothing is uploaded. The command that uploads it is printed.
 """
