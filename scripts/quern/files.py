@@ -63,7 +63,7 @@ def sum_path(path: Path) -> Path:
 
 def _write_sum(path: Path, content: Path) -> None:
     with replacing(sum_path(path)) as temporary:
-        temporary.write_text(f"{sha256(content)}  {path.name}\n")
+        temporary.write_text(f"{sha256(content)}  {path.name}\n", encoding="utf-8")
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -73,7 +73,7 @@ def _said(path: Path) -> tuple[Path, str] | None:
     """The hash that stands beside a file, or in the list of a release, and where."""
     beside = files.sum_path(path)
     if beside.is_file():
-        return beside, beside.read_text(errors="replace").partition(" ")[0]
+        return beside, beside.read_text(encoding="utf-8", errors="replace").partition(" ")[0]
     for folder in path.parents:
         if digest := _sums(folder / SUMS).get(path.relative_to(folder).as_posix()):
             return folder / SUMS, digest
@@ -82,7 +82,9 @@ def _said(path: Path) -> tuple[Path, str] | None:
 
 def _sums(path: Path) -> dict[str, str]:
     """Hashes by name, as `sha256sum -c` reads them; none where there is no such file."""
-    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    lines = (
+        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    )
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
@@ -139,7 +141,7 @@ def _dat(path: Path) -> bool:
 
 def _json(path: Path) -> bool:
     facts = files.read_json(path)
-    if path.read_text() != files.json_text(facts):
+    if path.read_text(encoding="utf-8") != files.json_text(facts):
         raise QuernError(f"{path} is not what was written; delete it and run again.")
     pool = path.with_name("pool.txt")
     if "documents_sha256" in facts and not files.sum_path(pool).is_file():  # of before there were
