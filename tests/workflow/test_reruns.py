@@ -195,23 +195,7 @@ def comparisons(house):
     return {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
 
 
-def test_recipes_that_wait_together_are_compared_together_and_as_alone(house):
-    logs = [
-        path.read_text() for path in (house.folder / "results/logs").glob("tiny/compare/*/*.log")
-    ]
-    shared = sum(log.count("is compared as well") for log in logs)
-    assert 2 <= shared == sum("6 windows are done already" in log for log in logs)
-    before = {name: path.read_bytes() for name, path in comparisons(house).items()}
-    assert not [name for name in before if "partial" in name.name]
-    shutil.rmtree(house.folder / "results/tiny/compare")
-    for name in before:
-        if name.suffix == ".json":
-            assert house.run(f"results/tiny/compare/{name}") == {"compare": 1}
-    assert {name: path.read_bytes() for name, path in comparisons(house).items()} == before
-
-
 def test_a_recipe_is_compared_anew_by_itself(house):
-    """The others, whose windows were done in the same job, stay as they are."""
     files = comparisons(house).items()
     before = {name: path.stat().st_mtime_ns for name, path in files if name.parts[0] != "Q2_K"}
     target = "results/tiny/compare/Q2_K/topics.json"
