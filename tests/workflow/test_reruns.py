@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import re
-import shutil
 import time
 
 import gguf
