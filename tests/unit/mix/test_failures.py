@@ -73,7 +73,7 @@ def test_damaged_inputs_are_no_result(options, tmp_path, name):
     ("recipe", "said"),
     [
         ({"size": "10KB"}, "the smallest mix has"),
-        ({"size": "as IQ9_K"}, "llama.cpp makes no IQ9_K of this model"),
+        ({"size": "as IQ1_S"}, "llama.cpp makes no IQ1_S of this model"),
         ({"fixed": "no_such=Q4_K"}, "no_such matches no tensor"),
     ],
 )
