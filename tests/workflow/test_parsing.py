@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 from conftest import HOUSE
 
@@ -57,7 +58,8 @@ def test_the_commands_that_a_newcomer_types_can_be_planned(tmp_path):
     texts = [(HOUSE / name).read_text() for name in ("README.md", "docs/guide.md")]
     found = re.findall(r"^ {4,}\.venv/bin/snakemake (.*)", "".join(texts), re.M)
     assert len(found) == 5
-    for words in found:
-        result = house.snakemake("-n", *shlex.split(words, comments=True))
+    for words in map(partial(shlex.split, comments=True), found):
+        target = words[:1] if not words[0].startswith("-") else []
+        result = house.snakemake("-n", *words[len(target) :], *target)  # the other way round
         assert result.returncode == 0, (words, result.stdout)
         assert "This was a dry-run" in result.stdout, words
