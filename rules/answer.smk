@@ -5,6 +5,7 @@ Needs: common, costs, models, baseline, foreign, grow, memory, speed, report.
 
 import json
 
+from quern import published
 from quern.cost import stages
 from quern.sizes import Size
 
@@ -23,6 +24,7 @@ rule answer:
         pairs="results/{model}/summary/{evaluation}.pairs.csv",
         memory=memories_of,
         speed=speed_file,
+        foreign=foreign_infos,
     output:
         answer="results/{model}/report/{evaluation}.json",
         markdown="results/{model}/report/{evaluation}.md",
@@ -37,7 +39,7 @@ rule answer:
     resources:
         **LIGHT,
     params:
-        **decided("answer.py", {"budgets": BUDGETS}, ["speed"]),
+        **decided("answer.py", {"budgets": BUDGETS}, ["speed", "foreign"]),
     shell:
         "python {input.script:q} --log {log:q}"
         " --model {wildcards.model:q}"
@@ -101,7 +103,7 @@ rule page:
             recipes=listed,
         ),
         recipes=rows(listed, "info", "compare", "positions"),
-        config=json.dumps(config, default=str),
+        config=json.dumps(published.configuration(config, SCHEMA), default=str),
         grown=GROWN,
     shell:
         "python {input.script:q} --log {log:q}"

@@ -52,10 +52,11 @@ def sentences():
 
 
 CONFIG_FILES = [*workflow.configfiles, *workflow.overwrite_configfiles]
+SCHEMA = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text(encoding="utf-8"))
 with sentences():
     configuration.check(
         config,
-        yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text(encoding="utf-8")),
+        SCHEMA,
         CONFIG_FILES,
         workflow.config_settings.config,
     )

@@ -94,6 +94,11 @@ def listed(wildcards):
     ]
 
 
+def foreign_infos(wildcards):
+    """What is known of a model's foreign models."""
+    return [f"results/{wildcards.model}/quantize/{name}.json" for name in FOREIGN[wildcards.model]]
+
+
 def foreign_cost(wildcards, gpu=0):
     """Hashing takes as long as reading."""
     size = measured_bytes(wildcards.model, wildcards.foreign)

@@ -59,7 +59,8 @@ RELEASED = {
 def users_imatrices(wildcards):
     """Imatrices that are users' files and that recipes use, with their hashes."""
     used = sorted(RELEASED_IMATRICES & IMATRIX_FILES.keys())
-    return [f"{name}={CONTENT.of(IMATRIX_FILES[name]['path'])}" for name in used]
+    paths = {name: IMATRIX_FILES[name]["path"] for name in used}
+    return [f"{name}={CONTENT.of(path)}={path}" for name, path in paths.items()]
 
 
 def release_files(wildcards):
@@ -94,7 +95,8 @@ rule release_model:
         unpack(release_files),
         script=ancient(script_path("release.py")),
     output:
-        folder=directory("results/release/{model}"),
+        # Not the folder: Snakemake would put a file of its own into it. This one is written last.
+        sums="results/release/{model}/SHA256SUMS",
     log:
         "results/logs/{model}/release.log",
     benchmark:
@@ -108,6 +110,7 @@ rule release_model:
         **decided("release.py", RELEASE_OPTIONS, templates=templates("release"), lists=RELEASED),
         **RELEASED,
         imatrix_files=users_imatrices,
+        folder=subpath(output.sums, parent=True),
     shell:
         "python {input.script:q} --log {log:q}"
         " --results results/{wildcards.model}"
@@ -118,11 +121,11 @@ rule release_model:
         " --imatrices {params.imatrices:q}"
         " --imatrix-files {params.imatrix_files:q}"
         " {params.options}"
-        " --output {output.folder:q}"
+        " --output {params.folder:q}"
         " 3<<< {params.sweep:q}"
 
 
 rule release:
     """Only the releases, which are asked for by this name alone."""
     input:
-        for_models("results/release/{model}"),
+        for_models("results/release/{model}/SHA256SUMS"),

@@ -16,6 +16,7 @@ def main(arguments):
         answer.read_memory(arguments.memory),
         files.read_json(arguments.speed) if arguments.speed else None,
         arguments.budgets,
+        answer.foreign_names({path.stem: files.read_json(path) for path in arguments.foreign}),
     )
     with files.replacing(arguments.markdown) as temporary:
         temporary.write_text(answer.markdown(found, arguments.title), encoding="utf-8")
@@ -34,6 +35,14 @@ if __name__ == "__main__":
         "--memory", type=Path, nargs="+", required=True, help="JSON of each recipe's memory"
     )
     p.add_argument("--speed", type=Path, help="JSON of the recipes' speed")
+    p.add_argument(
+        "--foreign",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="JSON of each foreign model, which is called what others know it by",
+    )
     p.add_argument(
         "--budgets",
         type=int,

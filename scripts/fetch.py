@@ -4,6 +4,7 @@ that are there are not fetched again."""
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import yaml
@@ -29,6 +30,8 @@ def asked(arguments) -> list[sources.Source]:
     """The sources that the arguments name, and that are to be fetched."""
     try:
         entries = list(entries_of(arguments))
+        for entry in entries:
+            os.environ.update(sources.hidden(entry)[1])  # so that no message repeats what is secret
         found = [source for entry in entries for source in sources.expand(entry)]
     except (ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError) as error:
         raise QuernError(f"the sources cannot be understood ({error}).") from None

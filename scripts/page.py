@@ -63,7 +63,7 @@ if __name__ == "__main__":
         type=command.json_value,
         default={},
         metavar="JSON",
-        help="the configuration to show",
+        help="the configuration to show, as others may read it",
     )
     p.add_argument("--output", type=Path, required=True, help="HTML to write")
     command.run(main, p.parse_args())

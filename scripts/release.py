@@ -7,7 +7,7 @@ Nothing is uploaded. The command that uploads it is printed.
 import shlex
 from pathlib import Path
 
-from quern import command
+from quern import command, published
 from quern.release import layout
 
 
@@ -17,7 +17,7 @@ def main(arguments):
         arguments.title or arguments.results.name,
         arguments.corpora,
         arguments.imatrices,
-        dict(pair.rpartition("=")[::2] for pair in arguments.imatrix_files),
+        dict(named(text) for text in arguments.imatrix_files),
         arguments.memory,
         arguments.speed,
         arguments.pages,
@@ -27,9 +27,13 @@ def main(arguments):
     stem = layout.lay_out(results, arguments.sweep, chosen, settings, arguments.output)
     repository = f"{settings.quantized_by or 'OWNER'}/{stem}-GGUF"
     words = ["hf", "upload", repository, str(arguments.output), "."]
-    # Snakemake's own mark of a folder that it knows.
-    words += ["--exclude", ".snakemake_timestamp"]
     print(f"{arguments.output} is ready. To upload it: {shlex.join(words)}")
+
+
+def named(text):
+    """`NAME=SHA256=FILE` as a name, and the file's hash and its name."""
+    name, sha256, path = text.split("=", 2)
+    return name, {"file": published.file_name(path), "sha256": sha256}
 
 
 if __name__ == "__main__":
@@ -58,8 +62,8 @@ if __name__ == "__main__":
         "--imatrix-files",
         nargs="*",
         default=[],
-        metavar="NAME=SHA256",
-        help="imatrices of somebody else's, which are not released",
+        metavar="NAME=SHA256=FILE",
+        help="imatrices of somebody else's, which are not released; of FILE its name is told",
     )
     p.add_argument("--memory", action="store_true", help="describe the memory of each recipe")
     p.add_argument("--speed", action="store_true", help="describe the speed of each recipe")

@@ -17,7 +17,8 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+import urllib.parse
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from . import QuernError, __version__
@@ -27,7 +28,9 @@ log = logging.getLogger("quern")
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE)  # by the code, not by the machine
 _LONGEST_REASON = 2000  # characters of what a library says
 _LEAST_ADDRESSES = 2 << 30  # bytes that the libraries reserve, whatever the model
-_SECRET = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|QUERN_OPTIONS", re.IGNORECASE)
+# Begins the names of variables that hold, in JSON, what a plugin is made with.
+OPTIONS = "QUERN_OPTIONS_"
+_SECRET = re.compile(f"TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|{OPTIONS}", re.IGNORECASE)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -278,10 +281,15 @@ def _is_full(error: OSError) -> bool:
 def complain(sentence: str) -> None:
     """Say a sentence to the user, with the command's name, on standard error and in the log."""
     command = Path(sys.argv[0]).stem
-    message = masked(f"quern {command}: {sentence}")
+    message = _visible(masked(f"quern {command}: {sentence}"))
     print(message, file=sys.stderr)
     if any(isinstance(h, logging.FileHandler) for h in log.handlers):
         log.error(message)
+
+
+def _visible(text: str) -> str:
+    """A text whose characters a terminal shows and does not obey: names come from others' files."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def _death(number: int, arguments: argparse.Namespace) -> str:
@@ -339,11 +347,24 @@ def _started(number: str) -> str:
 
 
 def masked(text: str) -> str:
-    """A text without the secrets that stand in the environment."""
-    for name, value in os.environ.items():
-        if len(value) > 5 and _SECRET.search(name):
-            text = text.replace(value, "***")
+    """A text without the secrets that stand in the environment, also as parts of addresses."""
+    named = {name: value for name, value in os.environ.items() if _SECRET.search(name)}
+    found = set(named.values())
+    for name, value in named.items():
+        found |= {*_leaves(json.loads(value))} if name.startswith(OPTIONS) else set()
+    found |= {urllib.parse.quote(value, safe="") for value in found}
+    for value in sorted(found, key=len, reverse=True):
+        text = text.replace(value, "***") if len(value) > 5 else text
     return text
+
+
+def _leaves(tree) -> Iterator[str]:
+    """The lines of texts, and numbers, in a tree of mappings and lists."""
+    if isinstance(tree, Mapping | list):
+        for value in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from _leaves(value)
+    else:
+        yield from str(tree).splitlines()
 
 
 def reason(error: Exception) -> str:
@@ -356,7 +377,7 @@ class _Masking(logging.Formatter):
     """Formats a record, its traceback included, without secrets."""
 
     def format(self, record):
-        return masked(super().format(record))
+        return _visible(masked(super().format(record)))
 
 
 def _start_log(path: Path | None) -> None:

@@ -95,6 +95,8 @@ def check(
         message = f"{error.instance!r} is no such name. {error.schema['description'].rstrip('.')}"
     elif error.validator == "format":
         message = str(error.cause).rstrip(".")
+    elif error.schema.get("writeOnly"):
+        message = f"it may be secret and is not repeated here; it must be {error.validator_value}"
     elif error.validator == "type":
         message += _how_to_write(error.instance, error.validator_value)
     raise wrong(keys, message, sources, overrides)

@@ -1,6 +1,8 @@
 """However a command ends, it ends in a sentence; and its child never outlives it."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +39,20 @@ def start(tmp_path):
         )
 
     return start
+
+
+def test_no_sentence_and_no_log_repeats_what_is_secret(start, tmp_path):
+    """Of a plugin's options every text is, also where it is a part of an address."""
+    options = {"key": "sk-1/2+3456", "deep": [{"pin": 12345678, "pem": "line one\nline two"}]}
+    secrets = {"QUERN_OPTIONS_1A": json.dumps(options), "HF_TOKEN": "hf_secret"}
+    said = "sk-1/2+3456 sk-1%2F2%2B3456 12345678 line two hf_secret x\x1by"
+    process = start(
+        f"raise ValueError({said!r})", "--log", tmp_path / "log", env=os.environ | secrets
+    )
+    _, errors = process.communicate(timeout=30)
+    for text in (errors, (tmp_path / "log").read_text()):
+        assert "*** *** *** *** ***" in text and "\x1b" not in text
+        assert not re.search("sk-1|3456|line two|hf_sec", text)
 
 
 @pytest.mark.parametrize(

@@ -164,3 +164,11 @@ def test_brackets_without_end_are_a_sentence(tmp_path):
     (tmp_path / "c.yaml").write_text("a: " + "[" * 50_000)
     with pytest.raises(QuernError, match="is nested too deeply"):
         configuration.check({}, {}, [tmp_path / "c.yaml"])
+
+
+def test_what_is_secret_is_not_repeated(tmp_path):
+    source = "{name: s, kind: plugin, path: p.py, options: sk-012345}"
+    text = TEXT.replace("- name: prose", f"- {source}\n      - name: prose")
+    with pytest.raises(QuernError, match=r"options: .*it must be object") as error:
+        check(tmp_path, text)
+    assert "sk-" not in str(error.value)

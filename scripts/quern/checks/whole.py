@@ -59,7 +59,7 @@ def check(path: Path) -> bool:
     if said := _said(path):
         place, digest = said
         if files.sha256(path) != digest:
-            stale = place.parent if place.name == SUMS else path  # Snakemake knows the folder
+            stale = place.parent if place.name == SUMS else path  # a release is made whole
             raise QuernError(f"{path} is not what {place} says; delete {stale} and run again.")
         return True
     if path.suffix not in _CHECKS:

@@ -16,6 +16,7 @@ from glob import glob
 from pathlib import Path
 
 from .. import QuernError, files
+from ..command import OPTIONS
 
 FETCHED = ("dataset", "oscar", "plugin")
 MOST_SOURCES = 256  # a token's source is one byte
@@ -145,17 +146,14 @@ def require_sense(sources: Sequence[Source]) -> None:
         raise bare[0].fails("it has no weight, but others have; give every source one, or none")
 
 
-HIDDEN = "QUERN_OPTIONS_"
-
-
 def hidden(entry: dict) -> tuple[dict, dict[str, str]]:
     """A source without what its plugin is made with, which may be secret, and the environment that
     holds it instead; `revealed` puts it back."""
     if not entry.get("options"):
         return entry, {}
     content = json.dumps(entry["options"], sort_keys=True, default=str)
-    name = HIDDEN + hashlib.sha256(content.encode()).hexdigest()[:12].upper()
-    return entry | {"options": {HIDDEN: name}}, {name: content}
+    name = OPTIONS + hashlib.sha256(content.encode()).hexdigest()[:12].upper()
+    return entry | {"options": {OPTIONS: name}}, {name: content}
 
 
 def revealed(entry: dict) -> dict:
@@ -164,7 +162,7 @@ def revealed(entry: dict) -> dict:
     Raises:
         QuernError: the environment does not hold them.
     """
-    name = (entry.get("options") or {}).get(HIDDEN)
+    name = (entry.get("options") or {}).get(OPTIONS)
     if name is None:
         return entry
     if name not in os.environ:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .. import QuernError, architecture, vocabulary
+from .. import QuernError, architecture, published, vocabulary
 from ..files import shards
 from ..gguf_files import ModelInfo, drafting_blocks, model_info, require_same_shapes
 from . import likeness
@@ -15,8 +15,8 @@ def describe(
     baseline_info: ModelInfo,
     hashes: list[str] | None = None,
 ) -> dict:
-    """What is to be known of a foreign model: `ModelInfo`, and `made` with its files, its hash, and
-    `notes` where there is something to say.
+    """What is to be known of a foreign model: `ModelInfo`, and `made` with its files, its hash, its
+    repository on the Hub where the path tells, and `notes` where there is something to say.
 
     Args:
         name: its key under `candidates` in the configuration.
@@ -38,6 +38,7 @@ def describe(
     except QuernError as error:
         raise QuernError(f"candidates.{name}: {error}") from None
     made = {"foreign": True, "files": [p.name for p in shards(path)], "sha256": info.sha256}
+    made |= {"repository": found} if (found := published.hub_repository(path)) else {}
     return info.as_dict() | {"made": made | ({"notes": notes} if notes else {})}
 
 

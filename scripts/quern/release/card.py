@@ -1,19 +1,21 @@
 """The model card: front matter for the Hugging Face Hub, and what a reader wants to know."""
 
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import yaml
 
-from .. import __version__, sizes
+from .. import __version__, markdown, published, sizes
 from ..gguf_files import GgufFile, field
 
 TEMPLATE = Path(__file__).parent / "templates/card.md"
 # What the Hub takes for a license, one a line; others have to be called `other`, with a name.
 # Source: huggingface.co/docs/hub/repositories-licenses.
 LICENSES = Path(__file__).parent / "templates/licenses.txt"
-_HUB = "https://huggingface.co/"
+_ON_THE_HUB = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -60,30 +62,44 @@ def front_matter(
     if quantized_by:
         found["quantized_by"] = quantized_by
     found |= _license(reader, license)
-    if languages := list(field(reader, "general.languages", [])):
+    if languages := _listed(reader, "general.languages"):
         found["language"] = languages
-    others = (str(tag) for tag in field(reader, "general.tags", []))
+    others = _listed(reader, "general.tags")
     return found | {"tags": list(dict.fromkeys(["gguf", "quern", *tags, *others]))}
+
+
+def title(reader: GgufFile, otherwise: str) -> str:
+    """What a model calls itself, on one line."""
+    return published.bare(markdown.line(str(field(reader, "general.name", "")))) or otherwise
+
+
+def _listed(reader: GgufFile, key: str) -> list[str]:
+    """The texts of a list in the metadata, which some write as one text."""
+    found = field(reader, key, [])
+    lines = (markdown.line(str(one)) for one in ([found] if isinstance(found, str) else found))
+    return [one for one in lines if one]
 
 
 def source_repository(reader: GgufFile) -> str | None:
     """OWNER/NAME on the Hub of the model that a GGUF was converted from, where it says so."""
     for key in ("source.repo_url", "source.url", "repo_url", "url"):
-        value = str(field(reader, f"general.{key}", ""))
-        if value.startswith(_HUB) and value.removeprefix(_HUB).strip("/").count("/") == 1:
-            return value.removeprefix(_HUB).strip("/")
+        if found := _ON_THE_HUB.fullmatch(str(field(reader, f"general.{key}", ""))):
+            return found[1]
     return None
 
 
 def _license(reader: GgufFile, given: str | None) -> dict:
-    name = given or str(field(reader, "general.license", ""))
+    name = markdown.line(given or str(field(reader, "general.license", "")))
     if not name:
         return {}
     if name.lower() in {*LICENSES.read_text(encoding="utf-8").split()} - {"other"}:
         return {"license": name.lower()}
+    link = markdown.line(str(field(reader, "general.license.link", "")))
+    is_link = link.startswith(("https://", "http://")) or "://" not in link
     known = {
-        "license_name": str(field(reader, "general.license.name", "")) or name.lower(),
-        "license_link": str(field(reader, "general.license.link", "")),
+        "license_name": markdown.line(str(field(reader, "general.license.name", "")))
+        or name.lower(),
+        "license_link": published.file_name(link) if link and is_link else "",
     }
     return {"license": "other"} | {key: value for key, value in known.items() if value}
 
@@ -97,7 +113,7 @@ def render(front: dict, **content) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown
     )
-    environment.filters["size"] = sizes.shown
+    environment.filters |= {"size": sizes.shown, "text": markdown.escaped, "word": shlex.quote}
     header = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(front=header, base=front.get("base_model"), quern=__version__, **content)

@@ -50,7 +50,7 @@ class Results:
         title: the model's name.
         corpora: the texts that were measured on.
         imatrices: those that were collected, by name.
-        imatrix_files: SHA-256 of those that are somebody else's, by name.
+        imatrix_files: those that are somebody else's, by name: `file`, its name, and `sha256`.
         memory, speed, pages: whether these were made.
     """
 
@@ -58,7 +58,7 @@ class Results:
     title: str
     corpora: list[str]
     imatrices: list[str]
-    imatrix_files: dict[str, str]
+    imatrix_files: dict[str, dict[str, str]]
     memory: bool = False
     speed: bool = False
     pages: bool = False
@@ -169,7 +169,7 @@ def lay_out(
         if "base_model" not in front:
             log.warning("the card names no base model; give `release: base_model:` (OWNER/NAME).")
         content = _content(results, rows, entries, speed)
-        content["title"] = field(reader, "general.name", "") or results.title
+        content["title"] = card.title(reader, results.title)
         text = card.render(front, name=stem, imatrices=imatrices, pages=pages, **content)
         (place / "README.md").write_text(text, encoding="utf-8")
         folder.write_sums(place, folder.hashes(place, sums))

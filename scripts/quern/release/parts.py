@@ -10,10 +10,12 @@ from pathlib import Path
 
 from gguf import GGUFEndian, GGUFValueType, GGUFWriter
 
-from .. import QuernError
+from .. import QuernError, published
 from ..gguf_files import GgufFile, field, open_gguf
 
-_OWN_IMATRIX = re.compile(r"\.\./imatrix/[^/]+\.gguf")  # of Quern's results, wherever they lie
+_FILES = ("quantize.imatrix.file", "quantize.imatrix.dataset")
+# Of Quern's results, wherever they lie: an imatrix, and a data set.
+_OWN = re.compile(r"\.\./imatrix/[^/\\]+\.gguf|[^/\\~]+/pool")
 # A part's header besides what the whole file's holds: names and values of `split.*`, and padding.
 _MORE_HEADER = 256
 
@@ -48,19 +50,15 @@ def link(source: Path, target: Path) -> None:
 
 
 def without_paths(reader: GgufFile) -> dict[str, str]:
-    """Metadata that name a file by its path on this machine, with its last part in place of it."""
+    """Metadata that name a file by its path on a machine, with its last part in place of it."""
     found = {}
-    for key in ("quantize.imatrix.file", "quantize.imatrix.dataset"):
-        value = field(reader, key, "")
-        is_path = "/" in value or "\\" in value
-        # A dataset of Quern's own is CORPUS/pool.
-        if is_path and not _OWN_IMATRIX.fullmatch(value) and not _is_pool(key, value):
-            found[key] = re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    for key, entry in reader.header.fields.items():
+        if entry.types == (GGUFValueType.STRING,) and key.startswith(("general.", "quantize.")):
+            value = entry.contents()
+            name = published.file_name(value) if key in _FILES else published.bare(value)
+            if name != value and not _OWN.fullmatch(value):
+                found[key] = name
     return found
-
-
-def _is_pool(key: str, value: str) -> bool:
-    return key.endswith("dataset") and bool(re.fullmatch(r"[^/\\~]+/pool", value))
 
 
 def _rewrite(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from .. import QuernError, __version__, files
 from ..gguf_files import ModelInfo
+from ..markdown import escaped
 
 KIND, FORMAT = "quern records", 1
 NAME = "record.json"
@@ -139,7 +140,8 @@ def markdown(found: list[tuple[Path, dict]]) -> str:
     """The table as GitHub Markdown, with the protocol below it."""
     frame, protocol = table(found), found[0][1]["protocol"]
     shown = frame[list(_IN_MARKDOWN)].copy()
-    shown["by"] = shown.by.fillna("")
+    for name in ("by", "model", "recipe"):
+        shown[name] = shown[name].fillna("").astype(str).map(escaped)
     shown["bytes"] = shown.bytes.map("{:,}".format)
     for name in SHOWN:
         shown[name] = [
@@ -150,5 +152,5 @@ def markdown(found: list[tuple[Path, dict]]) -> str:
         ]
     align = ["left"] * 3 + ["right"] * (len(shown.columns) - 3)
     body = shown.to_markdown(index=False, disable_numparse=True, colalign=align)
-    facts = "".join(f"- {key}: {value}\n" for key, value in protocol.items())
+    facts = "".join(f"- {escaped(f'{key}: {value}')}\n" for key, value in protocol.items())
     return f"{body}\n\nKLD and score in nats, with 95 % intervals. All by one protocol:\n\n{facts}"

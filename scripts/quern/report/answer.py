@@ -5,6 +5,7 @@ with it, or that we `cannot tell` from it, are as good for all that was measured
 decides where it was timed, and then size.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Contender:
         total_bytes: of memory in use: tensors, K/V cache and compute buffers.
         speed: tokens/s of generation (median, low, high); None where it was not timed.
         kv_type: ggml's type of that cache.
+        called: what sentences call it, where others do not know its name.
     """
 
     name: str
@@ -40,6 +42,12 @@ class Contender:
     total_bytes: int
     speed: tuple[float, float, float] | None = None
     kv_type: str = "f16"
+    called: str = ""
+
+    @property
+    def title(self) -> str:
+        """What sentences call it."""
+        return self.called or self.name
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,8 @@ def answer(contenders: list[Contender], differences: Differences, budget: int, n
 
     Returns:
         budget_bytes, n_ctx; kv_type of the recipe, or of the smallest where none fits; recipe (None
-        where none fits), foreign, own (the same choice among the recipes that are not foreign),
+        where none fits), foreign, called (what others know it by, where that is another name),
+        own (the same choice among the recipes that are not foreign),
         total_bytes, free_bytes, why, tied, and next: what the next step of memory would buy (None
         where nothing).
     """
@@ -122,11 +131,13 @@ def answer(contenders: list[Contender], differences: Differences, budget: int, n
     found |= {"total_bytes": None, "free_bytes": None, "tied": []}
     if choice is None:
         found["why"] = (
-            f"Nothing fits: the smallest, {least.name}, needs {shown(least.total_bytes)} with a "
+            f"Nothing fits: the smallest, {least.title}, needs {shown(least.total_bytes)} with a "
             f"context of {n_ctx:,} tokens."
         )
     else:
         found["recipe"], found["foreign"] = choice.recipe.name, choice.recipe.foreign
+        if choice.recipe.called:
+            found["called"] = choice.recipe.called
         found["total_bytes"] = choice.recipe.total_bytes
         found["free_bytes"] = budget - choice.recipe.total_bytes
         found["tied"] = [r.name for r in choice.tied]
@@ -145,14 +156,16 @@ def _why(choice, contenders, differences, budget):
     if larger and larger[0].total_bytes > budget:
         more = shown(larger[0].total_bytes - budget)
         said.append(
-            f"The next larger, {larger[0].name}, needs {shown(larger[0].total_bytes)}: {more} too "
+            f"The next larger, {larger[0].title}, needs {shown(larger[0].total_bytes)}: {more} too "
             "much."
         )
     elif larger:
-        said.append(f"The next larger, {larger[0].name}, {_worse(larger[0], choice, differences)}.")
+        said.append(
+            f"The next larger, {larger[0].title}, {_worse(larger[0], choice, differences)}."
+        )
     if smaller:
         said.append(
-            f"The next smaller, {smaller[-1].name}, {_worse(smaller[-1], choice, differences)}."
+            f"The next smaller, {smaller[-1].title}, {_worse(smaller[-1], choice, differences)}."
         )
     return " ".join(said)
 
@@ -160,11 +173,11 @@ def _why(choice, contenders, differences, budget):
 def _of_choice(choice):
     if not choice.tied:
         return "It has the lowest score of those that fit."
-    best, others = choice.best, [r.name for r in choice.tied if r is not choice.best]
+    best, others = choice.best, [r.title for r in choice.tied if r is not choice.best]
     if choice.recipe is best:
         said = f"It has the lowest score, from which that of {listed(others)} cannot be told"
     else:
-        said = f"Its score cannot be told from the lowest, that of {best.name}"
+        said = f"Its score cannot be told from the lowest, that of {best.title}"
         said += f", nor can that of {listed(others)}" if others else ""
     if choice.by == "size":
         return f"{said}; none of them is smaller."
@@ -174,7 +187,7 @@ def _of_choice(choice):
 def _worse(other, choice, differences):
     """How far a recipe that fits lies behind the best."""
     behind = differences.of(other.name, choice.best.name)
-    than = "" if choice.best is choice.recipe else f" than that of {choice.best.name}"
+    than = "" if choice.best is choice.recipe else f" than that of {choice.best.title}"
     return f"has a score that is credibly higher{than}, by {behind.size}"
 
 
@@ -182,7 +195,7 @@ def _next(choice, contenders, differences, budget):
     """The least budget at which something credibly better could be shipped, and what."""
     for total in sorted({r.total_bytes for r in contenders if r.total_bytes > budget}):
         then = choose(contenders, differences, total).recipe
-        more = f"{shown(total - budget)} more ({shown(total)}) would hold {then.name}"
+        more = f"{shown(total - budget)} more ({shown(total)}) would hold {then.title}"
         found = {"budget_bytes": total, "recipe": then.name}
         if choice is None:
             return found | {"sentence": f"{more}, the smallest."}
@@ -227,7 +240,11 @@ def _by_context(memory: dict) -> dict[int, dict]:
 
 
 def contenders(
-    table: pd.DataFrame, memory: dict[str, dict], speed: dict | None, n_ctx: int
+    table: pd.DataFrame,
+    memory: dict[str, dict],
+    speed: dict | None,
+    n_ctx: int,
+    called: Mapping[str, str] | None = None,
 ) -> list[Contender]:
     """The recipes of a summary's table that have figures and a known memory.
 
@@ -235,6 +252,7 @@ def contenders(
         table: the summary's.
         memory: by recipe, what memory.py wrote; the first type of its cache is the recipe's.
         speed: what speed.py wrote; None where nothing was timed.
+        called: what others know some of them by.
     """
     speeds = generation(speed)
     needs = {name: own[n_ctx] for name, m in memory.items() if n_ctx in (own := _by_context(m))}
@@ -243,7 +261,7 @@ def contenders(
     return [
         Contender(
             *(name, bool(is_foreign), float(score), needs[name]["total_bytes"], speeds.get(name)),
-            needs[name]["kv_type"],
+            *(needs[name]["kv_type"], (called or {}).get(name, "")),
         )
         for name, is_foreign, score in rows
         if name in needs and pd.notna(score)
@@ -260,6 +278,24 @@ def read_memory(paths: list[Path]) -> dict[str, dict]:
     return {memory["recipe"]: memory for memory in found}
 
 
+def foreign_names(infos: Mapping[str, dict]) -> dict[str, str]:
+    """What others know foreign models by: their files and a part of their hash, by name.
+
+    Args:
+        infos: what foreign.py wrote, by name.
+    """
+    found = {}
+    for name, info in infos.items():
+        made = info["made"]
+        found[name] = f"{file_of(made)} (SHA-256 {made['sha256'][:12]}…)"
+    return found
+
+
+def file_of(made: Mapping) -> str:
+    """A foreign model's file as others know it, with its repository where that is known."""
+    return " of ".join([made["files"][0], *filter(None, [made.get("repository")])])
+
+
 def generation(speed: dict | None) -> dict[str, tuple[float, float, float]]:
     """Tokens/s of generation at the least depth by recipe: median, low, high."""
     results = (speed or {}).get("results", [])
@@ -274,6 +310,7 @@ def answers(
     memory: dict[str, dict],
     speed: dict | None,
     wanted: list[int],
+    called: Mapping[str, str] | None = None,
 ) -> list[dict]:
     """What to ship for each context and budget.
 
@@ -281,10 +318,11 @@ def answers(
         table, pairs: the summary's.
         memory, speed: as for `contenders`.
         wanted: budgets in bytes; those of usual cards where there is none.
+        called: what others know some of the recipes by, see `foreign_names`.
     """
     differences, found = Differences(pairs, FIGURE), []
     for n_ctx in contexts(memory):
-        own = contenders(table, memory, speed, n_ctx)
+        own = contenders(table, memory, speed, n_ctx, called)
         if not own:
             raise QuernError("no recipe has both figures and a known memory.")
         for budget in wanted or budgets(own):

@@ -10,7 +10,7 @@ import pandas as pd
 import vl_convert
 import yaml
 
-from .. import QuernError, __version__, files, sizes
+from .. import QuernError, __version__, files, published, sizes
 from . import answer, charts, templating
 from .tail import Stray
 
@@ -29,12 +29,14 @@ class Details:
         sha256: of the quantized model.
         sources: mean KLD and its interval for each source of the text.
         memory: what memory.py wrote.
+        file: its name where somebody else made it, with its repository where that is known.
     """
 
     labels: dict
     sha256: str
     sources: dict[str, dict]
     memory: dict | None = None
+    file: str = ""
 
     @property
     def name(self) -> str:
@@ -67,7 +69,7 @@ class Material:
         growths: by corpus, as `growth.decision.choose`.
         strays: of the recipes that are to be shipped.
         facts: what was measured on what, and by what: (name, value).
-        config: the configuration.
+        config: the configuration as others may read it, see `published`.
     """
 
     model: str
@@ -97,11 +99,13 @@ def read(entries: list[dict], memory: dict[str, dict]) -> dict[str, Details]:
     try:
         for entry in entries:
             parts = files.read_json(entry["compare"])["sources"]
+            info = files.read_json(entry["info"])
             found[entry["name"]] = Details(
                 entry,
-                files.read_json(entry["info"])["sha256"],
+                info["sha256"],
                 {name: part["figures"]["kld_mean"] for name, part in parts.items()},
                 memory.get(entry["name"]),
+                answer.file_of(info["made"]) if entry.get("foreign") and "made" in info else "",
             )
     except (KeyError, TypeError) as error:
         raise QuernError(f"--recipes is not a list of compared recipes ({error!r}).") from None
@@ -120,7 +124,7 @@ def facts(model: dict, comparison: dict) -> list[tuple[str, str]]:
     return [
         (
             "unquantized model",
-            f"{model['name'] or model['architecture']}, SHA-256 {model['sha256']}",
+            f"{published.bare(model['name']) or model['architecture']}, SHA-256 {model['sha256']}",
         ),
         ("tokenizer", f"SHA-256 {model['tokenizer_sha256']}"),
         ("text", f"SHA-256 {of['text_sha256']}"),
@@ -157,7 +161,7 @@ def html(material: Material) -> str:
         memory=memory(material),
         speeds=speeds(material),
         sources=sources(material),
-        config=yaml.safe_dump(portable(material.config), sort_keys=False, allow_unicode=True),
+        config=yaml.safe_dump(material.config, sort_keys=False, allow_unicode=True),
         versions={"quern": __version__} | {name: version(name) for name in PACKAGES},
     )
 
@@ -230,13 +234,3 @@ def sources(material: Material) -> list[dict]:
         {"source": name} | {r.name: r.sources.get(name) for r in material.recipes.values()}
         for name in names
     ]
-
-
-def portable(value):
-    """A configuration without folders of this machine: of absolute paths the last part stays."""
-    if isinstance(value, dict):
-        return {key: portable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [portable(item) for item in value]
-    is_path = isinstance(value, str) and value.startswith(("/", "~"))
-    return Path(value).name if is_path else value

@@ -120,6 +120,12 @@ def test_which_paths_are_taken_out(tmp_path, value, expected):
     assert found == ({"quantize.imatrix.file": expected} if expected else {})
 
 
+def test_a_path_among_what_a_model_says_of_itself_is_taken_out(tmp_path):
+    metadata = {"general.source.url": "file:///home/me/M", "general.finetune": "a/b"}
+    path = write_model(tmp_path / "m.gguf", metadata=metadata)
+    assert parts.without_paths(gguf_files.open_gguf(path)) == {"general.source.url": "M"}
+
+
 def test_a_tensor_larger_than_a_part_is_refused(whole, tmp_path):
     with pytest.raises(QuernError, match=r"tensors are never cut.*release: split:"):
         parts.release(whole, tmp_path / "x.gguf", 100_000)

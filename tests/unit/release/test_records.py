@@ -70,6 +70,15 @@ def test_one_of_several_texts_can_be_named(tmp_path):
     fails_with(command("records", tmp_path / "a.json", "--corpus", "x"), "no records of the text x")
 
 
+def test_what_others_wrote_stays_text(tmp_path):
+    nasty = "<img src=x> | *a*\n# b"
+    records.write(tmp_path / "a.json", [changed(by=nasty, model=nasty)])
+    text = command("records", tmp_path / "a.json").stdout
+    assert "<img" not in text and "\n# b" not in text and "*a*" not in text
+    row = next(line for line in text.splitlines() if "Q4_K_M" in line)
+    assert row.count("|") == text.splitlines()[0].count("|")
+
+
 def test_what_is_no_record_is_refused(tmp_path):
     records.write(tmp_path / "a.json", [OWN])
     (tmp_path / "a.json").write_text((tmp_path / "a.json").read_text().replace("0.25", "0.1"))

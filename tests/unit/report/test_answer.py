@@ -1,5 +1,8 @@
 """Which recipe is named for a memory, on made-up figures whose answers are known."""
 
+import dataclasses
+import re
+
 import pandas as pd
 import pytest
 
@@ -35,6 +38,30 @@ DIFFERENCES = Differences(pairs(), FIGURE)
 
 def ask(budget, contenders=CONTENDERS):
     return answer.answer(contenders, DIFFERENCES, budget * MB, 4096)
+
+
+def test_what_others_made_is_called_what_others_know():
+    """Its key of the configuration stands in no sentence."""
+    made = {"files": ["X-Q4.gguf", "X-2.gguf"], "sha256": "ab" * 32}
+    names = answer.foreign_names(
+        {"q3": {"made": made}, "q4": {"made": made | {"repository": "owner/X"}}}
+    )
+    assert names == {
+        "q3": "X-Q4.gguf (SHA-256 abababababab…)",
+        "q4": "X-Q4.gguf of owner/X (SHA-256 abababababab…)",
+    }
+    theirs = [
+        dataclasses.replace(r, foreign=r.name in names, called=names.get(r.name, ""))
+        for r in CONTENDERS
+    ]
+    for budget in (5, 15, 25, 35, 45, 55):
+        found, plain = ask(budget, theirs), ask(budget)
+        said = found["why"] + answer.next_step(found)
+        assert not {"q3", "q4"} & set(re.findall(r"\w+", said))
+        assert found["recipe"] == plain["recipe"] and found.get("called") == names.get(
+            found["recipe"]
+        )
+    assert names["q3"] in ask(15, theirs)["why"] and "called" not in ask(15)
 
 
 def test_a_difference_is_the_same_from_both_sides():
