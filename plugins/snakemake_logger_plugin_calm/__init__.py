@@ -1,8 +1,8 @@
 """A calm view of a run: `PYTHONPATH=plugins snakemake --logger calm --cores all`.
 
 In a terminal, one line for each running job with what it works on, and one for all of the run;
-elsewhere (in CI, in a file) a line for each finished job. Failures are said in full. Snakemake's
-own log file keeps everything.
+elsewhere (in CI, in a file) a line when a job begins, and one when it ended. Failures are said in
+full. Snakemake's own log file keeps everything.
 """
 
 import logging
@@ -90,7 +90,7 @@ def _matters(record, event):
 
 
 class _Lines:
-    """A line for each job that ended."""
+    """A line when a job begins, and one when it ended."""
 
     def __init__(self):
         self._done, self._of = 0, 0
@@ -99,7 +99,7 @@ class _Lines:
         self._of = of
 
     def begin(self, jobid, what):
-        pass
+        self.say(f"[{self._done}/{self._of}] {what} …")
 
     def end(self, jobid, what, seconds, failure):
         self._done += not failure

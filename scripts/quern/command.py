@@ -380,13 +380,20 @@ class _Masking(logging.Formatter):
         return _visible(masked(super().format(record)))
 
 
+def _is_for_the_screen(record: logging.LogRecord) -> bool:
+    """Whether a record of the log is a warning of Quern's own; errors `complain` has said."""
+    return record.levelno == logging.WARNING and record.name != "quern.llama.cpp"
+
+
 def _start_log(path: Path | None) -> None:
     logging.raiseExceptions = False  # a log that cannot be written must not bury what happened
+    screen = logging.StreamHandler()
+    handlers = [screen]
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    else:
-        handler = logging.StreamHandler()
-    handler.setFormatter(_Masking("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+        screen.addFilter(_is_for_the_screen)
+    for handler in handlers:
+        handler.setFormatter(_Masking("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
     log.setLevel(logging.DEBUG if path is not None else logging.WARNING)

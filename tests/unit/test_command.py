@@ -131,6 +131,18 @@ def test_a_secret_is_shown_nowhere(start, tmp_path):
     assert "hf_abcdef123" not in shown
 
 
+def test_a_warning_stands_on_the_screen_and_in_the_log(start, tmp_path):
+    """But not what llama.cpp says at each load."""
+    body = (
+        "import logging; [logging.getLogger(n).warning('of %s', n) "
+        "for n in ('quern.corpus', 'quern.llama', 'quern.llama.cpp')]"
+    )
+    _, shown = start(body, "--log", tmp_path / "log").communicate(timeout=30)
+    told = re.findall(r"WARNING (.*)", (tmp_path / "log").read_text())
+    assert told == ["of quern.corpus", "of quern.llama", "of quern.llama.cpp"]
+    assert re.findall(r"WARNING (.*)", shown) == told[:2]
+
+
 def test_a_full_disk_is_one_sentence(start, tmp_path):
     """No traceback of the logging module, though the log cannot be written either."""
     body = (

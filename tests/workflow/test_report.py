@@ -36,4 +36,5 @@ def test_the_calm_view_says_a_line_for_each_job(house):
     )
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("[")]
-    assert "summary  tiny, topics" in lines[0] and "rule summary" not in result.stderr
+    assert lines[0].endswith("] summary  tiny, topics …") and "tiny, topics  " in lines[1]
+    assert "rule summary" not in result.stderr

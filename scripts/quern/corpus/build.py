@@ -87,6 +87,7 @@ def build(sources: list[Source], directory: Path, settings: CorpusSettings) -> d
         chosen = [kept[part == number] for number in range(len(PARTS))]
         if settings.order == "structured":
             chosen = [np.sort(numbers) for numbers in chosen]
+        _say_of_one_document(chosen, settings.order)
         written = _write(spool, entries, chosen, sources, directory, settings)
     duplicates = np.bincount(entries["source"][repeated], minlength=len(sources))
     summary = report.summary(directory.name, sources, settings, read, duplicates, written)
@@ -143,6 +144,18 @@ def _split(
         before = np.cumsum(size[group]) - size[group]
         part[group] = np.where(before < limit, _EVALUATION, _POOL)
     return part
+
+
+def _say_of_one_document(chosen: list[np.ndarray], order: str) -> None:
+    """Windows of a part are its first ones, which are its beginning where nothing is shuffled."""
+    for name, numbers in zip(PARTS, chosen, strict=True):
+        is_cut = order == "random-windows" and name == PARTS[_POOL]
+        if len(numbers) == 1 and not is_cut:
+            log.warning(
+                "the part %s is one document: where `windows` takes some of it, they are its "
+                "beginning",
+                name,
+            )
 
 
 @dataclass

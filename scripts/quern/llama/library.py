@@ -26,6 +26,7 @@ from llama_cpp import _ctypes_extensions
 from .. import QuernError, files
 
 log = logging.getLogger("quern.llama")
+_own_log = log.getChild("cpp")  # what llama.cpp itself says
 
 VERSION = importlib.metadata.version("llama-cpp-python")
 # llama-cpp-python loads llama.cpp from here.
@@ -44,7 +45,7 @@ def _on_log(level, text, _):
     line = said.rstrip()
     if line.strip(".") and threading.get_ident() not in muted:
         recent.append((level, line))
-        log.log({3: logging.WARNING, 4: logging.ERROR}.get(level, logging.INFO), "%s", line)
+        _own_log.log({3: logging.WARNING, 4: logging.ERROR}.get(level, logging.INFO), "%s", line)
 
 
 @functools.cache

@@ -22,7 +22,7 @@ class Editor:
     Args:
         sources: the model's tensors by name.
         importances: float32 [matrices · columns] by name; may lack some.
-        how: the rounding.
+        how: the rounding; `compensated` is `importance` here, for it needs moments.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Editor:
         how: str = GGML,
     ):
         self.model, self._sources, self._importances = model, sources, importances
-        self._how, self._weights = how, model.weights()
+        self.how, self._weights = how, model.weights()
         self._types: dict[str, str] = {}  # of what is not as in the file
         self._pool = ThreadPoolExecutor(model.way.threads)
 
@@ -75,7 +75,7 @@ class Editor:
             matrix = first // height
             last = min(first + step, (matrix + 1) * height)
             values = source.float32(first, last)
-            return first, rounded(kind, values, importances[matrix], self._how)
+            return first, rounded(kind, values, importances[matrix], self.how)
 
         begins = [
             first

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
-from .. import QuernError, RecipeError
+from .. import QuernError, RecipeError, rounding
 from ..ggml_types import RIVAL_TYPES, TENSOR_TYPES, UNQUANTIZED, needs_imatrix
 from ..gguf_files import GgufTensor, ModelInfo
 from ..measure import statistics
@@ -141,8 +141,8 @@ def search(
     Returns:
         `chosen` (`mix` or a stock mix's name), `base`, the types of `tensors` with bytes and
         predicted damage, `predicted` and `measured` divergence (on the windows held back),
-        `additivity` (what was measured over what was predicted, on the windows of the damages),
-        `rivals`.
+        `additivity` (what was measured over what was predicted, on the windows of the damages;
+        None for `compensated`, which is predicted and not measured here), `rivals`.
 
     Raises:
         QuernError: no mix is small enough, or a damage is missing.
@@ -168,8 +168,11 @@ def search(
         name: statistics.Sample({key: v[n:] for key, v in own.items()}).replicates
         for name, own in figures.items()
     }
+    is_comparable = editor.how != rounding.COMPENSATED
     additivity = {
         name: float(own["kld"][:n].mean()) / max(predicted[name]["kld"], LEAST)
+        if is_comparable
+        else None
         for name, own in figures.items()
     }
     differences = proof.compared(found, OURS, near, "score")

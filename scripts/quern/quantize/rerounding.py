@@ -123,7 +123,7 @@ class _Compensator:
         chosen = compensated.choose(tensor.kind, rows, halves, threads=self._threads)
         name = source.tensor.name + (f" {matrix}" if source.matrices > 1 else "")
         self.chosen[name] = chosen
-        log.info("%s: ρ %s, held-out loss %.3f of importance's", name, *chosen)
+        log.info("%s: ρ %s, error of its output %.3f of importance's", name, *chosen)
         return None if chosen.strength is None else self._parts(tensor, matrix, halves, chosen)
 
     def note(self) -> str:
@@ -134,9 +134,11 @@ class _Compensator:
         tokens = " to ".join(f"{w * moments.n_ctx}" for w in sorted(set(moments.windows)))
         gain = np.mean([e for e in moments.excess if np.isfinite(e)] or [0.0]) / 2
         return (
-            f"compensated: held-out loss {held_out:.2f} of importance's over {len(self.chosen)} "
-            f"tensors, {stayed} of them as importance; moments of {tokens} tokens, twice as many "
-            f"promise {100 * gain:.1f} % less."
+            f"compensated: each tensor's output has {held_out:.2f} of the squared error that "
+            f"importance leaves it, in the mean of {len(self.chosen)} on windows not used for "
+            f"fitting ({stayed} stay as importance); the model's KLD falls by less, as measured. "
+            f"Moments of {tokens} tokens; twice as many promise {100 * gain:.1f} % less of that "
+            "error."
         )
 
     def _halves_of(self, moment):

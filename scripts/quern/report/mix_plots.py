@@ -92,7 +92,10 @@ def _curve(axes, found: list[dict]) -> None:
     """Divergence against megabytes: mixes, what was predicted of them, stock mixes."""
     sizes = [mix["tensor_bytes"] / 1e6 for mix in found]
     _points(axes, sizes, [mix["measured"]["kld_mean"] for mix in found], "o-", "mixes")
-    axes.plot(sizes, [m["predicted"]["kld"] for m in found], "k:", lw=1, label="mixes, predicted")
+    # What is predicted of `compensated` is measured with `importance` in its place.
+    rounded = {m["rounding"] for m in found} & {"compensated"}
+    label = ", ".join(["mixes, predicted", *rounded])
+    axes.plot(sizes, [m["predicted"]["kld"] for m in found], "k:", lw=1, label=label)
     stock = {name: rival for mix in found for name, rival in mix["rivals"].items()}
     figures = [rival["measured"]["kld_mean"] for rival in stock.values()]
     places = [rival["bytes"] / 1e6 for rival in stock.values()]

@@ -71,6 +71,17 @@ def test_structured_order_is_that_of_the_sources_with_the_same_split(tmp_path, s
         assert structured[part] == sorted(shuffled[part], key=texts.index) != shuffled[part]
 
 
+def test_a_part_of_one_document_is_said(tmp_path, texts, caplog):
+    """Windows of it are its beginning, unless they are drawn at random."""
+    book = one(tmp_path / "book.txt", texts[20:21], part="pool")
+    other = one(tmp_path / "other.txt", texts[:20], part="evaluation")
+    build.build([book, other], tmp_path / "c", CorpusSettings())
+    assert caplog.text.count("the part pool is one document") == 1
+    caplog.clear()
+    build.build([book, other], tmp_path / "d", CorpusSettings(order="random-windows"))
+    assert "is one document" not in caplog.text
+
+
 def test_duplicates_are_kept_once(tmp_path, sources, texts):
     summary = build.build(sources + sources[:1], tmp_path / "c", CorpusSettings(0))
     assert summary["duplicates_dropped"] == 20
