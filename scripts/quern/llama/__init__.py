@@ -27,6 +27,7 @@ from .quantizer import (
     quantize_rows,
 )
 from .sampling import samples
+from .scratch import scratch_bytes
 from .taps import OUTPUT_WEIGHTS, Product
 from .way import ONE_THREAD, Way
 from .weights import Weight
@@ -60,6 +61,7 @@ __all__ = [
     "reserved",
     "reserved_for_windows",
     "samples",
+    "scratch_bytes",
     "target_types",
     "tensor_types",
 ]

@@ -238,6 +238,8 @@ def ggml_base() -> ctypes.CDLL:
         ("ggml_backend_graph_compute", ctypes.c_int, [ctypes.c_void_p] * 2),
         ("ggml_backend_buffer_free", None, [ctypes.c_void_p]),
         ("ggml_backend_free", None, [ctypes.c_void_p]),
+        ("ggml_backend_graph_plan_create", ctypes.c_void_p, [ctypes.c_void_p] * 2),
+        ("ggml_backend_graph_plan_free", None, [ctypes.c_void_p] * 2),
         *(
             (name, None, [*[ctypes.c_void_p] * 2, *[ctypes.c_size_t] * 2])
             for name in ("ggml_backend_tensor_get", "ggml_backend_tensor_set")

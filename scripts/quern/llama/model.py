@@ -6,6 +6,7 @@ Windows are cut and shared among batches as in llama.cpp's tools/perplexity and 
 import ctypes
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .library import (
     cpu_buffers,
     cpu_reports_amx,
     free_on_gpus,
+    listening,
     log,
     recent,
     start,
@@ -30,6 +32,7 @@ from .taps import InputTap, OutputTap, Product, Tap
 from .way import ONE_THREAD, Way
 from .weights import Weight, WeightTap
 
+_REPACKED = re.compile(r"^tensor (\S+) .* buffer type overridden to CPU_REPACK$", re.M)
 LOADS = ("mapped", "editable", "vocab", "hollow")
 KV_TYPE = "f16"  # llama.cpp's default
 SMALL_MODEL = 512 << 20  # bytes of weights up to which two contexts are faster than one
@@ -53,6 +56,8 @@ class Model:
 
     Attributes:
         way: another may be set between windows, with the same GPUs.
+        repacked: of a `hollow` model on the CPU, the names of the tensors that llama.cpp would copy
+            into a layout of its own, while the file stays mapped.
 
     Raises:
         QuernError: llama.cpp cannot load the file (its own reason is quoted), a GPU is asked for
@@ -95,8 +100,13 @@ class Model:
         if cpu_reports_amx():
             params.use_extra_bufts = False
             log.info("this CPU has AMX, which crashes llama.cpp: extra buffer types are off")
+        if load == "hollow" and not way.gpus:  # llama.cpp names the buffer of what is overridden
+            self._kept = cpu_buffers([""])
+            params.tensor_buft_overrides = ctypes.addressof(self._kept)
         recent.clear()
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        with listening() as heard:
+            self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        self.repacked = set(_REPACKED.findall("".join(heard)))
         if not self._model:
             raise QuernError(f"llama.cpp cannot load the model {path}: {complaint()}")
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)

@@ -213,7 +213,9 @@ def _named(frame):
 def memory(material: Material) -> list[dict]:
     """A row for each recipe, context and cache type."""
     return [
-        {"recipe": name, "tensor_bytes": recipe.memory["tensor_bytes"]} | context
+        {"recipe": name}
+        | {k: recipe.memory[k] for k in ("tensor_bytes", "repacked_bytes")}
+        | context
         for name in material.table.recipe
         if (recipe := material.recipes.get(name)) and recipe.memory
         for context in recipe.memory["contexts"]

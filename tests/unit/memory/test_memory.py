@@ -1,5 +1,7 @@
 """What a context keeps, against what llama.cpp itself reserves, for several kinds of memory."""
 
+import re
+
 import gguf
 import numpy as np
 import pytest
@@ -109,6 +111,31 @@ def test_where_layers_keep_less_llama_cpp_counts(tmp_path):
     assert entry["kv_bytes"] < cache_bytes(gguf_header.read(path), 2000, "f16")
 
 
+@pytest.mark.parametrize("kind", ["F16", "Q4_0", "Q4_K_M"])
+def test_what_is_repacked_is_what_llama_cpp_copies(tmp_path, kind, caplog):
+    """Its log of a model that it loads names each tensor; no CPU copies F16."""
+    path = tmp_path / "q.gguf"
+    llama.quantize(DEMO, path, llama.QuantizationParameters(kind), threads=2)
+    with llama.Model(path, load="hollow") as model:
+        repacked = model.repacked
+    caplog.set_level("INFO", "quern.llama")
+    caplog.clear()
+    llama.Model(path).__exit__()
+    copied = re.findall(r"repack: repack tensor (\S+) with", caplog.text)
+    assert repacked == set(copied) and (repacked == set() or kind != "F16")
+    found = footprint(path, gguf_files.model_info(path), contexts=[512], kv_types=["f16"])
+    sizes = {name: t.n_bytes for name, t in gguf_files.tensors_of(path).items()}
+    assert found["repacked_bytes"] == sum(sizes[name] for name in repacked)
+
+
+def test_scratch_by_hand():
+    """512 inputs as F16 or in blocks of Q8_0, and 64 bytes a thread; the largest product counts."""
+    f16, q8_0 = 512 * 256 * 2 + 2 * 64, 512 * 768 // 32 * 34 + 2 * 64
+    assert llama.scratch_bytes([("F16", 256, 512)], 2) == f16
+    assert llama.scratch_bytes([("F16", 256, 512), ("Q8_0", 768, 512)], 2) == q8_0
+    assert llama.scratch_bytes([], 2) == 0
+
+
 @pytest.fixture(scope="module")
 def described(tmp_path_factory):
     """The demo's JSON."""
@@ -138,7 +165,7 @@ def test_the_command(described, tmp_path):
     for entry in found["contexts"]:
         assert entry["kv_source"] == "metadata"
         parts = entry["kv_bytes"] + entry["compute_bytes"]
-        assert entry["total_bytes"] == info.tensor_bytes + parts
+        assert entry["total_bytes"] == info.tensor_bytes + found["repacked_bytes"] + parts
     before = (tmp_path / "m.json").read_bytes()
     memory(described, tmp_path, "--kv", "f16", "q8_0")
     assert (tmp_path / "m.json").read_bytes() == before

@@ -41,7 +41,7 @@ def sweep(compared, made, tmp_path_factory):
     for r in recipes:
         total = r.info.tensor_bytes + 1000
         context = {"n_ctx": 64, "kv_type": "f16", "kv_bytes": 900, "compute_bytes": 100}
-        content = {"recipe": r.name, "tensor_bytes": r.info.tensor_bytes}
+        content = {"recipe": r.name, "tensor_bytes": r.info.tensor_bytes, "repacked_bytes": 0}
         content["contexts"] = [context | {"total_bytes": total}]
         memory.append(folder / f"{r.name}.memory.json")
         files.write_json(memory[-1], content)
