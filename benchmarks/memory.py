@@ -77,7 +77,7 @@ def process(tiny: Path, n_ctx: int, kv_type: str, threads: int) -> int:
 
 
 def quantized(model: Path, kind: str, folder: Path) -> Path:
-    """A model quantized with all weights alike, which is as large as any other of its type."""
+    """A model quantized with all importances alike, which is as large as any other of its type."""
     path = folder / f"{model.stem}-{kind}.gguf"
     matrices = {name: t.shape for name, t in tensors_of(model).items() if len(t.shape) > 1}
     importances = {
