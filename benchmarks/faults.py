@@ -15,6 +15,7 @@ trials, and the failures. Exits with 1 if there is a failure.
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -91,6 +92,28 @@ def stages(folder: Path) -> dict[str, tuple[list, list[str]]]:
     made = ["--output", "q.gguf", "--output-info", "q.json"]
     compared = ["--output", "c.h5", "--windows", "c.csv", "--summary", "c.json", "--text", "c.txt"]
     step = ["--step", 0, "--report", folder / "i.json", "--types", "Q4_K_M"]
+    weighed = ["--imatrix", folder / "i.gguf"]
+    mixed = [
+        "--damage",
+        folder / "damage.h5",
+        folder / "damage1.h5",
+        "--errors",
+        folder / "errors.json",
+    ]
+    mixed += ["--size", "as Q4_K_M", "--proof-windows", 2]
+    reround = ["--baseline", model, "--baseline-info", folder / "m.json"]
+    reround += ["--quantized", folder / "q.gguf", "--info", folder / "q.json", *weighed]
+    entry = {"name": "Q4_K_M", "type": "Q4_K_M", "imatrix": "i", "rounding": "ggml"}
+    read = {"info": "q.json", "compare": "c.json", "positions": "c.h5"}
+    entry |= {key: str(folder / name) for key, name in read.items()} | {"foreign": False}
+    recipes = ["--recipes", json.dumps([entry])]
+    summarized = ["--title", "T", "--csv", "sum.csv", "--pairs", "pairs.csv"]
+    summarized += ["--markdown", "sum.md", "--picture", "sum.png"]
+    tables = ["--table", folder / "sum.csv", "--memory", folder / "memory.json"]
+    asked = ["--model", "m", "--corpus", "c", "--title", "T", *tables, "--pairs"]
+    asked += [folder / "pairs.csv", "--budgets", 10_000_000]
+    shown = [*tables, "--answer", folder / "answer.json", "--info", folder / "m.json"]
+    shown += ["--baseline", folder / "b.h5", "--baseline-model", model]
     shard = ["--shards", folder / "s.h5", "--info", folder / "m.json"]
     return {
         "model": (["--model", model, "--output", "m.json"], ["m.json"]),
@@ -116,11 +139,36 @@ def stages(folder: Path) -> dict[str, tuple[list, list[str]]]:
             [*step, "--positions", folder / "c.h5", "--output", "g.h5", "--facts", "g.json"],
             ["g.h5", "g.json"],
         ),
+        "memory": (
+            [*quantized, "--name", "Q4_K_M", "--contexts", 128, "--output", "memory.json"],
+            ["memory.json"],
+        ),
+        "moments": ([*known, *tokens, "--windows", 24, "--output", "moments.h5"], ["moments.h5"]),
+        "mix_errors": ([*known, *weighed, "--output", "errors.json"], ["errors.json"]),
+        "damage": ([*known, *weighed, *tokens, "--output", "damage.h5"], ["damage.h5"]),
+        "damage again": (
+            [*known, *weighed, *tokens, "--turn", 1, "--output", "damage1.h5"],
+            ["damage1.h5"],
+        ),
+        "mix": (
+            [*known, *weighed, *tokens, *mixed, "--output", "mix.json", "--type-file", "mix.txt"],
+            ["mix.json", "mix.txt"],
+        ),
+        "reround": (
+            [*reround, "--output", "r.gguf", "--output-info", "r.json"],
+            ["r.gguf", "r.json"],
+        ),
+        "summary": ([*recipes, *summarized], ["sum.csv", "pairs.csv", "sum.md", "sum.png"]),
+        "answer": (
+            [*asked, "--output", "answer.json", "--markdown", "answer.md"],
+            ["answer.json", "answer.md"],
+        ),
+        "page": ([*recipes, *shown, "--output", "index.html"], ["index.html"]),
     }  # fmt: skip
 
 
 def command(name: str, arguments: list) -> list[str]:
-    line = [sys.executable, HOUSE / "scripts" / f"{name}.py", *arguments, "--log", f"{name}.log"]
+    line = [sys.executable, HOUSE / "scripts" / f"{name.split()[0]}.py", *arguments, "--log", "log"]
     return [str(word) for word in line]
 
 
@@ -151,7 +199,8 @@ class Sweep:
         for stage, (options, outputs) in stages(self.base).items():
             start, count = time.monotonic(), folder / "count"
             result = self._run(command(stage, options), FAULT_LOG=str(count))
-            result.check_returncode()
+            if result.returncode:
+                raise SystemExit(f"{stage} fails undisturbed: {result.stderr}")
             self._seconds[stage] = time.monotonic() - start
             self._writes[stage] = int(count.read_text())
             self.reference[stage] = hashes(self.work, outputs)
