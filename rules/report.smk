@@ -42,6 +42,7 @@ rule summary:
     input:
         unpack(summary_files),
         script=ancient(script_path("summary.py")),
+        model="results/{model}/model.json",
         imatrices=expand("results/{{model}}/imatrix/{calibration}.json", calibration=CALIBRATED),
     output:
         csv="results/{model}/summary/{evaluation}.csv",
@@ -65,6 +66,7 @@ rule summary:
         "python {input.script:q} --log {log:q}"
         " --recipes @/dev/fd/3"
         " --imatrices {input.imatrices:q}"
+        " --model {input.model:q}"
         " --title '{wildcards.model} on {wildcards.evaluation}'"
         " --csv {output.csv:q}"
         " --pairs {output.pairs:q}"

@@ -1,14 +1,18 @@
-"""Describe a model: architecture, hashes, tensors, size. In: GGUF. Out: JSON."""
+"""Describe a model: architecture, hashes, tensors, size, what llama.cpp warns of. In: GGUF. Out:
+JSON."""
 
 from pathlib import Path
 
-from quern import command, files
+from quern import command, files, llama
 from quern.gguf_files import model_info
 
 
 def main(arguments):
     info = model_info(arguments.model, arguments.sha256)
-    files.write_json(arguments.output, info.as_dict())
+    warnings = llama.warnings(arguments.model)
+    for said in warnings:
+        command.complain(f"{arguments.model}: llama.cpp warns: {said}")
+    files.write_json(arguments.output, info.as_dict() | {"warnings": warnings})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from quern.report import answer, page, tail
 
 def main(arguments):
     recipes = [e for e in arguments.recipes if not files.failure(e["compare"])]
-    answers = files.read_json(arguments.answer)
+    answers, info = files.read_json(arguments.answer), files.read_json(arguments.info)
     material = page.Material(
         model=answers["model"],
         corpus=answers["corpus"],
@@ -22,7 +22,8 @@ def main(arguments):
         speed=files.read_json(arguments.speed) if arguments.speed else None,
         growths=dict(zip(arguments.grown, map(files.read_json, arguments.growth), strict=True)),
         strays=strays(arguments, recipes, answers["budgets"]),
-        facts=page.facts(files.read_json(arguments.info), files.read_json(recipes[0]["compare"])),
+        facts=page.facts(info, files.read_json(recipes[0]["compare"])),
+        warnings=info.get("warnings", []),
         config=arguments.config,
     )
     with files.replacing(arguments.output) as temporary:

@@ -15,6 +15,7 @@ def main(arguments):
         imatrices,
         summary.failures(arguments.recipes),
         arguments.title,
+        files.read_json(arguments.model).get("warnings", []) if arguments.model else [],
         csv=arguments.csv,
         pairs_csv=arguments.pairs,
         markdown_path=arguments.markdown,
@@ -32,6 +33,7 @@ if __name__ == "__main__":
         default=[],
         help="JSON of the imatrices, from imatrix.py",
     )
+    p.add_argument("--model", type=Path, help="JSON of the unquantized model, for its warnings")
     p.add_argument("--title", required=True, help="title of the picture")
     p.add_argument("--csv", type=Path, required=True, help="CSV to write")
     p.add_argument("--pairs", type=Path, required=True, help="CSV of pairs to write")

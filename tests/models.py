@@ -39,7 +39,7 @@ def write_model(
     pre_tokenizer: str = "gpt-2",
     context_length: int = 2048,
     expert_dtype: str | None = None,
-    metadata: dict[str, int | float | str] | None = None,
+    metadata: dict[str, int | float | bool | str] | None = None,
     drafting: bool = False,
 ) -> Path:
     """Write a model (mixture of experts where `experts` > 0) with a byte-level tokenizer.
@@ -90,7 +90,8 @@ def write_model(
     for i, text in (renamed or {}).items():
         names[i] = text
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre_tokenizer)
+    if pre_tokenizer:
+        writer.add_tokenizer_pre(pre_tokenizer)
     writer.add_token_list(names)
     writer.add_token_types(kinds)
     if scores:
@@ -105,7 +106,7 @@ def write_model(
         writer.add_chat_template(chat_template)
 
     for key, value in (metadata or {}).items():
-        add_key = {str: writer.add_string, float: writer.add_float32}
+        add_key = {str: writer.add_string, float: writer.add_float32, bool: writer.add_bool}
         add_key.get(type(value), writer.add_uint32)(key, value)
 
     embeddings = matrix(tokens, n_embd, scale=np.sqrt(n_embd))

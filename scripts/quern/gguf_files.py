@@ -5,6 +5,7 @@
 
 import hashlib
 import math
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from . import QuernError, files, gguf_header
 from .files import shards
 from .ggml_types import AS_PUBLISHED, TENSOR_TYPES, UNQUANTIZED
 from .gguf_header import ARRAY, STRING, Header, TensorInfo
+
+NATIVE = {"little": "<", "big": ">"}[sys.byteorder]
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class ModelInfo:
         try:
             content.pop("bits_per_weight")
             content.pop("made", None)  # how it was quantized
+            content.pop("warnings", None)  # what llama.cpp said of it
             content["matrices"] = {n: tuple(s) for n, s in content["matrices"].items()}
             content["output"] = OutputWeights(**content["output"]) if content["output"] else None
             return cls(**content)
@@ -161,8 +165,11 @@ def _tensor(path: Path, header: Header, info: TensorInfo) -> GgufTensor:
         kind = GGMLQuantizationType(info.type)
         block, _ = GGML_QUANT_SIZES[kind]
     except (ValueError, KeyError):
-        why = f"{info.name} has the unknown type {info.type}"
-        raise gguf_header.damaged(path, why) from None
+        raise QuernError(
+            f"{path} cannot be read: {info.name} has the type {info.type}, a type that this "
+            "llama.cpp does not know. A fork or a newer version may have written it; take a file "
+            "of usual types."
+        ) from None
     if not all(info.shape) or info.shape[0] % block or info.offset % 8:
         why = f"{info.name} has a shape or place that its type does not allow"
         raise gguf_header.damaged(path, why)
@@ -237,20 +244,22 @@ def _model_info(path: Path, hashes: list[str] | None) -> ModelInfo:
 
 _OTHER_FILES = {
     "adapter": "an adapter (LoRA); merge it into its model first",
+    "controlvector": "a control vector; name the model that it steers",
     "mmproj": "a projector for images or sound (mmproj); name the language model beside it",
     "imatrix": "an importance matrix; name it under `imatrix`",
     "vocab": "a vocabulary without weights; name the model itself",
 }
+_BY_ARCHITECTURE = {"clip": "mmproj", "controlvector": "controlvector", "imatrix": "imatrix"}
+# llama_pooling_type of llama.h, and what such a model is.
+_POOLED = dict.fromkeys((1, 2, 3), "an embedding model") | {4: "a reranker"}
 
 
 def _require_language_model(path: Path, reader: GgufFile, paths: list[Path]) -> None:
     """Refuse what is GGUF and no model, and any shard but the first."""
     architecture = field(reader, "general.architecture")
-    kind = field(reader, "general.type", "model")
-    kind = {"clip": "mmproj", "imatrix": "imatrix"}.get(architecture, kind)
-    if kind in _OTHER_FILES:
-        raise QuernError(f"{path} is not a model but {_OTHER_FILES[kind]}.")
     number, count = (int(field(reader, f"split.{key}", 0)) for key in ("no", "count"))
+    if (kind := _kind(reader, count)) in _OTHER_FILES:
+        raise QuernError(f"{path} is not a model but {_OTHER_FILES[kind]}.")
     if number or paths[0] != path:
         raise QuernError(
             f"{path} is shard {number + 1} of {count}; name the first one, the others are found "
@@ -263,6 +272,28 @@ def _require_language_model(path: Path, reader: GgufFile, paths: list[Path]) -> 
         )
     if not architecture or not (reader.tensors or count > 1):
         raise QuernError(f"{path} is a GGUF file, but not a model: it names no architecture.")
+    if reader.header.order != NATIVE:
+        raise QuernError(
+            f"{path} has the bytes of its numbers in the order of another machine; turn it by "
+            "gguf-convert-endian first."
+        )
+    pooled = _POOLED.get(field(reader, f"{architecture}.pooling_type"))
+    if not field(reader, f"{architecture}.attention.causal", True):
+        pooled = pooled or "an encoder or a diffusion model"
+    if pooled:
+        raise QuernError(
+            f"{path} is {pooled}; Quern measures models that predict the next token from the text "
+            "before it (causal language models)."
+        )
+
+
+def _kind(reader: GgufFile, shards: int) -> str:
+    """What a GGUF holds, by what it says, or by what is in it where it says nothing."""
+    fields = reader.header.fields
+    said = field(reader, "general.type", "adapter" if "adapter.type" in fields else "model")
+    if not reader.tensors and shards < 2 and "tokenizer.ggml.tokens" in fields:
+        said = "vocab"
+    return _BY_ARCHITECTURE.get(field(reader, "general.architecture"), said)
 
 
 def _output(readers: list[GgufFile]) -> OutputWeights | None:

@@ -19,6 +19,12 @@ _UINT32 = 4
 STRING, ARRAY = 8, 9  # numbers of types
 _LONGEST_KEY, _LONGEST_NAME, _MOST_DIMENSIONS = 65535, 63, 4
 ALIGNMENT = 32  # of tensors' data, where the metadata say nothing
+# What else may be called .gguf, by how it begins, and what to do about it.
+_OTHER_FILES = {
+    b"GGUF\1\0\0\0": "a GGUF of version 1, which llama.cpp reads no more; convert the model again",
+    b"version https://git-lfs": "a pointer of git-lfs; run `git lfs pull` to get the file itself",
+    b"<": "a web page; download the file itself",
+}
 
 
 class _Damaged(Exception):
@@ -167,7 +173,11 @@ def read(path: Path) -> Header:
         raise QuernError(f"{path} does not exist.")
     try:
         with open(path, "rb") as file:
-            if file.read(4) != b"GGUF":
+            begin = file.read(64)
+            for known, said in _OTHER_FILES.items():
+                if begin.lstrip().startswith(known):
+                    raise QuernError(f"{path} is not a GGUF file that can be read but {said}.")
+            if not begin.startswith(b"GGUF"):
                 raise QuernError(f"{path} is not a GGUF file.")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _read(_Cursor(data))

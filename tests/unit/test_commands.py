@@ -191,6 +191,17 @@ def test_a_file_that_is_no_gguf(made, tmp_path):
     fails_with(result, "text.txt is not a GGUF file")
 
 
+def test_what_llama_cpp_warns_of_is_said_and_kept(tmp_path):
+    path = write_model(tmp_path / "m.gguf", n_embd=64, n_layer=1, pre_tokenizer="")
+    own = ("--output", tmp_path / "o.json", "--log", tmp_path / "log")
+    result = command("model", "--model", path, *own)
+    ok(result)
+    (warning,) = files.read_json(tmp_path / "o.json")["warnings"]
+    assert "missing pre-tokenizer type" in warning
+    assert result.stderr == f"quern model: {path}: llama.cpp warns: {warning}\n"
+    assert gguf_files.ModelInfo.read(tmp_path / "o.json") == gguf_files.model_info(path)
+
+
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.6, 0.999])
 def test_a_truncated_model(copy, tmp_path, share):
     truncate(copy / "dense.gguf", share)

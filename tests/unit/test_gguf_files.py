@@ -143,15 +143,44 @@ def test_what_is_no_model_file(tmp_path):
         gguf_files.model_info(tmp_path / "none.gguf")
     for content in (b"", b"GG", b"ggml and more", b"\x80\x02}q\x00."):
         (tmp_path / "x.gguf").write_bytes(content)
-        with pytest.raises(QuernError, match=r"x\.gguf is not a GGUF file"):
+        with pytest.raises(QuernError, match=r"x\.gguf is not a GGUF file\.$"):
             gguf_files.model_info(tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of git-lfs"),
+        (b"\n<!DOCTYPE html>\n<html></html>", "a web page; download the file itself"),
+        (b"GGUF\1\0\0\0", "a GGUF of version 1, which llama.cpp reads no more"),
+    ],
+)
+def test_what_else_is_called_gguf(tmp_path, content, words):
+    (tmp_path / "x.gguf").write_bytes(content)
+    with pytest.raises(QuernError, match=f"not a GGUF file that can be read but {words}"):
+        gguf_files.model_info(tmp_path / "x.gguf")
+
+
+def test_a_file_of_another_byte_order(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "b.gguf", "llama", endianess=gguf.GGUFEndian.BIG)
+    writer.add_tensor("token_embd.weight", np.ones((2, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(QuernError, match=r"b\.gguf has .* turn it by gguf-convert-endian first"):
+        gguf_files.model_info(tmp_path / "b.gguf")
 
 
 @pytest.mark.parametrize(
     ("name", "metadata", "words"),
     [
         ("lora.gguf", {"general.type": "adapter"}, "an adapter .LoRA.; merge it into its model"),
+        ("lora.gguf", {"adapter.type": "lora"}, "an adapter .LoRA.; merge it into its model"),
         ("seen.gguf", {"general.type": "mmproj"}, "a projector for images or sound"),
+        ("e.gguf", {"llama.attention.causal": False}, "e.gguf is an encoder or a diffusion model"),
+        ("e.gguf", {"llama.pooling_type": 3}, "e.gguf is an embedding model; Quern measures"),
+        ("e.gguf", {"llama.pooling_type": 4}, "e.gguf is a reranker; Quern measures models that"),
         (
             "m-00002-of-00003.gguf",
             {"split.no": 1, "split.count": 3},
@@ -163,6 +192,19 @@ def test_what_is_no_model_file(tmp_path):
 )
 def test_other_files_say_what_they_are(tmp_path, name, metadata, words):
     path = write_model(tmp_path / name, n_embd=64, n_layer=1, metadata=metadata)
+    with pytest.raises(QuernError, match=words):
+        gguf_files.model_info(path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ("clip", "not a model but a projector for images or sound"),
+        ("controlvector", "not a model but a control vector; name the model that it steers"),
+    ],
+)
+def test_other_files_are_known_by_their_architecture(tmp_path, architecture, words):
+    path = write_model(tmp_path / "m.gguf", n_embd=64, n_layer=1, architecture=architecture)
     with pytest.raises(QuernError, match=words):
         gguf_files.model_info(path)
 
@@ -182,13 +224,22 @@ def test_a_special_id_more_is_the_same_tokenizer(tmp_path, made):
     assert plain.tokenizer_settings["bos_token_id"] == 256
 
 
-def test_a_file_without_tensors_is_no_model(tmp_path):
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        ([], r"bare\.gguf is a GGUF file, but not a model"),
+        (["a"], r"bare\.gguf is not a model but a vocabulary without weights"),
+    ],
+)
+def test_a_file_without_tensors_is_no_model(tmp_path, tokens, words):
     writer = gguf.GGUFWriter(tmp_path / "bare.gguf", "llama")
+    if tokens:
+        writer.add_token_list(tokens)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(QuernError, match=r"bare\.gguf is a GGUF file, but not a model"):
+    with pytest.raises(QuernError, match=words):
         gguf_files.model_info(tmp_path / "bare.gguf")
 
 

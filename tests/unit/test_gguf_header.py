@@ -45,7 +45,7 @@ def tensor(name, shape, kind, offset=0):
         (header(key("a", 13, b"")), "a value of type 13"),
         (header(struct.pack("<Q", 1 << 40)), "a name of"),
         (header(key("a", 7, b"\1"), key("a", 7, b"\1")), "occurs twice"),
-        (header(tensors=[tensor("t", [32, 1], 99)]), "unknown type 99"),
+        (header(tensors=[tensor("t", [32, 1], 137)]), "t has the type 137, a type that this"),
         (header(tensors=[tensor("t", [32] * 5, 0)]), "5 dimensions"),
         (header(tensors=[tensor("t", [33], 2)]), "does not allow"),
         (header(tensors=[tensor("t", [1 << 62, 4], 0)]), "beyond the file's end"),

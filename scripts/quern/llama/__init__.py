@@ -16,6 +16,7 @@ from .library import (
     target_types,
     tensor_types,
 )
+from .loading import warnings
 from .model import KV_TYPE, Model
 from .product import DeviceProduct
 from .quantizer import (
@@ -64,4 +65,5 @@ __all__ = [
     "scratch_bytes",
     "target_types",
     "tensor_types",
+    "warnings",
 ]

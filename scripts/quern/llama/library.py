@@ -32,20 +32,23 @@ VERSION = importlib.metadata.version("llama-cpp-python")
 # llama-cpp-python loads llama.cpp from here.
 FOLDER = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or Path(llama_cpp.__file__).parent / "lib")
 
+WARN, ERROR = 3, 4  # ggml_log_level of ggml.h
 recent = deque(maxlen=20)  # what llama.cpp said last, for error messages
-_listeners: list[list[str]] = []
+_listeners: list[tuple[list[str], int | None]] = []
 muted = set()  # threads that aborted a graph on purpose, which llama.cpp reports as an error
 
 
 @llama_cpp.llama_log_callback
 def _on_log(level, text, _):
     said = text.decode("utf-8", "replace")
-    for heard in _listeners:
-        heard.append(said)
+    for heard, only in _listeners:
+        if only in (None, level):
+            heard.append(said)
     line = said.rstrip()
     if line.strip(".") and threading.get_ident() not in muted:
         recent.append((level, line))
-        _own_log.log({3: logging.WARNING, 4: logging.ERROR}.get(level, logging.INFO), "%s", line)
+        level = {WARN: logging.WARNING, ERROR: logging.ERROR}.get(level, logging.INFO)
+        _own_log.log(level, "%s", line)
 
 
 @functools.cache
@@ -57,21 +60,22 @@ def start() -> None:
 
 def complaint() -> str:
     """llama.cpp's first error since `recent` was cleared, which is the cause; or its last line."""
-    errors = [line for level, line in recent if level == 4]
+    errors = [line for level, line in recent if level == ERROR]
     lines = errors[:1] or [line for _, line in recent][-1:]
     words = [word for word in " ".join(lines).split() if word.strip("=")]
     return " ".join(words) or "no reason given"
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[list[str]]:
-    """All that llama.cpp says within the block, in pieces."""
+def listening(only: int | None = None) -> Iterator[list[str]]:
+    """What llama.cpp says within the block, in pieces: all, or at one level of its log."""
     heard: list[str] = []
-    _listeners.append(heard)
+    listener = heard, only
+    _listeners.append(listener)
     try:
         yield heard
     finally:
-        _listeners.remove(heard)
+        _listeners.remove(listener)
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .. import QuernError, architecture, published, vocabulary
+from .. import QuernError, architecture, llama, published, vocabulary
 from ..files import shards
 from ..gguf_files import ModelInfo, drafting_blocks, model_info, require_same_shapes
 from . import likeness
@@ -34,7 +34,8 @@ def describe(
         if info.tokenizer_sha256 != baseline_info.tokenizer_sha256:
             vocabulary.common(baseline, path)
         architecture.require_same(path, baseline)
-        notes = [*_drafting(info, baseline_info), *likeness.notes(path, baseline)]
+        notes = [*on_drafting(info, baseline_info), *likeness.notes(path, baseline)]
+        notes += _warnings(path, baseline)
     except QuernError as error:
         raise QuernError(f"candidates.{name}: {error}") from None
     made = {"foreign": True, "files": [p.name for p in shards(path)], "sha256": info.sha256}
@@ -42,7 +43,13 @@ def describe(
     return info.as_dict() | {"made": made | ({"notes": notes} if notes else {})}
 
 
-def _drafting(info: ModelInfo, baseline: ModelInfo) -> list[str]:
+def _warnings(path: Path, baseline: Path) -> list[str]:
+    """What llama.cpp warns of, and does not of the baseline."""
+    before = llama.warnings(baseline)
+    return [f"llama.cpp warns: `{said}`." for said in llama.warnings(path) if said not in before]
+
+
+def on_drafting(info: ModelInfo, baseline: ModelInfo) -> list[str]:
     """A sentence where only one of both has blocks for drafting, or one has more."""
     own, wanted = len(drafting_blocks(info)), len(drafting_blocks(baseline))
     if own == wanted:

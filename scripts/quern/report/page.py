@@ -69,6 +69,7 @@ class Material:
         growths: by corpus, as `growth.decision.choose`.
         strays: of the recipes that are to be shipped.
         facts: what was measured on what, and by what: (name, value).
+        warnings: llama.cpp's on the unquantized model.
         config: the configuration as others may read it, see `published`.
     """
 
@@ -81,6 +82,7 @@ class Material:
     growths: dict[str, dict] = field(default_factory=dict)
     strays: list[Strays] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     config: dict = field(default_factory=dict)
 
 

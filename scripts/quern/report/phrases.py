@@ -17,6 +17,11 @@ def intervals(frame: pd.DataFrame, figure: str, form: str) -> list[str]:
     return ["" if pd.isna(a) else f"{form.format(a)} – {form.format(b)}" for a, b in ends]
 
 
+def warned(warnings: Iterable[str]) -> str:
+    """A line for each of llama.cpp's warnings on the unquantized model."""
+    return "".join(f"\n**llama.cpp warns of the unquantized model**: `{w}`\n" for w in warnings)
+
+
 def failed_lines(reasons: Mapping[str, str]) -> str:
     """A line for each recipe that failed, by its name, with the reason."""
     return "".join(f"\n**`{name}` failed**: {why}\n" for name, why in reasons.items())

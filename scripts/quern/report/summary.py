@@ -1,7 +1,7 @@
 """All recipes of a model side by side: one table, every pair of recipes, one picture."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..gguf_files import ModelInfo
 from ..measure import comparison, statistics
 from ..measure.window_store import WindowStore
 from . import foreign, plots
-from .phrases import failed_lines, intervals
+from .phrases import failed_lines, intervals, warned
 
 # Columns of the table and how Markdown shows them.
 COLUMNS = {
@@ -285,6 +285,7 @@ def write(
     imatrices: dict[str, dict],
     failed: dict[str, str],
     title: str,
+    warnings: Sequence[str] = (),
     *,
     csv: Path,
     pairs_csv: Path,
@@ -297,6 +298,7 @@ def write(
         recipes: as `read` gives them.
         imatrices: reports of the imatrices that were collected, by name.
         failed: why other recipes could not be made, by name.
+        warnings: llama.cpp's on the unquantized model.
     """
     frame, compared = table(recipes), pairs(recipes)
     frame["beaten_by"] = beaten_by(recipes, compared)
@@ -306,6 +308,7 @@ def write(
         with files.replacing(path) as temporary:
             content.to_csv(temporary, index=False)
     with files.replacing(markdown_path) as temporary:
-        notes = _notes(recipes) + failed_lines(failed) + foreign.against(recipes, compared)
+        notes = warned(warnings) + _notes(recipes) + failed_lines(failed)
+        notes += foreign.against(recipes, compared)
         temporary.write_text(markdown(frame, title, imatrices, notes), encoding="utf-8")
     plots.divergence_against_size(frame, title, picture)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from models import write_model
-from quern import QuernError, gguf_files
-from quern.quantize import foreign, quantization
+from quern import QuernError, architecture, gguf_files
+from quern.quantize import foreign, likeness, quantization
 
 
 def described(model, baseline):
@@ -85,9 +85,21 @@ def test_norms_may_differ_by_the_rounding_of_the_types_alone(made, tmp_path):
 
 
 def test_blocks_for_drafting_are_said(made, tmp_path):
-    drafting = write_model(tmp_path / "mtp.gguf", drafting=True)
-    (note,) = described(made / "dense.gguf", drafting)
-    assert note.startswith("Blocks for drafting (MTP): 0, and 1 in the baseline.")
-    (note,) = described(drafting, made / "dense.gguf")
-    assert note.startswith("Blocks for drafting (MTP): 1, and 0 in the baseline.")
-    assert described(drafting, drafting) == []
+    """Files that llama.cpp loads have more tensors in such a block."""
+    paths = write_model(tmp_path / "mtp.gguf", drafting=True), made / "dense.gguf"
+    infos = [gguf_files.model_info(path) for path in paths]
+    for i, numbers in enumerate(("1, and 0", "0, and 1")):
+        own, other = paths[i], paths[1 - i]
+        gguf_files.require_same_shapes(infos[i], own, infos[1 - i], other)
+        architecture.require_same(own, other)
+        assert likeness.notes(own, other) == []
+        (note,) = foreign.on_drafting(infos[i], infos[1 - i])
+        assert note.startswith(f"Blocks for drafting (MTP): {numbers} in the baseline.")
+        assert foreign.on_drafting(infos[i], infos[i]) == []
+
+
+def test_what_llama_cpp_warns_of_and_not_of_the_baseline_is_said(made, tmp_path):
+    path = write_model(tmp_path / "m.gguf", pre_tokenizer="")
+    (note,) = described(path, made / "dense.gguf")
+    assert note.startswith("llama.cpp warns: `missing pre-tokenizer type, using: 'default' GENER")
+    assert described(path, path) == []

@@ -65,6 +65,8 @@ def sweep(compared, made, tmp_path_factory):
         entry | {"rounding": "ggml", "foreign": entry["name"] == "Q8_0"} for entry in compared
     ]
     baseline = Path(compared[0]["positions"]).parent / "b.h5"
+    info = files.read_json(made / "dense.json") | {"warnings": ["missing '<x>'"]}
+    files.write_json(folder / "model.json", info)
     schema = yaml.safe_load((HOUSE / "config/config.schema.yaml").read_text())
     config = {"models": {"tiny": "/home/somebody/tiny.gguf"}}
     config |= {"corpora": {"topics": {"sources": [{"name": "s", "path": "x", "separator": "/"}]}}}
@@ -73,7 +75,7 @@ def sweep(compared, made, tmp_path_factory):
         *("page", "--recipes", json.dumps(entries), "--answer", folder / "a.json"),
         *tables,
         *("--grown", "topics", "--growth", folder / "grown.json"),
-        *("--info", made / "dense.json", "--baseline", baseline),
+        *("--info", folder / "model.json", "--baseline", baseline),
         *("--baseline-model", made / "dense.gguf", "--config", json.dumps(config)),
         *("--output", folder / "index.html"),
     )
@@ -117,6 +119,7 @@ def test_a_page_holds_no_path_of_the_machine_and_is_the_same_twice(sweep):
     assert "/home/" not in text and "tiny.gguf" in text and len(text) < 2_000_000
     assert str(sweep) not in text
     assert "separator: /" in text
+    assert "of the unquantized model</strong>: missing &#39;&lt;x&gt;" in text
 
 
 def test_bad_input_is_a_sentence(sweep, tmp_path, compared, made):

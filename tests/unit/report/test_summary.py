@@ -194,7 +194,8 @@ def outputs(recipes, compared, tmp_path):
     }
     paths = {"csv": "t.csv", "pairs_csv": "p.csv", "markdown_path": "t.md", "picture": "t.png"}
     paths = {key: tmp_path / name for key, name in paths.items()}
-    summary.write(recipes, imatrices, {"Q9_9": "why it is not there."}, "some model", **paths)
+    said = {"Q9_9": "why it is not there."}, "some model", ["missing <x>, using: 'default'"]
+    summary.write(recipes, imatrices, *said, **paths)
     return paths
 
 
@@ -205,7 +206,9 @@ def test_tables_are_written_whole(outputs, recipes, compared):
     made = found[found.failed.isna()].drop(columns=["beaten_by", "failed"])
     made["imatrix"] = made.imatrix.fillna("none")
     pd.testing.assert_frame_equal(made, frame, check_dtype=False)
-    assert "**`Q9_9` failed**: why it is not there." in outputs["markdown_path"].read_text()
+    text = outputs["markdown_path"].read_text()
+    assert "**`Q9_9` failed**: why it is not there." in text
+    assert "\n**llama.cpp warns of the unquantized model**: `missing <x>, using: 'def" in text
     pairs = pd.read_csv(outputs["pairs_csv"])
     pd.testing.assert_frame_equal(pairs, summary.pairs(recipes), check_dtype=False)
     assert outputs["picture"].read_bytes().startswith(b"\x89PNG")
