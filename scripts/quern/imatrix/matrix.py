@@ -1,5 +1,6 @@
 """The importance matrix: mean squared inputs of every matrix product in the blocks."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -79,6 +80,8 @@ class Imatrix:
 
         An expert whose sums are all zero counts as not reached, whatever its count says: the older
         `.dat` has one count for all experts, and importances of zero would make all its weights 0.
+        `attn_kv_b` of a model that has `attn_k_b` and `attn_v_b` is left out: some programs
+        multiply by both at once. The two are not reached then.
 
         Args:
             shapes: columns and number of matrices of each weight in the model's blocks.
@@ -92,6 +95,8 @@ class Imatrix:
         for name, sums in self.sums.items():
             counts = self.counts[name]
             if name.startswith("blk."):
+                if _is_of_split(name, shapes):
+                    continue
                 if name not in shapes:
                     raise QuernError(
                         f"{path} is of another model: it has {name}, the model has not."
@@ -120,6 +125,13 @@ class Imatrix:
         for name, (_, matrices) in shapes.items():
             found.setdefault(name, matrices)
         return {name: n for name, n in sorted(found.items()) if n}
+
+
+def _is_of_split(name: str, shapes: Container[str]) -> bool:
+    """Whether a weight is one that the model has in two parts."""
+    return "attn_kv_b" in name and all(
+        name.replace("attn_kv_b", part) in shapes for part in ("attn_k_b", "attn_v_b")
+    )
 
 
 def _importance(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

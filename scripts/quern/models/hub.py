@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _ADDRESS = re.compile(
     r"hf://(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[\w./+ -]+\.gguf))?"
 )
 PIECE = 64 << 20  # bytes that are asked for at once
+_ARRIVING = 1 << 20  # bytes that are written at once
 
 
 @dataclass(frozen=True)
@@ -153,14 +155,19 @@ def _fetch_file(repository: str, commit: str, entry, target: Path, bar: tqdm) ->
     with open(arrived, "a+b") as file:
         file.seek(0)
         while file.tell() < entry.size:
-            piece = file.read(PIECE)
-            if not piece:
-                start = file.tell()
-                piece = _piece(url, start, min(start + PIECE, entry.size))
-                file.write(piece)
-            sha256.update(piece)
-            check.update(piece) if check is not sha256 else None
-            bar.update(len(piece))
+            start, here = file.tell(), file.read(PIECE)
+            end = min(start + PIECE, entry.size)
+            for piece in [here] if here else _pieces(url, start, end, entry.size):
+                if not here:
+                    file.write(piece)
+                sha256.update(piece)
+                check.update(piece) if check is not sha256 else None
+                bar.update(len(piece))
+            if file.tell() == start:
+                raise QuernError(
+                    f"{url} gave nothing from byte {start} on; what arrived before is kept, run "
+                    "again to go on."
+                )
         file.flush()
         os.fsync(file.fileno())
     if check.hexdigest() != promised or arrived.stat().st_size != entry.size:
@@ -173,19 +180,26 @@ def _fetch_file(repository: str, commit: str, entry, target: Path, bar: tqdm) ->
     return {"bytes": entry.size, "sha256": sha256.hexdigest()}
 
 
-def _piece(url: str, start: int, end: int) -> bytes:
-    """Bytes `start` to `end` of a file on the hub."""
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
+def _pieces(url: str, start: int, end: int, size: int) -> Iterator[bytes]:
+    """Bytes `start` to `end` of a file on the hub, or fewer where the connection breaks.
+
+    A server that knows no ranges sends the whole file: what is here already is dropped, and all
+    the rest is given, to its end at `size`.
+    """
+    # Here, because it takes a second.
+    import httpx2
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
 
     headers = build_hf_headers(library_name="quern") | {"Range": f"bytes={start}-{end - 1}"}
-    response = http_backoff("GET", url, headers=headers, follow_redirects=True)
-    hf_raise_for_status(response)
-    if len(response.content) != end - start:
-        raise QuernError(
-            f"{url} gave {len(response.content)} bytes where {end - start} were asked for; what "
-            "arrived before is kept, run again to go on."
-        )
-    return response.content
+    with http_stream_backoff("GET", url, headers=headers, follow_redirects=True) as response:
+        hf_raise_for_status(response)
+        at, end = (0, size) if response.status_code == 200 else (start, end)
+        try:
+            for piece in response.iter_bytes(_ARRIVING):
+                yield piece[max(0, start - at) : max(0, end - at)]
+                at += len(piece)
+        except httpx2.TransportError as error:
+            log.warning("%s broke off at byte %d: %s", url, at, reason(error))
 
 
 def hashes(facts: dict) -> list[str]:

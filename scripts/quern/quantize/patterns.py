@@ -36,14 +36,29 @@ def _compiled(pattern: str) -> regex.Pattern:
 
 
 def matched(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[str, list[str]]:
-    """The patterns that match each tensor's name, in their order; tensors without are left out.
+    """As `matches`, where each pattern must match.
 
     Raises:
         RecipeError: a pattern matches no name, or takes too long.
     """
+    found = matches(pairs, names)
+    if unused := idle(pairs, found):
+        raise RecipeError(
+            f"tensor_types: {unused[0]} matches no tensor of the model; its tensors are "
+            f"{', '.join(names[:8])}, …"
+        )
+    return found
+
+
+def matches(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[str, list[str]]:
+    """The patterns that match each tensor's name, in their order; tensors without are left out.
+
+    Raises:
+        RecipeError: a pattern is no regular expression, or takes too long.
+    """
     found: dict[str, list[str]] = {}
     for pattern, _ in pairs:
-        compiled, before = _compiled(pattern), sum(map(len, found.values()))
+        compiled = _compiled(pattern)
         for name in names:
             try:
                 if compiled.search(name, timeout=_SECONDS):
@@ -53,9 +68,10 @@ def matched(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[str,
                     f"tensor_types: {pattern} takes longer than {_SECONDS:g} s on {name}; "
                     "write it without nested repetitions."
                 ) from None
-        if sum(map(len, found.values())) == before:
-            raise RecipeError(
-                f"tensor_types: {pattern} matches no tensor of the model; its tensors are "
-                f"{', '.join(names[:8])}, …"
-            )
     return found
+
+
+def idle(pairs: Sequence[tuple[str, str]], found: dict[str, list[str]]) -> list[str]:
+    """The patterns that match no name, where `found` is what `matches` gave."""
+    used = {pattern for of_name in found.values() for pattern in of_name}
+    return [pattern for pattern, _ in pairs if pattern not in used]

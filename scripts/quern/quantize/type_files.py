@@ -4,6 +4,7 @@ Such a file holds words `PATTERN=TYPE`, a regular expression on a tensor's name 
 match counts (llama.cpp, tools/quantize/quantize.cpp).
 """
 
+import logging
 import re
 import shlex
 from collections import Counter
@@ -15,6 +16,8 @@ from ..ggml_types import TENSOR_TYPES, UNQUANTIZED
 from ..gguf_files import GgufTensor, field, open_gguf, tensors_of
 from . import patterns
 from .recipes import KEY, MIXED
+
+log = logging.getLogger("quern.quantize")
 
 
 def text(types: Mapping[str, str]) -> str:
@@ -39,6 +42,8 @@ def base_of(weights: Iterable[tuple[str, int]]) -> str:
 def read(path: Path, tensors: Mapping[str, GgufTensor]) -> tuple[str, dict[str, str]]:
     """What a file says of a model's types: a GGUF of the same model, or a `--tensor-type-file`.
 
+    Such a text may name norms, and tensors of other models, as llama-quantize allows.
+
     Args:
         tensors: of the unquantized model.
 
@@ -52,7 +57,7 @@ def read(path: Path, tensors: Mapping[str, GgufTensor]) -> tuple[str, dict[str, 
     with open(path, "rb") as file:
         is_gguf = file.read(4) == b"GGUF"
     wanted = {n: t for n, t in tensors.items() if len(t.shape) > 1}
-    types = _of_gguf(path, wanted) if is_gguf else _of_text(path, wanted)
+    types = _of_gguf(path, wanted) if is_gguf else _of_text(path, tensors)
     if silent := [name for name in wanted if name not in types]:
         remedy = "is it of another model?" if is_gguf else "end it with a line such as .*=q4_k"
         raise QuernError(f"{path} says nothing of the type of {silent[0]}; {remedy}")
@@ -95,7 +100,7 @@ def _of_gguf(path: Path, wanted: Mapping[str, GgufTensor]) -> dict[str, str]:
     return {name: found[name].tensor_type.name for name in wanted if name in found}
 
 
-def _of_text(path: Path, wanted: Mapping[str, GgufTensor]) -> dict[str, str]:
+def _of_text(path: Path, tensors: Mapping[str, GgufTensor]) -> dict[str, str]:
     pairs = []
     try:
         words = path.read_text(encoding="utf-8").split()
@@ -109,8 +114,14 @@ def _of_text(path: Path, wanted: Mapping[str, GgufTensor]) -> dict[str, str]:
             )
         pairs.append((pattern, kind.upper()))
     types = dict(reversed(pairs))  # of a pattern that occurs twice, the first counts
-    by_name = patterns.matched(pairs, list(wanted))
-    return {name: types[first] for name, (first, *_) in by_name.items()}
+    by_name = patterns.matches(pairs, list(tensors))
+    if idle := patterns.idle(pairs, by_name):
+        log.warning(
+            "%s: %d of %d patterns match no tensor of the model, such as %s.",
+            *(path, len(idle), len(pairs), idle[0]),
+        )
+    found = {name: types[first] for name, (first, *_) in by_name.items()}
+    return {name: kind for name, kind in found.items() if len(tensors[name].shape) > 1}
 
 
 def _named(path: Path) -> str:

@@ -20,6 +20,20 @@ def test_the_first_tensor_that_differs_is_named(made, tmp_path):
         matrix.fitted(info.matrices, tmp_path / "i.gguf")
 
 
+def test_a_matrix_of_a_weight_that_the_model_has_in_two_parts(tmp_path):
+    """Programs without MLA multiply by attn_kv_b."""
+    parts = {f"blk.0.attn_{part}.weight": (8, 2) for part in ("k_b", "v_b")}
+    shapes = parts | {f"blk.0.ffn_{part}.weight": (8, 1) for part in ("up", "gate", "down")}
+    matrix = Imatrix()
+    for name in [*list(shapes)[2:], "blk.0.attn_kv_b.weight"]:
+        matrix.add(name, np.ones((1, 8)), np.array([7]))
+    fitted = matrix.fitted(shapes, tmp_path / "i.gguf")
+    assert fitted.sums.keys() == shapes.keys() - parts.keys()
+    assert fitted.unreached(shapes) == dict.fromkeys(parts, 2)
+    with pytest.raises(QuernError, match=r"it has blk\.0\.attn_kv_b\.weight, the model has not"):
+        matrix.fitted({n: s for n, s in shapes.items() if "v_b" not in n}, tmp_path / "i.gguf")
+
+
 # --- what is done with importances -----------------------------------------------------------
 
 

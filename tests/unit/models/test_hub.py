@@ -170,6 +170,20 @@ def test_a_killed_fetch_goes_on_where_it_stopped(hub, tmp_path):
     assert (tmp_path / "own/er/main/x-00002-of-00002.gguf").read_bytes() == content
 
 
+def test_a_mirror_that_knows_no_ranges(hub, tmp_path):
+    """What is here already is sent again, and dropped."""
+    content = np.random.default_rng(2).bytes(3_000_000)
+    hub.add("own/er", {"x.gguf": content})
+    hub.ranges = False
+    part = tmp_path / "own/er/main" / f".x.gguf.{sha256(content)[:16]}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content[:1_500_000])
+    facts = fetch(tmp_path, "hf://own/er/x.gguf")
+    assert facts["files"]["x.gguf"] == {"bytes": len(content), "sha256": sha256(content)}
+    assert [path.name for path in part.parent.glob("*.gguf")] == ["x.gguf"]
+    assert len([1 for _, path, *_ in hub.asked if path.startswith("/store")]) == 1
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_other_bytes_than_promised_are_removed(hub, tmp_path, name):
     """Of large files the hub lists a SHA-256, of others Git's hash."""
