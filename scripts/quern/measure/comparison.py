@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from .. import QuernError, architecture, vocabulary
+from .. import QuernError, vocabulary
 from ..gguf_files import ModelInfo, require_positions, require_same_shapes
 from ..llama import KV_TYPE, ONE_THREAD, Model, Way, computed_by
 from ..vocabulary import Common
@@ -314,8 +314,6 @@ def _common_tokens(base: Baseline, own: Comparison) -> Common:
     a, info = base.attributes, own.info
     if base.info:
         require_same_shapes(info, own.model, base.info, base.model or base.path)
-    if base.model:
-        architecture.require_same(own.model, base.model)
     same = a["tokenizer_sha256"] in (info.tokenizer_sha256, "")
     if same and a["n_vocab"] == info.n_vocab:
         return Common(info.n_vocab, "")
