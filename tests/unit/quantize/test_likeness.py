@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models import write_model
-from quern import QuernError, architecture, gguf_files
+from quern import QuernError, architecture, gguf_files, llama
 from quern.quantize import foreign, likeness, quantization
 
 
@@ -50,18 +50,29 @@ def test_a_quantization_has_no_notes_and_one_of_other_weights_is_refused(made, t
         described(other, baseline)
 
 
+@pytest.mark.parametrize("kind", ["Q6_K", "Q4_1", "Q2_K"])
+def test_importances_over_orders_of_magnitude_are_explained(made, tmp_path, kind):
+    baseline, rng = made / "dense.gguf", np.random.default_rng(0)
+    sizes = gguf_files.model_info(baseline).matrices
+    importances = {n: np.exp(3 * rng.standard_normal(k * m)) for n, (k, m) in sizes.items()}
+    importances = {name: values.astype(np.float32) for name, values in importances.items()}
+    path = tmp_path / "q.gguf"
+    llama.quantize(baseline, path, llama.QuantizationParameters(kind, importances))
+    assert described(path, baseline) == []
+
+
 def test_another_version_of_the_model_is_said(made, tmp_path):
-    """A tenth of noise is more than Q8_0 explains, and less than Q2_K costs."""
+    """An eighth of noise is more than Q4_K explains, and less than Q2_K costs."""
     baseline, rng = made / "dense.gguf", np.random.default_rng(0)
 
     def tuned(name, values):
         if "norm" in name:
             return values * np.float32(1.25) if name == "blk.1.ffn_norm.weight" else values
-        size = values.astype(np.float32).std() / 10
+        size = values.astype(np.float32).std() / 8
         return (values + size * rng.standard_normal(values.shape)).astype(values.dtype)
 
     model = changed(baseline, tmp_path / "tuned.gguf", tuned)
-    matrices, vectors = described(quantized(model, "Q8_0", tmp_path / "8.gguf"), baseline)
+    matrices, vectors = described(quantized(model, "Q4_K", tmp_path / "4.gguf"), baseline)
     assert matrices.startswith("16 of 16 matrices are farther from the baseline's")
     assert vectors.startswith("1 of 5 norms and biases differ from the baseline's")
     assert "blk.1.ffn_norm.weight by up to 20.00%" in vectors
