@@ -146,7 +146,7 @@ def main(arguments):
     ratios = errors.read(folder / f"mix/errors/{arguments.imatrix}/ggml^0.json", inputs)
     pool = read_tokens(folder / f"tokens/{arguments.imatrix}.pool.h5")
     work = Work(inputs.model, inputs.info, pool, 512)
-    used, measured = damage.read(stores, inputs, work)
+    used, measured, _ = damage.read(stores, inputs, work)
     others = [w for w in damage.windows_of(work).tolist() if w not in used]
     held_back = work.windows(sorted(others[: arguments.windows]))[:]
     plans = search.stock_plans(inputs)

@@ -10,7 +10,7 @@ MIXES = {name: recipe for name, recipe in PLAIN.items() if recipe.mix}
 # What damages and errors are measured with: imatrices, and roundings.
 IMPORTANCES = {recipe.imatrix or "none": recipe for recipe in MIXES.values()}
 WEIGHINGS = {recipe.mix.rounding: recipe for recipe in MIXES.values()}
-MIX_TYPES = sorted({kind for recipe in MIXES.values() for kind in recipe.mix.types})
+MIX_TYPES = sorted({kind for recipe in MIXES.values() for kind in recipe.mix.possible})
 LARGE = 2e9  # bytes of a model from which on a window's damages are shared among jobs
 MIX_PARTS = 8
 READ += for_models("results/{model}/mix/{importances}.png", importances=IMPORTANCES)

@@ -44,11 +44,14 @@ def mix(arguments) -> dict:
         imatrix_n_ctx=arguments.imatrix_n_ctx,
         folder=arguments.output.parent,
     )
-    free = inputs.free(
-        arguments.types or CHOSEN, fixed=dict(arguments.fixed), fast_on=arguments.fast_on
-    )
     work = Work(arguments.model, inputs.info, read_tokens(arguments.tokens), arguments.n_ctx)
     measured = damage.read(arguments.damage, inputs, work)
+    free = inputs.free(
+        arguments.types or CHOSEN,
+        unused=measured.unused,
+        fixed=dict(arguments.fixed),
+        fast_on=arguments.fast_on,
+    )
     ratios = errors.read(arguments.errors, inputs)
     used = set(measured.windows)
     if min(len(used), arguments.proof_windows) < 2:
@@ -69,7 +72,7 @@ def mix(arguments) -> dict:
             inputs,
             free,
             search.stock_plans(inputs),
-            search.Damages(measured.kld, ratios),
+            search.Damages(measured.kld, ratios, measured.unused),
             arguments.size,
             header=header_bytes(arguments.model, {**inputs.metadata, **own}),
             editor=editor,

@@ -49,7 +49,7 @@ def write_model(
     `softcap` are metadata that some architectures know, and
     `metadata` is added to what is written anyway. `padding` adds tokens at the end and leaves all
     other weights alone, `renamed` gives tokens other texts, `scores` adds some of them. `drafting`
-    adds what tells a block for drafting from others; llama.cpp knows none of this architecture.
+    adds a block for drafting, which llama.cpp knows of `glm4` and not of `llama`.
     """
     rng = np.random.default_rng(seed)
 
@@ -121,11 +121,13 @@ def write_model(
     embeddings = padded(embeddings)
     add("token_embd.weight", embeddings)
     ones = np.ones(n_embd, np.float32)
-    for i in range(n_layer):
+
+    def add_block(i):
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
             add(f"blk.{i}.{name}.weight", matrix(n_embd, n_embd))
         norms = ["attn_norm", "ffn_norm"]
-        norms += ["post_attention_norm", "post_ffw_norm"] if architecture == "gemma2" else []
+        post = architecture in ("gemma2", "glm4")
+        norms += ["post_attention_norm", "post_ffw_norm"] if post else []
         for name in norms:
             writer.add_tensor(f"blk.{i}.{name}.weight", ones)
         if experts:
@@ -135,9 +137,15 @@ def write_model(
             writer.add_tensor(f"blk.{i}.ffn_gate_inp.weight", router)
         stack = (experts,) if experts else ()
         kind = "_exps" if experts else ""
-        add(f"blk.{i}.ffn_gate{kind}.weight", matrix(*stack, n_ff, n_embd))
-        add(f"blk.{i}.ffn_up{kind}.weight", matrix(*stack, n_ff, n_embd))
+        if architecture == "glm4":  # both in one
+            add(f"blk.{i}.ffn_up.weight", matrix(2 * n_ff, n_embd))
+        else:
+            add(f"blk.{i}.ffn_gate{kind}.weight", matrix(*stack, n_ff, n_embd))
+            add(f"blk.{i}.ffn_up{kind}.weight", matrix(*stack, n_ff, n_embd))
         add(f"blk.{i}.ffn_down{kind}.weight", matrix(*stack, n_embd, n_ff))
+
+    for i in range(n_layer):
+        add_block(i)
     writer.add_tensor("output_norm.weight", ones)
     if not tied:
         add("output.weight", padded(matrix(tokens, n_embd, scale=3)))
@@ -145,7 +153,11 @@ def write_model(
         biases = rng.standard_normal(tokens + padding, np.float32) * 3
         writer.add_tensor("output.bias", biases)
     if drafting:
-        add(f"blk.{n_layer}.nextn.eh_proj.weight", matrix(n_embd, 2 * n_embd))
+        add_block(n_layer)
+        block = f"blk.{n_layer}.nextn"
+        add(f"{block}.eh_proj.weight", matrix(n_embd, 2 * n_embd))
+        for name in ("enorm", "hnorm"):
+            writer.add_tensor(f"{block}.{name}.weight", ones)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -46,6 +46,7 @@ def free_tensors(
     types: Sequence[str] = CHOSEN,
     *,
     importances: Collection[str] = (),
+    unused: Collection[str] = (),
     fixed: Mapping[str, str] | None = None,
     fast_on: str = "any",
 ) -> list[FreeTensor]:
@@ -57,12 +58,13 @@ def free_tensors(
             not quantized.
         types: to choose from; a tensor whose rows allow none of them keeps its own.
         importances: names of tensors that have some.
+        unused: names of tensors that no graph reads, whose types are the planned ones.
         fixed: types by pattern; the first that matches counts.
         fast_on: `cpu` leaves out types with tables of points.
 
     Raises:
-        RecipeError: a pattern matches no tensor, a fixed type does not fit, or llama.cpp keeps the
-            tensor as it is.
+        RecipeError: a pattern matches no tensor, a fixed type does not fit or lacks importances, or
+            llama.cpp keeps the tensor as it is.
     """
     fixed = fixed or {}
     by_tensor = patterns.matched(list(fixed.items()), list(planned))
@@ -74,6 +76,11 @@ def free_tensors(
             if wanted not in ("", source):
                 raise RecipeError(f"fixed: {name} cannot become {wanted}; {KEPT}.")
             continue
+        if wanted and needs_importances(wanted, name) and name not in importances:
+            raise RecipeError(
+                f"fixed: {name} cannot become {wanted}, which needs importances, and there are "
+                "none of it; choose another type."
+            )
         columns = int(tensor.shape[0])
         allowed = [
             t
@@ -81,7 +88,7 @@ def free_tensors(
             if not (needs_importances(t, name) and name not in importances)
             and not (fast_on == "cpu" and TENSOR_TYPES[t].has_table)
         ]
-        own = [wanted] if wanted else allowed
+        own = [wanted] if wanted else [kind] if name in unused else allowed
         own = [t for t in own if TENSOR_TYPES[t].fits(columns)]
         if wanted and not own:
             raise RecipeError(

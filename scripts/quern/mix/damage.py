@@ -2,7 +2,8 @@
 
 One tensor at a time of the baseline in memory is exchanged for what comes back from its probe
 type, a window of the calibration pool is decoded, and the tensor is restored. The result is a store
-with a row for each tensor.
+with a row for each tensor. Tensors that no graph reads, such as those of layers for drafting, have
+no row; the store names them.
 """
 
 from collections.abc import Sequence
@@ -49,8 +50,8 @@ def measure(
         part: (k, n) for the k-th, from 1, of n equal parts of the tensors.
 
     Raises:
-        QuernError: the pool has too few windows, the model computes something else with the same
-            weights, or nothing changes with a tensor.
+        QuernError: the pool has too few windows, or the model computes something else with the
+            same weights.
     """
     order = windows_of(work)
     if turn >= len(order):
@@ -58,18 +59,22 @@ def measure(
             f"{work.tokens.path} has {len(order)} windows of {work.n_ctx}, too few to measure "
             f"{turn + 1}; give the corpus more text."
         )
-    sources = inputs.sources
+    sources, weights = inputs.sources, model.weights()
     names = [t.name for t in inputs.free() if probe_type(t.columns)]
+    unused = [name for name in names if name not in weights]
     number = int(order[turn])
     (window,) = work.windows([number])[:]
     first, last = scored_positions(work.n_ctx, "half")
-    own = [names[i] for i in share(len(names), part)]
+    used = [name for name in names if name in weights]
+    own = [used[i] for i in share(len(used), part)]
     attributes = _origin(inputs, work) | {
         "window": number,
         "names": "\n".join(own),
         "computed_by": computed_by(model.way.gpus),
         "hdf5": h5py.version.hdf5_version,
     }
+    if unused:
+        attributes["unused"] = "\n".join(unused)
     datasets = {"kld": ((last - first,), np.float64)}
     with (
         WindowStore.resume_or_create(output, len(own), datasets, attributes) as store,
@@ -84,13 +89,7 @@ def measure(
             if store.done[row]:
                 continue
             editor.become({name: probe_type(sources[name].columns)})
-            kld = editor.figures(base, window, first, last)["kld"]
-            if not kld.any():
-                raise QuernError(
-                    f"nothing changes in {model.path} with {name} in another type, so its damage "
-                    "cannot be measured; fix its type."
-                )
-            store.write(row, kld=kld)
+            store.write(row, kld=editor.figures(base, window, first, last)["kld"])
             store.commit(row)
         store.finish(output)
 
@@ -101,22 +100,25 @@ class MeasuredDamages(NamedTuple):
     Attributes:
         windows: numbers of the pool's.
         kld: the mean divergence, nats [windows], by tensor.
+        unused: the tensors that no graph reads.
     """
 
     windows: list[int]
     kld: dict[str, np.ndarray]
+    unused: frozenset[str]
 
 
 def read(stores: Sequence[Path], inputs: Inputs, work: Work) -> MeasuredDamages:
     """The damages in the stores of all parts and windows.
 
     Raises:
-        QuernError: a store is damaged, or not of this model, imatrix, text and size of windows, or
-            one lacks a tensor.
+        QuernError: a store is damaged, or not of this model, imatrix, text and size of windows, one
+            lacks a tensor, or no tensor changed anything.
     """
     expected = _origin(inputs, work)
     found: dict[str, dict[int, float]] = {}
     windows: dict[int, None] = {}
+    unused: set[str] = set()
     for path in stores:
         with WindowStore.open(path) as store:
             store.require(expected)
@@ -124,6 +126,7 @@ def read(stores: Sequence[Path], inputs: Inputs, work: Work) -> MeasuredDamages:
                 raise QuernError(f"{path} is not complete; run it again.")
             window = int(store.attributes["window"])
             windows[window] = None
+            unused.update(str(store.attributes.get("unused", "")).split())
             for row, name in enumerate(str(store.attributes["names"]).split()):
                 store.check(row)
                 found.setdefault(name, {})[window] = float(store.read("kld", row).mean())
@@ -131,7 +134,12 @@ def read(stores: Sequence[Path], inputs: Inputs, work: Work) -> MeasuredDamages:
     if lacking:
         raise QuernError(f"the damage of {lacking[0]} is not measured on all windows.")
     kld = {name: np.array([values[w] for w in windows]) for name, values in found.items()}
-    return MeasuredDamages(list(windows), kld)
+    if not any(values.any() for values in kld.values()):
+        raise QuernError(
+            f"nothing changes in {inputs.model} whichever tensor is rounded, so no mix can be "
+            "chosen; take the mixes out of quantize."
+        )
+    return MeasuredDamages(list(windows), kld, frozenset(unused))
 
 
 def _origin(inputs: Inputs, work: Work) -> dict:

@@ -60,10 +60,7 @@ class Editor:
     def _write(self, name: str, kind: str) -> None:
         """Put a tensor's weights in place as they come back from this type."""
         if name not in self._weights:
-            raise QuernError(
-                f"{self.model.path} computes nothing with {name} as it lies in the file, so it "
-                "cannot be exchanged; fix its type."
-            )
+            raise QuernError(f"{self.model.path} computes nothing with {name}.")
         source, weight = self._sources[name], self._weights[name]
         if (weight.rows, weight.columns) != (source.rows, source.columns):
             raise QuernError(f"{name} lies in memory in another shape than in {source.path}.")

@@ -14,7 +14,7 @@ from ..quantize import quantization
 from ..unquantized import UnquantizedTensor
 from .choices import FreeTensor, free_tensors
 
-_ANY_MIX = "Q4_K_M"  # what llama.cpp keeps in it, it keeps in all
+ANY_MIX = "Q4_K_M"  # what llama.cpp keeps in it, it keeps in all; unused tensors have its types
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Inputs:
 
     def free(self, types: Sequence[str] = CHOSEN, **options) -> list[FreeTensor]:
         """The tensors whose types are chosen; options as for `choices.free_tensors`."""
-        planned = {n: k for n, k in self.planned(_ANY_MIX).items() if n in self.sources}
+        planned = {n: k for n, k in self.planned(ANY_MIX).items() if n in self.sources}
         return free_tensors(
             self.tensors, planned, types, importances=self.importances.keys(), **options
         )

@@ -1,6 +1,7 @@
 """The mix for a size: damages and errors become choices, are solved, proved, and written down."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from ..sizes import Size
 from . import proof
 from .choices import FreeTensor, padded
 from .editing import Editor
-from .inputs import Inputs
+from .inputs import ANY_MIX, Inputs
 from .solve import LEAST, TypeChoice, solve
+
+log = logging.getLogger("quern.mix")
 
 OURS = "mix"
 RIVALS = 3  # stock mixes beside which a mix is proved, at most
@@ -66,22 +69,26 @@ class Damages:
     Args:
         measured: nats [windows] in the probe type, by tensor; as `damage.read` gives them.
         ratios: squared errors over that of the probe, by type, by tensor; as `errors.table` does.
+        unused: tensors that no graph reads; they have none.
 
     Raises:
         QuernError: a tensor lacks one of them, or a damage is not finite.
     """
 
     def __init__(
-        self, measured: Mapping[str, np.ndarray], ratios: Mapping[str, Mapping[str, float]]
+        self,
+        measured: Mapping[str, np.ndarray],
+        ratios: Mapping[str, Mapping[str, float]],
+        unused: Collection[str] = (),
     ):
         for name, values in measured.items():
             if not (np.isfinite(values).all() and (values >= 0).all()):
                 raise QuernError(f"the damage of {name} is not finite; measure it again.")
-        self._measured, self._ratios = measured, ratios
+        self._measured, self._ratios, self.unused = measured, ratios, unused
 
     def of(self, name: str, kind: str) -> np.ndarray:
         """In a type, nats [windows]."""
-        if kind in UNQUANTIZED:
+        if kind in UNQUANTIZED or name in self.unused:
             return np.zeros(len(next(iter(self._measured.values()), np.zeros(1))))
         if name not in self._measured or kind not in self._ratios.get(name, {}):
             raise QuernError(f"there is no damage of {name} in {kind}; measure it.")
@@ -89,12 +96,17 @@ class Damages:
 
     def in_probe(self, name: str) -> float:
         """In the probe type, nats; NaN where it was not measured."""
+        if name in self.unused:
+            return 0.0
         return float(self._measured[name].mean()) if name in self._measured else np.nan
 
     def knows(self, plan: Mapping[str, str], names: Sequence[str]) -> bool:
         """Whether it has the damage of all these tensors in a plan."""
         return all(
-            plan[name] in UNQUANTIZED or plan[name] in self._ratios.get(name, {}) for name in names
+            plan[name] in UNQUANTIZED
+            or name in self.unused
+            or plan[name] in self._ratios.get(name, {})
+            for name in names
         )
 
     def predicted(self, plan: Mapping[str, str], names: Sequence[str]) -> dict[str, float]:
@@ -162,7 +174,15 @@ def search(
     near = list(dict.fromkeys([*([size.stock] if size.stock in rivals else []), *near]))[:RIVALS]
     mixes = {OURS: types} | {k: {n: plans[k][n] for n in names} for k in near}
     both = np.concatenate([measured_on, held_back])
-    figures = proof.measure(editor, mixes, both, folder)
+    read = [name for name in names if name not in damages.unused]
+    if len(read) < len(names):
+        log.warning(
+            "no graph of llama.cpp reads %d tensors, %s among them (layers for drafting are such); "
+            "they have the types of %s where fixed gives them no other",
+            *(len(names) - len(read), min(damages.unused), ANY_MIX),
+        )
+    edits = {key: {name: own[name] for name in read} for key, own in mixes.items()}
+    figures = proof.measure(editor, edits, both, folder)
     n = len(measured_on)
     found = {
         name: statistics.Sample({key: v[n:] for key, v in own.items()}).replicates

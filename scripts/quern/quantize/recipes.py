@@ -38,6 +38,11 @@ class Mix:
     rounding: str = GGML
 
     @property
+    def possible(self) -> set[str]:
+        """Types that tensors may be asked to have besides the usual ones."""
+        return {*self.types, *dict(self.fixed).values()}
+
+    @property
     def label(self) -> str:
         """In place of a type in a recipe's name."""
         label = f"mix-{Size.parse(self.size).label}"

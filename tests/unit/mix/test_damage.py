@@ -19,8 +19,8 @@ from .conftest import N_CTX
 
 def test_every_tensor_costs_something_and_is_restored(inputs, work, measure, tmp_path):
     stores = [measure(tmp_path / f"{t}.h5", turn=t) for t in (0, 1)]
-    windows, found = damage.read(stores, inputs, work)
-    assert windows == damage.windows_of(work)[:2].tolist()
+    windows, found, unused = damage.read(stores, inputs, work)
+    assert unused == frozenset() and windows == damage.windows_of(work)[:2].tolist()
     assert list(found) == [t.name for t in inputs.free()]
     assert {"output.weight", "token_embd.weight", *inputs.info.matrices} == set(found)
     for values in found.values():

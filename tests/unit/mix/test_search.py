@@ -10,6 +10,7 @@ from models import write_model
 from quern import QuernError, files, gguf_files
 from quern.ggml_types import CHOSEN, PROBES
 from quern.llama import Model, Way
+from quern.measure.window_store import WindowStore
 from quern.mix import damage, errors, search
 from quern.mix.choices import padded
 from quern.mix.editing import Editor
@@ -18,6 +19,8 @@ from quern.quantize import quantization, type_files
 from quern.quantize.recipes import GGML, Recipe
 from quern.rounding import COMPENSATED
 from quern.sizes import Size
+from quern.tokens import windows
+from quern.tokens.work import Work
 
 from .conftest import N_CTX
 
@@ -110,6 +113,8 @@ def test_what_is_fixed_and_what_is_left_out(inputs):
     assert "IQ4_XS" in types["output.weight"]
     with pytest.raises(QuernError, match=r"fixed: output_norm\.weight cannot become Q8_0"):
         inputs.free(fixed={"output_norm": "Q8_0"})
+    with pytest.raises(QuernError, match=r"output\.weight cannot become IQ2_XS, which needs"):
+        inputs.free(fixed={"output": "IQ2_XS", "output_norm": "F32"})
     with pytest.raises(QuernError, match="typo"):
         inputs.free(fixed={"typo": "Q8_0"})
 
@@ -200,3 +205,59 @@ def test_errors_of_another_imatrix_are_refused(inputs, ratios, tmp_path):
     assert errors.read(tmp_path / "e.json", inputs) == ratios
     with pytest.raises(QuernError, match=r"e\.json is of another model or imatrix"):
         errors.read(tmp_path / "e.json", replace(inputs, imatrix_sha256="other"))
+
+
+def test_tensors_that_do_nothing(made, tmp_path):
+    """A block for drafting, which no graph reads, and one that adds zeros."""
+    path = write_model(tmp_path / "m.gguf", architecture="glm4", drafting=True)
+    content = bytearray(path.read_bytes())
+    zeros = ("blk.1.attn_output.weight", "blk.1.ffn_down.weight")
+    for name in zeros:
+        tensor = gguf_files.tensors_of(path)[name]
+        begin, size = int(tensor.data_offset), int(tensor.n_bytes)
+        content[begin : begin + size] = bytes(size)
+    path.write_bytes(content)
+    model = Inputs.read(path, gguf_files.model_info(path))
+    with Model(path, load="vocab") as vocabulary:
+        tokenizer = model.info.tokenizer_sha256
+        windows.tokenize_text(vocabulary, tokenizer, made / "text.txt", tmp_path / "t.h5")
+    work = Work(path, model.info, windows.read_tokens(tmp_path / "t.h5"), N_CTX)
+    stores = [tmp_path / f"{turn}.h5" for turn in (0, 1)]
+    for turn, store in enumerate(stores):
+        with work.opened(Way(threads=2), "editable") as opened:
+            damage.measure(opened, model, work, store, turn=turn)
+    measured = damage.read(stores, model, work)
+    drafting = {t.name for t in model.free() if t.name.startswith("blk.2.")}
+    assert len(drafting) == 7 and measured.unused == drafting
+    nothing = {name for name, values in measured.kld.items() if not values.any()}
+    assert nothing == {t.name for t in model.free() if t.name.startswith("blk.1.")}
+    ratios = errors.table(model.free([*CHOSEN, "MXFP4"]), model.sources, {}, threads=2)
+    damages, plans = (
+        search.Damages(measured.kld, ratios, measured.unused),
+        search.stock_plans(model),
+    )
+    fixed = {r"blk\.2\.attn_k\.": "Q8_0", r"blk\.0\.attn_v\.": "MXFP4"}
+    mix = found(
+        *(model, plans, damages, "as Q4_K_M", work.tokens, tmp_path),
+        unused=measured.unused,
+        fixed=fixed,
+    )
+    types = {name: row["type"] for name, row in mix["tensors"].items()}
+    assert types["blk.0.attn_v.weight"] == "MXFP4"
+    wanted = {name: plans["Q4_K_M"][name] for name in drafting} | {"blk.2.attn_k.weight": "Q8_0"}
+    assert {name: types[name] for name in drafting} == wanted
+    assert {types[name] for name in nothing} == {"Q2_K"}  # the smallest without an imatrix
+    quantization.quantize(path, model.info, Recipe(mix["base"]), tmp_path / "q.gguf", types=types)
+    assert (tmp_path / "q.gguf").stat().st_size == mix["file_bytes"]
+    for store in stores:
+        _forget(store)
+    with pytest.raises(QuernError, match="whichever tensor is rounded"):
+        damage.read(stores, model, work)
+
+
+def _forget(store):
+    """Make all damages 0."""
+    with WindowStore.open(store, writable=True) as opened:
+        for row in range(len(opened.done)):
+            opened.write(row, kld=np.zeros_like(opened.read("kld", row)))
+            opened.commit(row)
