@@ -6,6 +6,7 @@
 import hashlib
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -190,6 +191,15 @@ def tensors_of(path: Path) -> dict[str, GgufTensor]:
     return {t.name: t for shard in shards(path) for t in open_gguf(shard).tensors}
 
 
+def matrices_of(tensors: Iterable[GgufTensor]) -> dict[str, tuple[int, int]]:
+    """Columns and number of matrices (experts) of each weight in the blocks."""
+    return {
+        t.name: (t.shape[0], t.shape[2] if len(t.shape) > 2 else 1)
+        for t in tensors
+        if t.name.startswith("blk.") and len(t.shape) > 1
+    }
+
+
 def model_info(path: Path, hashes: list[str] | None = None) -> ModelInfo:
     """Read what `ModelInfo` holds; `hashes` are the SHA-256 of its files where they are known.
 
@@ -229,11 +239,7 @@ def _model_info(path: Path, hashes: list[str] | None) -> ModelInfo:
         tensor_bytes=sum(t.n_bytes for t in tensors),
         file_bytes=sum(p.stat().st_size for p in paths),
         tensor_types=dict(sorted(types.items())),
-        matrices={
-            t.name: (int(t.shape[0]), int(t.shape[2]) if len(t.shape) > 2 else 1)
-            for t in tensors
-            if t.name.startswith("blk.") and len(t.shape) > 1
-        },
+        matrices=matrices_of(tensors),
         output=_output(readers),
         logit_scale=scale,
         logit_softcap=cap,

@@ -64,7 +64,7 @@ class TensorInfo(NamedTuple):
     """What a header says of a tensor.
 
     Attributes:
-        shape: columns, rows, matrices.
+        shape: columns, rows, matrices; like ggml, without last dimensions of 1.
         type: ggml's number of its type.
         offset: of its data after `Header.data_offset`, bytes.
     """
@@ -158,8 +158,10 @@ class _Cursor:
         name, dimensions = self.name(_LONGEST_NAME), self.number("I")
         if not 1 <= dimensions <= _MOST_DIMENSIONS:
             raise _Damaged(f"{name} has {dimensions} dimensions")
-        shape = tuple(self.number("Q") for _ in range(dimensions))
-        return TensorInfo(name, shape, self.number("I"), self.number("Q"))
+        shape = [self.number("Q") for _ in range(dimensions)]
+        while len(shape) > 1 and shape[-1] == 1:
+            shape.pop()
+        return TensorInfo(name, tuple(shape), self.number("I"), self.number("Q"))
 
 
 def read(path: Path) -> Header:

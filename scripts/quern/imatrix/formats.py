@@ -87,6 +87,7 @@ def read(path: Path, chunk_size: int = CHUNK_SIZE) -> Imatrix:
         raise QuernError(f"{path} holds {error}.") from None
     if own and own.pop(HASH, "") != _digest(result, own):
         raise QuernError(f"{path} is damaged: its content is not what was written; delete it.")
+    result.extra = own
     if not result.sums:
         raise QuernError(f"{path} holds no importances.")
     return result

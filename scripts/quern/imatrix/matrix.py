@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import QuernError
+from ..gguf_files import ModelInfo
+from ..quantizable import is_quantizable
+
+MODEL_SHA256 = "quern.model_sha256"  # of the model that a matrix of Quern's own was collected from
 
 
 @dataclass
@@ -89,7 +93,7 @@ class Imatrix:
 
         Raises:
             QuernError: it is of another model: a weight is unknown or of another shape, or most of
-                the model's weights are missing.
+                the weights that llama.cpp quantizes are missing.
         """
         result = replace(self, sums={}, counts={})
         for name, sums in self.sums.items():
@@ -111,20 +115,38 @@ class Imatrix:
                 counts = np.broadcast_to(counts, matrices)
             result.sums[name] = sums
             result.counts[name] = np.where(sums.any(axis=1), counts, 0)
-        known = shapes.keys() & self.sums.keys()
-        if 2 * len(known) < len(shapes):
+        wanted = set(filter(is_quantizable, shapes))
+        known = wanted & self.sums.keys()
+        if 2 * len(known) < len(wanted):
             raise QuernError(
                 f"{path} is of another model, or of a part of it: it has {len(known)} of the "
-                f"model's {len(shapes)} weights."
+                f"model's {len(wanted)} weights."
             )
         return result
 
-    def unreached(self, shapes: dict[str, tuple[int, int]]) -> dict[str, int]:
-        """How many experts (or 1 for a plain weight) no token reached, by weight of the blocks."""
-        found = {name: int((counts == 0).sum()) for name, counts in self.counts.items()}
-        for name, (_, matrices) in shapes.items():
-            found.setdefault(name, matrices)
-        return {name: n for name, n in sorted(found.items()) if n}
+    def unreached(self, info: ModelInfo) -> dict[str, int]:
+        """How many experts (or 1 for a plain weight) no token reached, by weight of the blocks that
+        llama.cpp quantizes.
+
+        What Quern's own matrix of a model lacks is multiplied in none of its graphs, so there is
+        nothing to reach.
+        """
+        is_own = self.extra.get(MODEL_SHA256) == info.sha256
+        found = {}
+        for name, (_, matrices) in sorted(info.matrices.items()):
+            if name in self.counts:
+                found[name] = int((self.counts[name] == 0).sum())
+            elif not is_own:
+                found[name] = matrices
+        return {name: n for name, n in found.items() if n and is_quantizable(name)}
+
+    def completed(self, shapes: dict[str, tuple[int, int]]) -> dict[str, np.ndarray]:
+        """`importances`, and even ones of 1 for each weight of the blocks that it lacks."""
+        found = self.importances()
+        for name, (columns, matrices) in shapes.items():
+            if name not in found:
+                found[name] = np.ones(columns * matrices, np.float32)
+        return found
 
 
 def _is_of_split(name: str, shapes: Container[str]) -> bool:

@@ -15,7 +15,7 @@ from .. import QuernError, hdf5
 from ..gguf_files import ModelInfo, beyond_training
 from ..llama import OUTPUT_WEIGHTS, Model, Product, computed_by
 from ..tokens.work import Work, share
-from .matrix import Imatrix
+from .matrix import MODEL_SHA256, Imatrix
 
 HALVES = ("even", "odd")  # windows
 
@@ -200,7 +200,8 @@ def merge(shards: Iterable[Path], dataset: str, asked: int | None = None) -> Mer
         even, odd = even + e, odd + o
     total = even + odd
     total.datasets, total.chunks, total.chunk_size = [dataset], end, facts["n_ctx"]
-    total.extra = {f"quern.{key}": str(facts[key]) for key in ("model_sha256", "text_sha256")}
+    total.extra = {MODEL_SHA256: str(facts["model_sha256"])}
+    total.extra["quern.text_sha256"] = str(facts["text_sha256"])
     builds = sorted({str(facts.get("computed_by", "")) for *_, facts in parts})
     return Merged(total, (even, odd), asked is not None and end < asked, tuple(builds))
 
@@ -237,7 +238,7 @@ def report(merged: Merged, info: ModelInfo) -> dict:
         "beyond_training": beyond_training(info, matrix.chunk_size),
         "noise_median": float(np.median(known)) if known else None,
         "noise_max": max(known, default=None),
-        "unreached": matrix.unreached(info.matrices),
+        "unreached": matrix.unreached(info),
         "noise": found,
         "provenance": matrix.extra | {"computed_by": list(merged.computed_by)},
     }

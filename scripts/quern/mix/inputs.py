@@ -60,10 +60,7 @@ class Inputs:
         importances, metadata, sha256 = {}, {}, ""
         if imatrix is not None:
             matrix = formats.read(imatrix, imatrix_n_ctx).fitted(info.matrices, imatrix)
-            importances = matrix.importances()
-            for name in matrix.unreached(info.matrices):
-                columns, count = info.matrices[name]
-                importances.setdefault(name, np.ones(columns * count, np.float32))
+            importances = matrix.completed(info.matrices)
             metadata = quantization.imatrix_metadata(imatrix, matrix, folder)
             sha256 = files.sha256(imatrix)
         tensors = gguf_files.tensors_of(model)

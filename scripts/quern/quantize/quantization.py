@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from .. import RecipeError, files, llama
 from ..ggml_types import PUBLISHED, UNQUANTIZED, needs_importances
 from ..gguf_files import GgufTensor, ModelInfo, open_gguf, require_unquantized, tensors_of
@@ -74,10 +72,11 @@ def quantize(
     published = published_types({n: t for n, t in tensors.items() if n not in asked})
     if imatrix is not None:
         matrix = formats.read(imatrix, imatrix_n_ctx).fitted(info.matrices, imatrix)
-        importances = matrix.importances()
         metadata = imatrix_metadata(imatrix, matrix, output.parent)
-        lacking = matrix.unreached(info.matrices)
-        asked = _treat(lacking, unreached, importances, info, imatrix) | asked
+        lacking = {n: k for n, k in matrix.unreached(info).items() if n not in published}
+        asked = _treat(lacking, unreached, info, imatrix) | asked
+        even = set(info.matrices) - (set() if unreached == "neutral" else set(lacking))
+        importances = matrix.completed({name: info.matrices[name] for name in even})
         notes = notes_on(lacking, info.matrices, unreached)
     if published and recipe.type not in UNQUANTIZED:  # to those, llama.cpp widens all tensors
         asked |= published
@@ -157,8 +156,8 @@ def notes_on(lacking: dict[str, int], shapes: dict[str, tuple[int, int]], policy
     ]
 
 
-def _treat(lacking, policy, importances, info, imatrix) -> dict[str, str]:
-    """Carry out the policy for weights that calibration did not reach; types that it gives."""
+def _treat(lacking, policy, info, imatrix) -> dict[str, str]:
+    """The types that the policy gives to weights that calibration did not reach."""
     if not lacking:
         return {}
     first = next(iter(lacking))
@@ -168,10 +167,6 @@ def _treat(lacking, policy, importances, info, imatrix) -> dict[str, str]:
             f"and some of {len(lacking)} weights in all; calibrate with more text, or choose "
             "another policy for what is unreached."
         )
-    for name in lacking:
-        columns, matrices = info.matrices[name]
-        if policy == "neutral" and name not in importances:
-            importances[name] = np.ones(columns * matrices, np.float32)
     if policy == "neutral":
         return {}
     _require_type(policy, llama.target_types(), "tensor type")

@@ -194,12 +194,12 @@ def reround(
         raise QuernError(f"{quantized} is one of several shards; merge them first.")
     if name not in rounding.ROUNDINGS:
         raise QuernError(f"there is no rounding {name}; {', '.join(rounding.ROUNDINGS)} are.")
-    sources = unquantized.tensors_of(baseline)
+    sources, originals = unquantized.tensors_of(baseline), gguf_files.tensors_of(baseline)
     importances = None
     if imatrix is not None:
-        matrix = formats.read(imatrix, imatrix_n_ctx).fitted(_shapes(sources), imatrix)
-        importances = matrix.importances()
-    plan = _plan(reader, sources, importances, quantized, name, moments)
+        shapes = gguf_files.matrices_of(originals.values())
+        importances = formats.read(imatrix, imatrix_n_ctx).fitted(shapes, imatrix).importances()
+    plan = _plan(reader, originals, importances, quantized, name, moments)
     compensator = _Compensator(moments, threads) if moments else None
 
     def order(tensor):  # those that share a moment one after the other
@@ -237,38 +237,31 @@ def reround(
     return Rerounded(kinds, compensator.chosen, compensator.note())
 
 
-def _shapes(sources: dict[str, UnquantizedTensor]) -> dict[str, tuple[int, int]]:
-    """Columns and number of matrices of each weight in the blocks."""
-    shapes = {name: list(map(int, source.tensor.shape)) for name, source in sources.items()}
-    return {
-        name: (shape[0], shape[2] if len(shape) > 2 else 1)
-        for name, shape in shapes.items()
-        if name.startswith("blk.") and len(shape) > 1
-    }
-
-
 def _plan(
     reader: GgufFile,
-    sources: dict[str, UnquantizedTensor],
+    originals: dict[str, GgufTensor],
     importances: dict[str, np.ndarray] | None,
     quantized: Path,
     rounding_name: str,
     moments: Moments | None,
 ) -> dict[str, np.ndarray | None]:
     """Which tensors are rounded, and their importances, float32 [matrices, columns] or None."""
-    plan, kept, unweighted = {}, Counter(), []
+    plan, kept, widened, unweighted = {}, Counter(), Counter(), []
     for tensor in reader.tensors:
         kind, name = tensor.tensor_type.name, tensor.name
         if kind in UNQUANTIZED:
             continue
+        original = originals.get(name)
+        if original is None or original.shape != tensor.shape:
+            raise QuernError(f"{quantized} is of another model: {name} differs from the baseline.")
+        published = original.tensor_type.name
+        if published in PUBLISHED:
+            if kind != published:
+                widened[published] += 1
+            continue
         if not rounding.covers(rounding_name, kind):
             kept[kind] += 1
             continue
-        source = sources.get(name)
-        if source is None and kind in PUBLISHED:
-            continue
-        if source is None or list(source.tensor.shape) != list(tensor.shape):
-            raise QuernError(f"{quantized} is of another model: {name} differs from the baseline.")
         columns = int(tensor.shape[0])
         weights = None
         if importances is not None:
@@ -294,6 +287,10 @@ def _plan(
             "%s is not covered by %s: %d tensors stay as llama.cpp made them",
             kind, rounding_name, count,
         )  # fmt: skip
+    for kind, count in sorted(widened.items()):
+        log.warning(
+            "%d tensors were published as %s: they stay as llama.cpp made them", count, kind
+        )
     for name in unweighted:
         log.warning("the imatrix has nothing on %s: it stays as llama.cpp made it", name)
     return plan

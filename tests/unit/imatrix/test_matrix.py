@@ -1,5 +1,6 @@
 """The imatrix file, and how sums are formed."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from quern import QuernError, gguf_files
 from quern.imatrix import formats
-from quern.imatrix.matrix import Imatrix
+from quern.imatrix.matrix import MODEL_SHA256, Imatrix
 from quern.imatrix.shards import merge, report
 from quern.quantize import quantization
 
@@ -47,8 +48,10 @@ def test_importances_are_mean_squares_and_even_where_nothing_came():
 
 @pytest.fixture
 def with_dead_expert(made, collect, tmp_path):
-    """An imatrix of the mixture of experts, one of which no token reaches, without layer 1."""
+    """An imatrix of the mixture of experts, one of which no token reaches, without layer 1.
+    It does not say that it is of this model."""
     merged = merge([collect(tmp_path / "s.h5", 0, 8, "moe")], "text/pool")
+    merged.matrix.extra = {}
     for name in [n for n in merged.matrix.sums if n.startswith("blk.1.attn")]:
         del merged.matrix.sums[name], merged.matrix.counts[name]
     formats.write(merged.matrix, tmp_path / "i.gguf")
@@ -62,6 +65,29 @@ def test_what_calibration_never_reached_is_listed(with_dead_expert):
     missing = {f"blk.1.attn_{x}.weight" for x in ("q", "k", "v", "output")}
     assert set(lacking) == experts | missing
     assert set(lacking.values()) == {1}
+
+
+def test_what_an_imatrix_of_this_model_lacks_is_multiplied_by_no_graph(with_dead_expert):
+    merged, info, path = with_dead_expert
+    merged.matrix.extra = {MODEL_SHA256: info.sha256}
+    formats.write(merged.matrix, path)
+    lacking = formats.read(path).unreached(info)
+    assert lacking == report(merged, info)["unreached"]
+    assert lacking and all("_exps" in name for name in lacking)
+
+
+def test_only_what_llama_quantizes_counts(made, tmp_path):
+    """Biases of experts, convolutions and routers have two dimensions too."""
+    info = gguf_files.model_info(made / "dense.gguf")
+    kept = ("ffn_gate_exps.bias", "ssm_a", "ssm_conv1d.weight", "ssm_norm.weight", "ssm_d")
+    kept = {
+        f"blk.{i}.{name}": (256, 1) for i in range(9) for name in (*kept, "ffn_gate_inp.weight")
+    }
+    model = dataclasses.replace(info, matrices=info.matrices | kept)
+    matrix = Imatrix()
+    for name, (columns, _) in [*info.matrices.items(), ("blk.0.ffn_gate_inp.weight", (256, 1))]:
+        matrix.add(name, np.ones((1, columns)), np.array([1]))
+    assert matrix.fitted(model.matrices, tmp_path / "i.gguf").unreached(model) == {}
 
 
 def test_policies_for_what_was_not_reached(made, with_dead_expert, tmp_path, caplog):

@@ -118,7 +118,7 @@ def test_experts_count_their_tokens_and_a_dead_one_has_none(made, windows):
             assert counts[2] == 0 and (np.delete(counts, 2) > 0).all()
             assert (found.sums[tensor][2] == 0).all()
     info = gguf_files.model_info(made / "moe.gguf")
-    assert found.unreached(info.matrices) == {t: 1 for t in found.counts if "_exps" in t}
+    assert found.unreached(info) == {t: 1 for t in found.counts if "_exps" in t}
 
 
 def test_long_windows_are_summed_in_parts(made):

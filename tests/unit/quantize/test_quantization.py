@@ -164,5 +164,15 @@ def test_experts_that_are_published_quantized_stay_as_they_are(tmp_path):
     found = types(quantized((path, info), asked, tmp_path / "other.gguf"))
     assert found["blk.0.ffn_up_exps.weight"] == "Q5_0"
     assert found["blk.0.ffn_down_exps.weight"] == "MXFP4"
+    matrix = Imatrix()  # experts that no token reached are not quantized, so none is missed
+    for name, (columns, _) in info.matrices.items():
+        if "_exps" not in name:
+            matrix.add(name, np.ones((1, columns)), np.array([9]))
+    formats.write(matrix, tmp_path / "i.gguf")
+    options = {"imatrix": tmp_path / "i.gguf", "unreached": "refuse"}
+    refused = quantization.quantize(path, info, Recipe("Q8_0"), tmp_path / "q.gguf", **options)
+    assert refused.notes == made.notes
+    with pytest.raises(QuernError, match=r"lacks 4 of 4 matrices of blk\.0\.ffn_up_exps"):
+        quantized((path, info), asked, tmp_path / "q.gguf", **options)
     wide = quantized((path, info), Recipe("BF16"), tmp_path / "wide.gguf")
     assert types(wide)["blk.0.ffn_up_exps.weight"] == "BF16"

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import command, fails_with
 from models import write_model
-from quern import gguf_files, rounding
+from quern import files, gguf_files, rounding
 from quern.ggml_types import UNQUANTIZED
 from quern.imatrix import formats
 from quern.imatrix.matrix import Imatrix
@@ -110,6 +110,24 @@ def test_experts_have_importances_of_their_own(made, tmp_path):
         rows = rounding.Rows(original.data[i].astype(np.float32), weights[i])
         found = rounding.round_rows("Q4_0", "exact", rows)
         assert (tensor.data[i] == found).all()
+
+
+def test_experts_that_are_published_quantized_keep_their_bytes(made, tmp_path):
+    path = write_model(tmp_path / "mx.gguf", experts=4, n_layer=1, expert_dtype="MXFP4")
+    info, matrix = gguf_files.model_info(path), Imatrix()
+    files.write_json(tmp_path / "mx.json", info.as_dict())
+    for name, (columns, matrices) in info.matrices.items():
+        matrix.add(name, np.ones((matrices, columns)), np.full(matrices, 9))
+    formats.write(matrix, tmp_path / "i.gguf")
+    options = ("--imatrix", tmp_path / "i.gguf")
+    given = ("--tensor-type", "ffn_up_exps=Q4_0")
+    source = quantized(tmp_path, tmp_path, "Q4_K_M", *options, *given, model="mx")
+    again = (*options, "--rounding", "importance", "--log", tmp_path / "log")
+    ok(reround(tmp_path, source, tmp_path / "r.gguf", *again, model="mx"))
+    before, after = tensors(source), tensors(tmp_path / "r.gguf")
+    changed = {n for n, t in after.items() if (t.data != before[n].data).any()}
+    assert "blk.0.attn_q.weight" in changed and not any("_exps" in name for name in changed)
+    assert "1 tensors were published as MXFP4" in (tmp_path / "log").read_text()
 
 
 def test_without_an_imatrix_the_rounding_is_asked_for_by_name(made, tmp_path):
