@@ -23,6 +23,7 @@ def study_files(wildcards):
     stems = [f"{folder}/compare/{c.recipe}/{c.evaluation}" for c in plan.cells]
     texts = [with_facts(wildcards.model, calibrated_name(name)) for name in plan.texts.values()]
     return {
+        "cells": [f"{folder}/quantize/{cell.recipe}.json" for cell in plan.cells],
         "compare": [f"{stem}.json" for stem in stems],
         "positions": [ancient(f"{stem}.h5") for stem in stems],
         "imatrices": [f"{folder}/imatrix/{name}.json" for name in plan.calibrations],
@@ -45,10 +46,9 @@ def study_description(wildcards):
 def study_option(wildcards, input):
     """A study as its command takes it."""
     found = study_description(wildcards)
-    for cell, compare, positions in zip(
-        found["cells"], input.compare, input.positions, strict=True
-    ):
-        cell |= {"compare": compare, "positions": positions}
+    paths = zip(input.cells, input.compare, input.positions, strict=True)
+    for cell, own in zip(found["cells"], paths, strict=True):
+        cell |= dict(zip(("info", "compare", "positions"), own, strict=True))
     for text, tokens in zip(found["texts"].values(), input.tokens, strict=True):
         text["tokens"] = tokens
     return json.dumps(found)

@@ -3,27 +3,31 @@ speed if it was timed. Out: the answers with their reasons (JSON, Markdown)."""
 
 from pathlib import Path
 
-import pandas as pd
-
 from quern import __version__, command, files
-from quern.report import answer
+from quern.report import answer, stored_tables
+from quern.speed import figures
 
 
 def main(arguments):
+    memory = answer.read_memory(arguments.memory)
+    sums = {name: own["provenance"]["sha256"] for name, own in memory.items()}
+    speed = figures.read(arguments.speed, sums) if arguments.speed else None
     found = answer.answers(
-        pd.read_csv(arguments.table),
-        pd.read_csv(arguments.pairs),
-        answer.read_memory(arguments.memory),
-        files.read_json(arguments.speed) if arguments.speed else None,
+        stored_tables.recipes(arguments.table),
+        stored_tables.pairs(arguments.pairs),
+        memory,
+        speed,
         arguments.budgets,
         answer.foreign_names({path.stem: files.read_json(path) for path in arguments.foreign}),
     )
     with files.replacing(arguments.markdown) as temporary:
-        temporary.write_text(answer.markdown(found, arguments.title), encoding="utf-8")
+        temporary.write_text(answer.markdown(found, arguments.title, speed), encoding="utf-8")
     tables = {"table": arguments.table, "pairs": arguments.pairs}
     provenance = {"quern": __version__, "figure": answer.FIGURE}
     provenance |= {f"{name}_sha256": files.sha256(path) for name, path in tables.items()}
     content = {"model": arguments.model, "corpus": arguments.corpus, "budgets": found}
+    if speed:
+        content["speed"] = {"load": speed["load"], "decides": not figures.was_busy(speed)}
     files.write_json(arguments.output, content | {"provenance": provenance})
 
 

@@ -4,11 +4,12 @@ type in each mix, the divergence by size beside stock mixes."""
 from pathlib import Path
 
 from quern import QuernError, command, files
+from quern.mix import stored
 from quern.report import mix_plots
 
 
 def main(arguments):
-    mixes = [files.read_json(path) for path in arguments.mixes if not files.failure(path)]
+    mixes = [stored.read(path) for path in arguments.mixes if not files.failure(path)]
     if not mixes:
         raise QuernError(f"none of the mixes could be made: {files.failure(arguments.mixes[0])}")
     mix_plots.mixes(mixes, arguments.title, arguments.picture)

@@ -3,23 +3,27 @@ files and figures per position. Out: one HTML file that needs no network."""
 
 from pathlib import Path
 
-import pandas as pd
-
-from quern import command, files
+from quern import QuernError, command, files
 from quern.llama import Model
-from quern.report import answer, page, tail
+from quern.report import answer, page, stored_tables, tail
+from quern.speed import figures
 
 
 def main(arguments):
     recipes = [e for e in arguments.recipes if not files.failure(e["compare"])]
     answers, info = files.read_json(arguments.answer), files.read_json(arguments.info)
+    table = stored_tables.recipes(arguments.table)
+    if answers["provenance"]["table_sha256"] != files.sha256(arguments.table):
+        raise QuernError(f"{arguments.answer} is of another table; delete it and run again.")
+    details = page.read(recipes, answer.read_memory(arguments.memory))
+    sums = {name: own.sha256 for name, own in details.items()}
     material = page.Material(
         model=answers["model"],
         corpus=answers["corpus"],
         answers=answers["budgets"],
-        table=pd.read_csv(arguments.table),
-        recipes=page.read(recipes, answer.read_memory(arguments.memory)),
-        speed=files.read_json(arguments.speed) if arguments.speed else None,
+        table=table,
+        recipes=details,
+        speed=figures.read(arguments.speed, sums) if arguments.speed else None,
         growths=dict(zip(arguments.grown, map(files.read_json, arguments.growth), strict=True)),
         strays=strays(arguments, recipes, answers["budgets"]),
         facts=page.facts(info, files.read_json(recipes[0]["compare"])),

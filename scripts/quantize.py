@@ -6,6 +6,7 @@ from pathlib import Path
 from quern import RecipeError, command, files
 from quern.gguf_files import ModelInfo, model_info, tensors_of
 from quern.llama import computed_by
+from quern.mix import stored
 from quern.quantize import type_files
 from quern.quantize.quantization import quantize
 from quern.quantize.recipes import BY_LLAMA, Recipe
@@ -13,11 +14,12 @@ from quern.quantize.recipes import BY_LLAMA, Recipe
 
 def main(arguments):
     recipe, types = Recipe.of_arguments(arguments), None
+    info = ModelInfo.read(arguments.info)
     if arguments.mix:
-        mix = files.read_json(arguments.mix)
-        if reason := mix.get("failed"):
+        if reason := files.failure(arguments.mix):
             files.write_failure(arguments.output_info, reason, arguments.output)
             return
+        mix = stored.read(arguments.mix, info.sha256)
         recipe = replace(recipe, type=mix["base"])
         types = {name: row["type"] for name, row in mix["tensors"].items()}
     try:
@@ -26,7 +28,7 @@ def main(arguments):
             recipe = replace(recipe, type=base)
         made = quantize(
             arguments.model,
-            ModelInfo.read(arguments.info),
+            info,
             recipe,
             arguments.output,
             imatrix=arguments.imatrix,
@@ -40,9 +42,9 @@ def main(arguments):
             raise
         command.complain(str(error))
         return
-    info = model_info(arguments.output).as_dict()
+    content = model_info(arguments.output).as_dict()
     made = made._asdict() | {"computed_by": computed_by()}
-    files.write_json(arguments.output_info, info | {"made": made})
+    files.write_json(arguments.output_info, content | {"made": made})
 
 
 def failed(arguments, reason: str) -> bool:

@@ -20,8 +20,8 @@ if __name__ == "__main__":
         type=command.json_value,
         required=True,
         metavar="JSON",
-        help="settings, cells (recipe, labels, compare, positions), and texts of calibrations by "
-        "label (tokens, n_ctx, windows)",
+        help="settings, cells (recipe, labels, info, compare, positions), and texts of "
+        "calibrations by label (tokens, n_ctx, windows)",
     )
     p.add_argument(
         "--imatrices",

@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import jsonschema
 import yaml
 
 from . import QuernError
+from .forms import is_finite_number
 from .sizes import Size
 
 
@@ -30,11 +30,6 @@ def _with_defaults(validator_class):
     return jsonschema.validators.extend(validator_class, {"properties": fill})
 
 
-def _is_finite_number(_, instance) -> bool:
-    is_number = isinstance(instance, int | float) and not isinstance(instance, bool)
-    return is_number and (isinstance(instance, int) or math.isfinite(instance))
-
-
 # What the schema calls a format, which its reader refuses by a sentence.
 _FORMATS = jsonschema.FormatChecker(formats=())
 
@@ -51,7 +46,7 @@ def _is_bytes(value) -> bool:
 
 _Validator = jsonschema.validators.extend(
     _with_defaults(jsonschema.Draft202012Validator),
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite_number),
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("number", is_finite_number),
 )
 
 

@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The temporary file exists already, empty, and is locked. On any exception it is removed and
     `path` stays as it was. What a process that was killed left behind is removed first. A hash of
-    what is `SUMMED` lies beside it, see `sum_path`.
+    what is `SUMMED` lies beside it, see `sums`.
 
     Raises:
         OSError: something could not be written; its `filename` is set.
@@ -45,8 +45,9 @@ def replacing(path: Path) -> Iterator[Path]:
                 raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
             os.fsync(fd)
             if path.suffix in SUMMED:
-                _write_sum(path, temporary)
-            os.replace(temporary, path)
+                _replace_with_sum(temporary, path)
+            else:
+                os.replace(temporary, path)
         finally:
             os.close(fd)
     except OSError as error:
@@ -61,9 +62,50 @@ def sum_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.sha256")
 
 
-def _write_sum(path: Path, content: Path) -> None:
-    with replacing(sum_path(path)) as temporary:
-        temporary.write_text(f"{sha256(content)}  {path.name}\n", encoding="utf-8")
+def _coming_sum_path(path: Path) -> Path:
+    """Where the hash of what replaces a file lies until it is there."""
+    return path.with_name(f".{path.name}.sha256.new")
+
+
+def _replace_with_sum(temporary: Path, path: Path) -> None:
+    """Rename a file to `path`, and its hash after it; a kill in between harms neither."""
+    coming = _coming_sum_path(path)
+    with replacing(coming) as sum_file:
+        sum_file.write_text(f"{sha256(temporary)}  {path.name}\n", encoding="utf-8")
+    os.replace(temporary, path)
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        os.replace(coming, sum_path(path))
+
+
+def sums(path: Path) -> list[str]:
+    """The hashes beside a file, any of which it may have.
+
+    There are two where a process was killed while it replaced the file: of the old one and the new.
+    """
+    beside = (p for p in (sum_path(path), _coming_sum_path(path)) if p.is_file())
+    texts = (p.read_text(encoding="utf-8", errors="replace") for p in beside)
+    return [text.partition(" ")[0] for text in texts]
+
+
+def read_summed(path: Path) -> bytes:
+    """The content of a file that is `SUMMED`, which is what the hash beside it says.
+
+    Raises:
+        QuernError: it cannot be read, was changed since, or has no hash beside it.
+    """
+    path = Path(path)
+    try:
+        content, known = path.read_bytes(), sums(path)
+    except OSError as error:
+        raise QuernError(f"{path} cannot be read: {error.strerror}.") from None
+    if not known:
+        raise QuernError(
+            f"{path} has no hash beside it ({sum_path(path).name}), so nothing says that it is "
+            "whole; delete it and run again, or bring that file along."
+        )
+    if hashlib.sha256(content).hexdigest() not in known:
+        raise QuernError(f"{path} is not what was written; delete it and run again.")
+    return content
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -3,6 +3,8 @@
 import ast
 import hashlib
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import HOUSE
 from quern import QuernError, files
+from quern.checks import whole
 
 CONTENTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -43,6 +46,49 @@ def test_a_table_has_its_hash_beside_it(tmp_path, name, is_summed):
     expected = f"{hashlib.sha256(b'new').hexdigest()}  {name}\n"
     found = [path.read_text() for path in tmp_path.glob(".*")]
     assert found == ([expected] if is_summed else [])
+
+
+def write_killed(path, renames):
+    """Replace a file in a process that is killed before one of its renames; whether it was."""
+    if not (child := os.fork()):
+        rename, left = os.replace, iter(range(renames))
+
+        def replace(*names):
+            if next(left, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(*names)
+
+        os.replace = replace
+        with files.replacing(path) as temporary:
+            temporary.write_text("new")
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("there_before", [True, False])
+def test_killed_at_any_rename_a_table_is_whole(tmp_path, there_before):
+    for renames in range(4):
+        path = tmp_path / f"{renames}" / "x.csv"
+        if there_before:
+            with files.replacing(path) as temporary:
+                temporary.write_text("old")
+        was_killed = write_killed(path, renames)
+        assert was_killed == (renames < 3)
+        if renames < 2 and not there_before:
+            assert not path.exists()
+        else:
+            assert files.read_summed(path) == (b"old" if renames < 2 else b"new")
+            assert whole.check(path)
+        with files.replacing(path) as temporary:
+            temporary.write_text("next")
+        assert files.read_summed(path) == b"next"
+        assert sorted(p.name for p in path.parent.iterdir()) == [".x.csv.sha256", "x.csv"]
+        path.write_text("old, but not whole")
+        with pytest.raises(QuernError, match=r"x\.csv is not what was written"):
+            files.read_summed(path)
+        files.sum_path(path).unlink()
+        with pytest.raises(QuernError, match=r"no hash beside it \(\.x\.csv\.sha256\)"):
+            files.read_summed(path)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

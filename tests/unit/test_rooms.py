@@ -27,9 +27,9 @@ MAY_IMPORT = {
     "speed": {"llama"},
     "tuning": {"llama", "speed"},
     "growth": {"measure"},
-    "report": {"measure"},
+    "report": {"measure", "memory", "speed"},
     "studies": {"quantize", "imatrix", "measure", "tokens", "report"},
-    "release": {"measure", "quantize"},
+    "release": {"measure", "quantize", "memory", "speed"},
     "checks": {"corpus", "measure", "imatrix", "models", "release"},
 }
 MODULES = sorted(path.relative_to(LIBRARY) for path in LIBRARY.rglob("*.py"))

@@ -57,8 +57,8 @@ def check(path: Path) -> bool:
         _require_listed(path)
         return True
     if said := _said(path):
-        place, digest = said
-        if files.sha256(path) != digest:
+        place, digests = said
+        if files.sha256(path) not in digests:
             stale = place.parent if place.name == SUMS else path  # a release is made whole
             raise QuernError(f"{path} is not what {place} says; delete {stale} and run again.")
         return True
@@ -69,14 +69,13 @@ def check(path: Path) -> bool:
     return _CHECKS[path.suffix](path)
 
 
-def _said(path: Path) -> tuple[Path, str] | None:
-    """The hash that stands beside a file, or in the list of a release, and where."""
-    beside = files.sum_path(path)
-    if beside.is_file():
-        return beside, beside.read_text(encoding="utf-8", errors="replace").partition(" ")[0]
+def _said(path: Path) -> tuple[Path, list[str]] | None:
+    """The hashes that stand beside a file, or in the list of a release, and where."""
+    if beside := files.sums(path):
+        return files.sum_path(path), beside
     for folder in path.parents:
         if digest := _sums(folder / SUMS).get(path.relative_to(folder).as_posix()):
-            return folder / SUMS, digest
+            return folder / SUMS, [digest]
     return None
 
 
@@ -144,7 +143,7 @@ def _json(path: Path) -> bool:
     if path.read_text(encoding="utf-8") != files.json_text(facts):
         raise QuernError(f"{path} is not what was written; delete it and run again.")
     pool = path.with_name("pool.txt")
-    if "documents_sha256" in facts and not files.sum_path(pool).is_file():  # of before there were
+    if "documents_sha256" in facts and not files.sums(pool):  # of before there were
         for part in PARTS:
             report.require_whole(facts, path.with_name(f"{part}.txt"), None)
         report.require_whole(facts, pool, path.with_name("documents.csv"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .. import QuernError, blas, files, llama, rounding
+from .. import QuernError, blas, forms, llama, rounding
 from ..ggml_types import PROBES, TENSOR_TYPES, UNQUANTIZED
 from ..moments.stored import Moments
 from ..quantize.recipes import GGML
@@ -20,6 +20,9 @@ from .inputs import Inputs
 
 ROWS = 48  # of each tensor; an error is then known to some 2 or 3 %
 STRENGTH = 0.2  # ρ with which moments are believed
+_FORM = forms.record(
+    errors=forms.named({"type": "object", "additionalProperties": forms.NOT_NEGATIVE})
+)
 
 
 def probe_type(columns: int) -> str:
@@ -162,9 +165,9 @@ def read(path: Path, inputs: Inputs) -> dict[str, dict[str, float]]:
     """A table that was written with its `origin`.
 
     Raises:
-        QuernError: it is damaged, or of another model or imatrix.
+        QuernError: it is damaged, impossible, or of another model or imatrix.
     """
-    found = files.read_json(path)
+    found = forms.read(path, _FORM)
     if any(found.get(key) != value for key, value in origin(inputs).items()):
         raise QuernError(f"{path} is of another model or imatrix; delete it and run again.")
     return found["errors"]

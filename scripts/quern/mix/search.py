@@ -94,11 +94,11 @@ class Damages:
             raise QuernError(f"there is no damage of {name} in {kind}; measure it.")
         return self._measured[name] * self._ratios[name][kind]
 
-    def in_probe(self, name: str) -> float:
-        """In the probe type, nats; NaN where it was not measured."""
+    def in_probe(self, name: str) -> float | None:
+        """In the probe type, nats; None where it was not measured."""
         if name in self.unused:
             return 0.0
-        return float(self._measured[name].mean()) if name in self._measured else np.nan
+        return float(self._measured[name].mean()) if name in self._measured else None
 
     def knows(self, plan: Mapping[str, str], names: Sequence[str]) -> bool:
         """Whether it has the damage of all these tensors in a plan."""

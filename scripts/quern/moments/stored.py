@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .. import QuernError, hdf5
+from .. import QuernError, forms, hdf5
 from ..gguf_files import ModelInfo
 
 HALVES = ("even", "odd")  # windows
@@ -44,11 +44,13 @@ class Moments:
         n_ctx: tokens of a window.
 
     Raises:
-        QuernError: a file is damaged, or of other tokens or another model than the first.
+        QuernError: a file is damaged, or of other tokens or another model than the first. `of`
+            raises it where a moment lacks a half or is none.
     """
 
     def __init__(self, paths: list[Path], info: ModelInfo):
         self._places: dict[str, tuple[Path, str]] = {}
+        self._matrices, self._windows = info.matrices, {}
         self.windows, self.excess = [], []
         origin = None
         for path in paths:
@@ -58,6 +60,7 @@ class Moments:
                     raise QuernError(f"{path} is of other tokens or another model than the others.")
                 origin = own
                 self.windows.append(int(h5.attrs["windows"]))
+                self._windows[path] = self.windows[-1]
                 self.excess.append(float(h5.attrs.get("excess", np.nan)))
                 for name, owner in json.loads(h5.attrs["shared"]).items():
                     self._places[name] = path, owner
@@ -80,10 +83,31 @@ class Moments:
             key = own if any(own in h5.get(half, {}) for half in HALVES) else owner
             halves = [_sum(h5, half, key) for half in HALVES]
         (even, a), (odd, b) = halves
-        if a + b == 0:
-            return None
+        columns, matrices = self._matrices.get(owner, (None, 0))
+        if even is odd is None and matrices != 1:
+            return None  # an expert that saw too little
+        seen = self._windows[path], self._windows[path] // 2
+        for name, windows, (moment, tokens) in zip(HALVES, seen, halves, strict=True):
+            may_lack = matrices != 1 or not windows
+            if said := _wrong(moment, tokens, columns, may_lack=may_lack):
+                raise forms.impossible(path, f"{name} windows' moment of {key}: {said}")
         lacking = np.zeros_like(even if even is not None else odd)
         return Moment(lacking if even is None else even, lacking if odd is None else odd, (a, b))
+
+
+def _wrong(moment: np.ndarray | None, tokens: int, columns: int | None, *, may_lack: bool) -> str:
+    """Why an array is no sum of x xᵀ over tokens; empty where it may be one."""
+    if moment is None:
+        return "" if may_lack else "it is not there"
+    if tokens < 1:
+        return f"it is of {tokens} tokens"
+    if moment.ndim != 2 or {*moment.shape} != {columns or len(moment)}:
+        return f"its shape is {moment.shape}"
+    if not np.isfinite(moment).all():
+        return "it is not finite"
+    if (np.diag(moment) < 0).any():
+        return "a square is negative"
+    return ""
 
 
 def _sum(h5, half: str, owner: str) -> tuple[np.ndarray | None, int]:

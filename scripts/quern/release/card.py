@@ -28,7 +28,8 @@ class Row:
         figures: of each text, those of its comparison, by the text's name.
         base: the type that llama-quantize is called with.
         memory: the first context of what memory.py wrote; None where it was not computed.
-        speed: median, low and high in tokens/s, by test at depth 0; empty where nothing was timed.
+        speed: median, low and high in tokens/s, by test at depth 0; empty where nothing was timed,
+            or on a busy machine.
         by_stock: whether stock llama.cpp makes the same from the recipe's map.
     """
 

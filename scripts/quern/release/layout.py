@@ -10,9 +10,12 @@ from gguf import LlamaFileType
 from .. import QuernError, files
 from ..command import option
 from ..gguf_files import ModelInfo, field, open_gguf
+from ..measure import summaries
 from ..measure.protocol import protocol
+from ..memory import stored
 from ..quantize import type_files
 from ..sizes import Size
+from ..speed import figures
 from . import card, folder, names, parts, records
 
 log = logging.getLogger("quern.release")
@@ -74,6 +77,18 @@ class Results:
     def comparison(self, name: str, corpus: str, ending: str = "json") -> Path:
         """A comparison of it."""
         return self.folder / f"compare/{name}/{corpus}.{ending}"
+
+    def compared(self, name: str, corpus: str) -> dict:
+        """The summary of a comparison of it.
+
+        Raises:
+            QuernError: it is missing, damaged, or of another model.
+        """
+        return summaries.read(
+            self.comparison(name, corpus),
+            self.comparison(name, corpus, "h5"),
+            quantized_sha256=ModelInfo.read(self.info(name)).sha256,
+        )
 
 
 def choose(results: Results, recipes: list[dict], chosen: list[str]) -> list[dict]:
@@ -146,7 +161,7 @@ def lay_out(
     stem = names.stem(reader, settings.name)
     encodings = names.encodings({r["name"]: r["type"] for r in released})
     with folder.replacing(output) as place:
-        rows, speed = [], _speed(results)
+        rows, speed = [], _speed(results, released)
         for recipe in released:
             target = place / f"{stem}-{encodings[recipe['name']]}.gguf"
             written = parts.release(results.model(recipe["name"]), target, split)
@@ -181,16 +196,13 @@ def _row(results: Results, labels: dict, written: list[str], speed: dict) -> car
     info, reader = ModelInfo.read(results.info(name)), open_gguf(results.model(name))
     memory = {}
     if results.memory:
-        memory = files.read_json(results.folder / f"memory/{name}.json")
+        memory = stored.read(results.folder / f"memory/{name}.json", info.sha256)
     return card.Row(
         labels=labels,
         bytes=info.file_bytes,
         bits_per_weight=info.bits_per_weight,
         files=written,
-        figures={
-            corpus: files.read_json(results.comparison(name, corpus))["figures"]
-            for corpus in results.corpora
-        },
+        figures={corpus: results.compared(name, corpus)["figures"] for corpus in results.corpora},
         base=_called(field(reader, "general.file_type", -1), labels["type"]),
         memory=next(iter(memory.get("contexts", [])), None),
         speed={s["test"]: s for s in _timed(speed) if s["recipe"] == name},
@@ -207,13 +219,18 @@ def _called(number: int, otherwise: str) -> str:
 
 
 def _timed(speed: dict) -> list[dict]:
-    """The speeds at depth 0."""
-    return [entry for entry in speed.get("results", []) if not entry["depth"]]
+    """The speeds at depth 0; none where the machine was busy."""
+    if not speed or figures.was_busy(speed):
+        return []
+    return [entry for entry in speed["results"] if not entry["depth"]]
 
 
-def _speed(results: Results) -> dict:
+def _speed(results: Results, released: list[dict]) -> dict:
     """What speed.py wrote; empty where nothing was timed."""
-    return files.read_json(results.folder / "speed.json") if results.speed else {}
+    if not results.speed:
+        return {}
+    sums = {r["name"]: ModelInfo.read(results.info(r["name"])).sha256 for r in released}
+    return figures.read(results.folder / "speed.json", sums)
 
 
 def _machine(speed: dict) -> str:
@@ -246,7 +263,7 @@ def _pages(results: Results, place: Path) -> list[str]:
     names = [f"report/{corpus}/index.html" for corpus in results.corpora if results.pages]
     for name in names:
         (place / name).parent.mkdir(parents=True)
-        shutil.copyfile(results.folder / name, place / name)
+        (place / name).write_bytes(files.read_summed(results.folder / name))
     return names
 
 
@@ -284,7 +301,7 @@ def _records(
                 results.title,
                 row.labels,
                 ModelInfo.read(results.info(name)),
-                files.read_json(results.comparison(name, corpus)),
+                results.compared(name, corpus),
                 protocol(
                     results.folder / f"baseline/{corpus}.h5",
                     results.comparison(name, corpus, "h5"),
@@ -305,7 +322,7 @@ def _content(
     used = {row.labels["imatrix"] for row in rows}
     texts = []
     for corpus, own in entries.items():
-        sources = files.read_json(results.comparison(own[0]["recipe"], corpus))["sources"]
+        sources = results.compared(own[0]["recipe"], corpus)["sources"]
         # Where comparisons end early, recipes differ in their windows; the longest one is told of.
         longest = max(own, key=lambda entry: entry["positions"])
         texts.append(longest | {"name": corpus, "sources": list(sources)})
@@ -313,6 +330,7 @@ def _content(
         "rows": rows,
         "texts": texts,
         "machine": _machine(speed),
+        "load": figures.load_text(speed) if speed else "",
         "tests": list(dict.fromkeys(s["test"] for s in _timed(speed))),
         "memory_at": next((row.memory for row in rows if row.memory), None),
         "budgets": answers(results, results.corpora[0]) if results.pages else [],

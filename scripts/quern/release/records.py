@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import QuernError, __version__, files
+from .. import QuernError, __version__, files, forms
 from ..gguf_files import ModelInfo
 from ..markdown import escaped
 
@@ -15,6 +15,42 @@ KIND, FORMAT = "quern records", 1
 NAME = "record.json"
 SHOWN = ("kld_mean", "kld_median", "kld_p90", "kld_p99", "score", "ppl_ratio", "same_top")
 _IN_MARKDOWN = ("by", "model", "recipe", "bytes", *SHOWN)
+_REMEDY = "leave it out, or ask who made it"
+_PROTOCOL = {
+    "baseline_sha256": forms.SHA256,
+    "n_ctx": forms.COUNT,
+    "scored": {"type": "array", "minItems": 2, "maxItems": 2, "items": forms.COUNT_OR_NONE},
+    "windows": forms.COUNT,
+    "tokens_sha256": forms.SHA256,
+    "tokenizer_sha256": forms.TEXT,  # empty of llama-perplexity's stores
+    "n_vocab": forms.COUNT,
+}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_KINDS = {"same_top": _SHARE, "ppl_ratio": forms.POSITIVE}
+_FIGURES = {
+    name: forms.record(**dict.fromkeys(("value", "low", "high"), _KINDS.get(name, forms.NUMBER)))
+    for name in SHOWN
+}
+# A record as others may have written it.
+_RECORD = forms.record(
+    model=forms.TEXT,
+    recipe=forms.TEXT,
+    type=forms.TEXT,
+    imatrix=forms.TEXT,
+    rounding=forms.TEXT,
+    by={"type": ["string", "null"]},
+    file=forms.record(sha256=forms.SHA256, bytes=forms.COUNT, bits_per_weight=forms.POSITIVE),
+    corpus=forms.TEXT,
+    text_sha256=forms.TEXT,
+    protocol=forms.record(**_PROTOCOL),
+    positions=forms.COUNT,
+    figures=forms.record(**_FIGURES),
+    noise=forms.record(figures={"type": "object", "additionalProperties": forms.NOT_NEGATIVE}),
+    versions=forms.record(
+        quern=forms.TEXT, computed_by=forms.TEXT, baseline_computed_by=forms.TEXT
+    ),
+)
+_FILE = forms.record(records={"type": "array", "items": _RECORD})
 
 
 def record(
@@ -77,7 +113,7 @@ def read(paths: list[Path], corpus: str | None = None) -> list[tuple[Path, dict]
         corpus: only those of a text with this name.
 
     Raises:
-        QuernError: there are none, or a file is missing, was changed, or holds no records.
+        QuernError: there are none, or a file is missing, was changed, or holds no such records.
     """
     found: list[tuple[Path, dict]] = []
     for path in paths:
@@ -86,6 +122,9 @@ def read(paths: list[Path], corpus: str | None = None) -> list[tuple[Path, dict]
             content = files.read_json(file)
             if (content.get("kind"), content.get("format")) != (KIND, FORMAT):
                 raise QuernError(f"{file} holds no records that this version of Quern reads.")
+            forms.require(file, content, _FILE, _REMEDY)
+            for own in content["records"]:
+                _require_ordered(file, own)
             known = [own for _, own in found]
             found += [(file, own) for own in content["records"] if own not in known]
     kept = [(file, own) for file, own in found if corpus in (None, own["corpus"])]
@@ -95,8 +134,17 @@ def read(paths: list[Path], corpus: str | None = None) -> list[tuple[Path, dict]
     return kept
 
 
+def _require_ordered(file: Path, own: dict) -> None:
+    for name in SHOWN:
+        if not own["figures"][name]["low"] <= own["figures"][name]["high"]:
+            said = f"{own['recipe']}: {name}: its interval ends before it begins"
+            raise forms.impossible(file, said, _REMEDY)
+
+
 def require_one_protocol(found: list[tuple[Path, dict]]) -> None:
     """Refuse records whose figures do not mean the same.
+
+    Each is held against the first by all keys that either has, so all are alike.
 
     Raises:
         QuernError: the sentence names two files, and what differs.
@@ -104,10 +152,11 @@ def require_one_protocol(found: list[tuple[Path, dict]]) -> None:
     first_file, first = found[0]
     for file, own in found[1:]:
         expected = first["protocol"]
-        differs = [key for key in expected if own["protocol"].get(key) != expected[key]]
+        keys = expected | own["protocol"]
+        differs = [key for key in keys if own["protocol"].get(key) != expected.get(key)]
         if differs:
             said = ", ".join(
-                f"{key} {_short(own['protocol'].get(key))} and {_short(expected[key])}"
+                f"{key} {_short(own['protocol'].get(key))} and {_short(expected.get(key))}"
                 for key in differs
             )
             raise QuernError(

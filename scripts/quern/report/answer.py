@@ -12,7 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from .. import QuernError, files
+from ..memory import stored
 from ..sizes import shown
+from ..speed import figures
 from .pairs import Differences
 from .phrases import listed
 
@@ -181,7 +183,11 @@ def _of_choice(choice):
         said += f", nor can that of {listed(others)}" if others else ""
     if choice.by == "size":
         return f"{said}; none of them is smaller."
-    return f"{said}; it is the fastest of them ({choice.recipe.speed[0]:.3g} tokens/s)."
+    median, low, high = choice.recipe.speed
+    return (
+        f"{said}; it is the fastest of them ({median:.3g} tokens/s, {low:.3g} to {high:.3g} in the "
+        "middle half of the rounds)."
+    )
 
 
 def _worse(other, choice, differences):
@@ -251,10 +257,11 @@ def contenders(
     Args:
         table: the summary's.
         memory: by recipe, what memory.py wrote; the first type of its cache is the recipe's.
-        speed: what speed.py wrote; None where nothing was timed.
+        speed: what speed.py wrote; None where nothing was timed. Speeds of a busy machine do not
+            count, see `speed.figures`.
         called: what others know some of them by.
     """
-    speeds = generation(speed)
+    speeds = {} if speed is None or figures.was_busy(speed) else generation(speed)
     needs = {name: own[n_ctx] for name, m in memory.items() if n_ctx in (own := _by_context(m))}
     foreign = table.foreign if "foreign" in table else [False] * len(table)
     rows = zip(table.recipe, foreign, table[FIGURE], strict=True)
@@ -272,9 +279,9 @@ def read_memory(paths: list[Path]) -> dict[str, dict]:
     """What memory.py wrote, by recipe; recipes that could not be made are left out.
 
     Raises:
-        QuernError: a file is missing or damaged.
+        QuernError: a file is missing, damaged or impossible.
     """
-    found = [files.read_json(path) for path in paths if not files.failure(path)]
+    found = [stored.read(path) for path in paths if not files.failure(path)]
     return {memory["recipe"]: memory for memory in found}
 
 
@@ -330,8 +337,12 @@ def answers(
     return found
 
 
-def markdown(found: list[dict], title: str) -> str:
-    """The answers as GitHub Markdown: a table, and a paragraph for each."""
+def markdown(found: list[dict], title: str, speed: dict | None = None) -> str:
+    """The answers as GitHub Markdown: a table, and a paragraph for each.
+
+    Args:
+        speed: as for `contenders`.
+    """
     rows = [
         {
             "memory": shown(a["budget_bytes"]),
@@ -358,6 +369,7 @@ def markdown(found: list[dict], title: str) -> str:
         "cache for the context, and llama.cpp's compute buffers. 1 GB is 10⁹ bytes, so a card of "
         "8 GiB has some 7 % left for others. Scores that differ by less than their noise, or whose "
         "paired 95 % interval holds 0, count as equal.\n"
+        + (f"{figures.load_text(speed)}\n" if speed else "")
     )
 
 

@@ -11,6 +11,8 @@ import vl_convert
 import yaml
 
 from .. import QuernError, __version__, files, published, sizes
+from ..measure import summaries
+from ..speed import figures
 from . import answer, charts, templating
 from .tail import Stray
 
@@ -90,23 +92,30 @@ def read(entries: list[dict], memory: dict[str, dict]) -> dict[str, Details]:
     """What the page tells of recipes, by name.
 
     Args:
-        entries: of each its labels, and the paths `info` (JSON of the quantized model) and
-            `compare` (JSON of its comparison).
+        entries: of each its labels, and the paths `info` (JSON of the quantized model), `compare`
+            and `positions` (JSON and HDF5 of its comparison).
         memory: by recipe, what memory.py wrote.
 
     Raises:
-        QuernError: an entry lacks one of them, or a file is missing.
+        QuernError: an entry lacks one of them, or a file is missing, damaged or of another recipe.
     """
     found = {}
     try:
         for entry in entries:
-            parts = files.read_json(entry["compare"])["sources"]
             info = files.read_json(entry["info"])
+            sha256, own_memory = info["sha256"], memory.get(entry["name"])
+            result = summaries.read(entry["compare"], entry["positions"], quantized_sha256=sha256)
+            parts = result["sources"]
+            if own_memory and own_memory["provenance"]["sha256"] != sha256:
+                raise QuernError(
+                    f"the memory of {entry['name']} is of another file than was measured; delete "
+                    "it and run again."
+                )
             found[entry["name"]] = Details(
                 entry,
-                info["sha256"],
+                sha256,
                 {name: part["figures"]["kld_mean"] for name, part in parts.items()},
-                memory.get(entry["name"]),
+                own_memory,
                 answer.file_of(info["made"]) if entry.get("foreign") and "made" in info else "",
             )
     except (KeyError, TypeError) as error:
@@ -162,6 +171,7 @@ def html(material: Material) -> str:
         },
         memory=memory(material),
         speeds=speeds(material),
+        load=figures.load_text(material.speed) if material.speed else "",
         sources=sources(material),
         config=yaml.safe_dump(material.config, sort_keys=False, allow_unicode=True),
         versions={"quern": __version__} | {name: version(name) for name in PACKAGES},

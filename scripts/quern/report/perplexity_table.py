@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from .. import QuernError, files
-from ..measure import perplexity
+from ..measure import perplexity, summaries
 from .phrases import failed_lines, intervals
 
 
@@ -29,7 +29,7 @@ def table(entries: list[dict]) -> pd.DataFrame:
     for entry in entries:
         if files.failure(entry["summary"]):
             continue
-        found = files.read_json(entry["summary"])
+        found = summaries.read(entry["summary"], entry["positions"])
         row = {"model": entry["name"]}
         for key, value in found["figures"]["ppl"].items():
             row["ppl" if key == "value" else f"ppl_{key}"] = value

@@ -11,7 +11,7 @@ import pandas as pd
 
 from .. import QuernError, files
 from ..gguf_files import ModelInfo
-from ..measure import comparison, statistics
+from ..measure import comparison, statistics, summaries
 from ..measure.window_store import WindowStore
 from . import foreign, plots
 from .phrases import failed_lines, intervals, warned
@@ -73,7 +73,7 @@ def read(entries: list[dict]) -> list[Compared]:
             comparison); of foreign models also `foreign`, which is true.
 
     Raises:
-        QuernError: an entry lacks one of them, or a file is missing.
+        QuernError: an entry lacks one of them, or a file is missing, damaged or of another recipe.
     """
     try:
         recipes = [
@@ -81,14 +81,15 @@ def read(entries: list[dict]) -> list[Compared]:
                 entry["name"],
                 entry["type"],
                 entry["imatrix"],
-                ModelInfo.read(entry["info"]),
-                files.read_json(entry["compare"]),
+                info,
+                summaries.read(entry["compare"], entry["positions"], quantized_sha256=info.sha256),
                 Path(entry["positions"]),
                 files.read_json(entry["info"]).get("made", {}),
                 entry.get("foreign", False),
             )
             for entry in entries
             if not files.failure(entry["compare"])
+            for info in [ModelInfo.read(entry["info"])]
         ]
     except (KeyError, TypeError) as error:
         raise QuernError(f"--recipes is not a list of compared recipes ({error!r}).") from None

@@ -10,17 +10,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from .. import files
 from ..command import option
 from ..llama import ONE_THREAD, Bench, Model, Way, computed_by
-from .machine import available_bytes, machine
+from . import figures
+from .machine import Others, available_bytes, machine
 
 log = logging.getLogger("quern.speed")
-
-QUARTILES = (0.25, 0.75)
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,8 @@ def speeds(timed: list[Timed], settings: Timing, kept: Path, way: Way = ONE_THRE
             machine, and removed by `forget`.
 
     Returns:
-        `machine`, `settings`, `results` as `summarize` gives them, `provenance`.
+        `machine`, `settings`, `load` (cores that other programs kept busy, with quartiles over the
+        rounds), `results` as `summarize` gives them, `provenance`.
     """
     found = {
         "machine": machine(way.gpus),
@@ -84,7 +83,8 @@ def speeds(timed: list[Timed], settings: Timing, kept: Path, way: Way = ONE_THRE
         },
     }
     found["settings"]["depths"] = list(settings.depths)
-    rounds = done_rounds(kept, found)
+    # Those of an older version say nothing of the load.
+    rounds = [own for own in done_rounds(kept, found) if own.keys() == {"rates", "load"}]
     warn_of_load(way.threads)
     together = not way.gpus and sum(t.bytes for t in timed) < available_bytes() / 2
     with contextlib.ExitStack() as stack:
@@ -93,7 +93,7 @@ def speeds(timed: list[Timed], settings: Timing, kept: Path, way: Way = ONE_THRE
         bar.update(len(rounds) * len(timed))
         opened = {}
         for number in range(len(rounds), settings.repeats):
-            rates = {}
+            rates, others = {}, Others()
             for t in timed if number % 2 == 0 else reversed(timed):
                 bar.set_postfix_str(t.name)
                 bench = opened.get(t.name) or _opened(t, settings, way)
@@ -102,9 +102,14 @@ def speeds(timed: list[Timed], settings: Timing, kept: Path, way: Way = ONE_THRE
                 with contextlib.nullcontext(bench) if together else bench as ready:
                     rates[t.name] = _rates(ready, settings)
                 bar.update()
-            rounds.append(rates)
+            rounds.append({"rates": rates, "load": others.cores()})
             files.write_json(kept, found | {"rounds": rounds})
-    return found | {"results": summarize(rounds, settings)}
+    loads = [own["load"] for own in rounds]
+    found |= {"load": figures.spread(loads) | {"samples": loads}}
+    found |= {"results": summarize([own["rates"] for own in rounds], settings)}
+    if figures.was_busy(found):
+        log.warning(figures.load_text(found))
+    return found
 
 
 def forget(kept: Path) -> None:
@@ -166,16 +171,6 @@ def summarize(rounds: list[dict[str, dict[str, float]]], settings: Timing) -> li
     for name in rounds[0]:
         for kind, n, depth in settings.tests:
             samples = [rates[name][label(kind, n, depth)] for rates in rounds]
-            low, high = np.quantile(samples, QUARTILES).tolist()
-            found.append(
-                {
-                    "recipe": name,
-                    "test": f"{kind}{n}",
-                    "depth": depth,
-                    "median": float(np.median(samples)),
-                    "low": low,
-                    "high": high,
-                    "samples": samples,
-                }
-            )
+            test = {"recipe": name, "test": f"{kind}{n}", "depth": depth}
+            found.append(test | figures.spread(samples) | {"samples": samples})
     return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import QuernError, files
 from ..gguf_files import ModelInfo
-from ..measure import comparison, statistics
+from ..measure import comparison, statistics, summaries
 from ..measure.window_store import WindowStore
 from ..tokens.windows import read_tokens
 from .paired import Measured
@@ -82,12 +82,14 @@ class Study:
         """A study as the workflow describes it.
 
         Args:
-            plan: `settings`; `cells`, each with `recipe`, `labels` and the paths `compare` and
-                `positions`; `texts`, by label, each with the path `tokens`, `n_ctx` and `windows`.
+            plan: `settings`; `cells`, each with `recipe`, `labels` and the paths `info`, `compare`
+                and `positions`; `texts`, by label, each with the path `tokens`, `n_ctx` and
+                `windows`.
             imatrices, info: JSON of the imatrices and of the model.
 
         Raises:
-            QuernError: it lacks one of them, a file is missing, or a recipe could not be made.
+            QuernError: it lacks one of them, a file is missing, damaged or of another cell, or a
+                recipe could not be made.
         """
         try:
             for cell in plan["cells"]:
@@ -97,7 +99,11 @@ class Study:
                 ComparedCell(
                     cell["recipe"],
                     cell["labels"],
-                    files.read_json(cell["compare"]),
+                    summaries.read(
+                        cell["compare"],
+                        cell["positions"],
+                        quantized_sha256=files.read_json(cell["info"])["sha256"],
+                    ),
                     Path(cell["positions"]),
                 )
                 for cell in plan["cells"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import QuernError
+from .. import QuernError, files
 
 FIGURE = "kld_mean"  # of a window, nats
 
@@ -18,12 +18,12 @@ def by_divergence(comparison: Path, windows: int, which: str) -> np.ndarray:
         which: `highest` or `lowest`.
 
     Raises:
-        QuernError: the table has no such figures, or fewer windows.
+        QuernError: the table is missing, was changed since, has no such figures, or fewer windows.
     """
     try:
-        with open(comparison, newline="", encoding="utf-8") as file:
-            rows = [(int(row["window"]), float(row[FIGURE])) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        lines = files.read_summed(comparison).decode().splitlines()
+        rows = [(int(row["window"]), float(row[FIGURE])) for row in csv.DictReader(lines)]
+    except (KeyError, ValueError, TypeError) as error:
         raise QuernError(f"{comparison} is no table of windows ({error!r}).") from None
     numbers, figures = (np.array(column) for column in zip(*sorted(rows), strict=True))
     _require(windows, len(numbers), str(comparison))

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from scipy import special
 
-from ..speed.rounds import QUARTILES
+from ..speed.figures import QUARTILES
 from .grid import described, label, way_of
 
 CONFIDENCE = 0.95

@@ -4,11 +4,21 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from .. import files
+from .. import forms
 from ..llama import Way, computed_by
 from ..speed.machine import machine
+from .grid import TRIED
 
 log = logging.getLogger("quern.tuning")
+
+_WAY = forms.record(**dict.fromkeys(TRIED, forms.COUNT))
+_FORM = forms.record(
+    machine=forms.record(cpu=forms.TEXT, cores=forms.COUNT, gpus={"type": "array"}),
+    settings=forms.record(n_ctx=forms.COUNT, threads=forms.COUNT, gpus=forms.COUNT_OR_NONE),
+    provenance=forms.record(model_sha256=forms.SHA256, computed_by=forms.TEXT),
+    usual=_WAY,
+    taken_up=_WAY,
+)
 
 
 def taken_up(folder: Path | None, usual: Way, *, model_sha256: str, n_ctx: int) -> Way:
@@ -22,11 +32,17 @@ def taken_up(folder: Path | None, usual: Way, *, model_sha256: str, n_ctx: int) 
     Returns:
         `usual` with other threads, contexts and `n_batch` where a tuning was made for this model,
         size of windows, number of threads, build and machine. The log says where it was not.
+
+    Raises:
+        QuernError: the tuning is damaged or impossible.
     """
     path = folder / f"{n_ctx}.json" if folder else None
     if path is None or not path.exists():
         return usual
-    found = files.read_json(path)
+    found = forms.read(path, _FORM)
+    way, most = found["taken_up"], found["settings"]
+    if way["threads"] > most["threads"] or way["n_batch"] > most["n_ctx"]:
+        raise forms.impossible(path, f"taken_up: {way}")
     here, there = machine(usual.gpus), found["machine"]
     pairs = {
         "model": (model_sha256, found["provenance"]["model_sha256"]),
@@ -40,7 +56,6 @@ def taken_up(folder: Path | None, usual: Way, *, model_sha256: str, n_ctx: int) 
     if differing := [name for name, (own, other) in pairs.items() if own != other]:
         log.warning("%s was made for another %s and is ignored", path, " and ".join(differing))
         return usual
-    way = found["taken_up"]
     if way == found["usual"]:
         return usual
     log.info("as %s says: %s", path, way)

@@ -9,6 +9,7 @@ import pytest
 from conftest import DEMO, command, fails_with
 from models import write_model
 from quern import QuernError, files, gguf_files, gguf_header, llama
+from quern.memory import stored
 from quern.memory.footprint import cache_bytes, footprint
 
 EMBEDDING, VOCABULARY, FF = 128, 64, 256
@@ -169,6 +170,30 @@ def test_the_command(described, tmp_path):
     before = (tmp_path / "m.json").read_bytes()
     memory(described, tmp_path, "--kv", "f16", "q8_0")
     assert (tmp_path / "m.json").read_bytes() == before
+    assert stored.read(tmp_path / "m.json", info.sha256) == found
+    with pytest.raises(QuernError, match="is of another file than was measured"):
+        stored.read(tmp_path / "m.json", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("own", "context", "said"),
+    [
+        ({"tensor_bytes": 0}, {}, "tensor_bytes: 0 is less than the minimum of 1"),
+        ({"contexts": []}, {}, "contexts: "),
+        ({}, {"n_ctx": 0}, "contexts: 0: n_ctx: 0 is less"),
+        ({}, {"compute_bytes": -1}, "compute_bytes: -1 is less"),
+        ({}, {"total_bytes": 90}, "total_bytes: 90 is not 130, the sum of its parts"),
+        ({}, {"total_bytes": float("inf")}, "total_bytes: inf is not of type"),
+        ({}, {"total_bytes": float("nan")}, "it holds NaN"),
+    ],
+)
+def test_memory_that_cannot_be_is_a_sentence(tmp_path, own, context, said):
+    sizes = {"kv_bytes": 20, "compute_bytes": 10, "total_bytes": 130}
+    found = {"recipe": "Q", "tensor_bytes": 100, "provenance": {"sha256": "a" * 64}}
+    found["contexts"] = [{"n_ctx": 64, "kv_type": "f16"} | sizes | context]
+    files.write_json(tmp_path / "m.json", found | own)
+    with pytest.raises(QuernError, match=f"m.json .*{said}.*delete it and run again"):
+        stored.read(tmp_path / "m.json")
 
 
 def test_a_context_beyond_the_models(described, tmp_path):

@@ -11,7 +11,7 @@ from quern import QuernError, files, gguf_files
 from quern.ggml_types import CHOSEN, PROBES
 from quern.llama import Model, Way
 from quern.measure.window_store import WindowStore
-from quern.mix import damage, errors, search
+from quern.mix import damage, errors, search, stored
 from quern.mix.choices import padded
 from quern.mix.editing import Editor
 from quern.mix.inputs import Inputs
@@ -84,6 +84,24 @@ def test_the_file_has_the_bytes_that_were_said(
         assert mix["budget"] == sum(padded(int(t.n_bytes)) for t in stock)
 
 
+def require_readable(mix, folder):
+    """Read a mix as the stages do, and what cannot be one is a sentence."""
+    path, name = folder / "mix.json", next(iter(mix["tensors"]))
+    files.write_json(path, mix)
+    assert stored.read(path, mix["model_sha256"]) == mix
+    with pytest.raises(QuernError, match=r"mix\.json is of another model"):
+        stored.read(path, "0" * 64)
+    for key, value in {"type": "Q9_K", "bytes": 0, "weights": -1, "damage": -1e-9}.items():
+        row = mix["tensors"][name] | {key: value}
+        files.write_json(path, mix | {"tensors": mix["tensors"] | {name: row}})
+        with pytest.raises(QuernError, match=rf"mix\.json holds what cannot be .*{key}: "):
+            stored.read(path)
+    for wrong in ({"tensors": {}}, {"tensor_bytes": 1}, {"predicted": {"kld": float("inf")}}):
+        files.write_json(path, mix | wrong)
+        with pytest.raises(QuernError, match=rf"cannot be .*{next(iter(wrong))}: "):
+            stored.read(path)
+
+
 def test_a_mix_is_proved_and_a_better_stock_mix_is_taken(
     inputs, plans, ratios, measured, tokens, tmp_path
 ):
@@ -93,6 +111,7 @@ def test_a_mix_is_proved_and_a_better_stock_mix_is_taken(
     assert 0.3 < mix["additivity"] < 3
     low, high = mix["measured"]["kld_mean"]["low"], mix["measured"]["kld_mean"]["high"]
     assert low < mix["measured"]["kld_mean"]["value"] < high
+    require_readable(mix | {"rounding": GGML, "model_sha256": inputs.info.sha256}, tmp_path)
     # Damages turned upside down: the mix that they choose loses against the stock mix.
     wrong = search.Damages({n: 1e-6 / v for n, v in measured.items()}, ratios)
     only = {k: plans[k] for k in ("Q4_K_M",)}

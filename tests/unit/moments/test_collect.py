@@ -1,10 +1,12 @@
 """Second moments against the imatrix, whose diagonal they contain, and against themselves."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from models import write_model
-from quern import QuernError, gguf_files
+from quern import QuernError, gguf_files, hdf5
 from quern.imatrix import shards
 from quern.llama import Way
 from quern.moments import collect as of_inputs
@@ -17,19 +19,27 @@ from quern.tokens.work import Work
 N_CTX, WINDOWS = 64, 5
 
 
+def collected(made, path, name="dense", threads=2, **options):
+    info = gguf_files.model_info(made / f"{name}.gguf")
+    tokens = windows.read_tokens(made / f"{name}.h5")
+    work = Work(made / f"{name}.gguf", info, tokens, N_CTX)
+    with work.opened(Way(threads=threads)) as model:
+        collect(model, work, path, windows=WINDOWS, **options)
+    return path
+
+
 @pytest.fixture
 def write(made):
     """A function that collects moments of a small model and gives back the path."""
 
-    def write(path, name="dense", threads=2, **options):
-        info = gguf_files.model_info(made / f"{name}.gguf")
-        tokens = windows.read_tokens(made / f"{name}.h5")
-        work = Work(made / f"{name}.gguf", info, tokens, N_CTX)
-        with work.opened(Way(threads=threads)) as model:
-            collect(model, work, path, windows=WINDOWS, **options)
-        return path
+    return functools.partial(collected, made)
 
-    return write
+
+@pytest.fixture(scope="module")
+def whole_moments(made, tmp_path_factory):
+    """A file of moments of the dense model."""
+    path = tmp_path_factory.mktemp("moments") / "m.h5"
+    return collected(made, path)
 
 
 def test_the_diagonal_is_the_imatrix(made, write, tmp_path):
@@ -168,6 +178,59 @@ def test_experts_have_their_own_where_they_saw_enough(made, write, tmp_path, mon
     moments = Moments([write(tmp_path / "n.h5", name="moe")], info)
     assert moments.of("blk.0.ffn_up_exps.weight", 1) is None
     assert moments.of("blk.0.attn_q.weight") is not None
+
+
+def lacking(h5):
+    del h5["odd/blk.0.attn_q.weight"]
+
+
+def gone(h5):
+    for half in ("even", "odd"):
+        del h5[half]["blk.0.attn_q.weight"]
+
+
+def cut(h5):
+    even = h5["even/blk.0.attn_q.weight"]
+    half, tokens = even[: len(even) // 2], even.attrs["tokens"]
+    del h5["even/blk.0.attn_q.weight"]
+    h5.create_dataset("even/blk.0.attn_q.weight", data=half).attrs["tokens"] = tokens
+
+
+def endless(h5):
+    h5["odd/blk.0.attn_q.weight"][3, 3] = np.nan
+
+
+def negative(h5):
+    h5["odd/blk.0.attn_q.weight"][3, 3] = -1
+
+
+def uncounted(h5):
+    h5["even/blk.0.attn_q.weight"].attrs["tokens"] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lacking, "odd windows' moment of blk.0.attn_q.weight: it is not there"),
+        (gone, "even windows' moment of blk.0.attn_q.weight: it is not there"),
+        (cut, "its shape is"),
+        (endless, "it is not finite"),
+        (negative, "a square is negative"),
+        (uncounted, "it is of 0 tokens"),
+    ],
+)
+def test_a_moment_that_cannot_be_is_a_sentence(made, whole_moments, tmp_path, change, said):
+    info = gguf_files.model_info(made / "dense.gguf")
+    path = tmp_path / "m.h5"
+    with hdf5.reading(whole_moments, "file of moments") as before, hdf5.writing(path) as after:
+        after.attrs.update(before.attrs)
+        for half in ("even", "odd"):
+            before.copy(half, after)
+        change(after)
+    moments = Moments([path], info)
+    with pytest.raises(QuernError, match=f"m.h5 holds what cannot be .*{said}"):
+        moments.of("blk.0.attn_q.weight")
+    assert moments.of("blk.0.ffn_down.weight") is not None
 
 
 def test_moments_of_another_model_or_of_other_windows(made, write, tmp_path):

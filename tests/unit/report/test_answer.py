@@ -114,6 +114,8 @@ def test_speed_decides_among_equals(q4, q4x, named, word):
     ]
     found = ask(40, timed)
     assert found["recipe"] == named and word in found["why"]
+    if word == "fastest":
+        assert "(60 tokens/s, 59 to 61 in the middle half of the rounds)" in found["why"]
 
 
 def test_a_worse_one_that_is_larger_is_told():
@@ -170,7 +172,13 @@ def memory_of(name, tensors, contexts):
         kv = n_ctx * (1000 if kv_type == "f16" else 500)
         found.append({"n_ctx": n_ctx, "kv_type": kv_type, "kv_bytes": kv, "compute_bytes": 10})
         found[-1]["total_bytes"] = tensors + kv + 10
-    return {"recipe": name, "tensor_bytes": tensors, "contexts": found}
+    provenance = {"sha256": "a" * 64}
+    return {
+        "recipe": name,
+        "tensor_bytes": tensors,
+        "contexts": found,
+        "provenance": provenance,
+    }
 
 
 def test_answers_for_every_context_and_budget(tmp_path):
@@ -188,7 +196,9 @@ def test_answers_for_every_context_and_budget(tmp_path):
         for test, depth, m in [("pp512", 0, 900), ("tg128", 64, 10), ("tg128", 0, 50)]
     ]
     table = pd.DataFrame({"recipe": ["q2", "q3", "bad"], "score": [0.9, 0.4, None]})
-    found = answer.answers(table, pairs(), memory, {"results": results}, [1_200_000, 2_150_000])
+    speed = {"results": results, "settings": {"threads": 2}}
+    speed |= {"load": {"median": 0.5, "low": 0.1, "high": 1.5}}
+    found = answer.answers(table, pairs(), memory, speed, [1_200_000, 2_150_000])
     assert [(a["n_ctx"], a["budget_bytes"], a["recipe"]) for a in found] == [
         (100, 1_200_000, "q2"),
         (100, 2_150_000, "q3"),
@@ -196,9 +206,13 @@ def test_answers_for_every_context_and_budget(tmp_path):
         (200, 2_150_000, "q2"),
     ]
     assert {a["kv_type"] for a in found} == {"f16"}
-    contenders = answer.contenders(table, memory, {"results": results}, 100)
+    contenders = answer.contenders(table, memory, speed, 100)
     assert [r.speed for r in contenders] == [(50, 49, 51)] * 2
-    text = answer.markdown(found, "title")
+    text = answer.markdown(found, "title", speed)
+    assert "While 2 threads were timed, other programs kept 0.5 cores busy (0.1 to 1.5)." in text
+    busy = speed | {"load": {"median": 0.51, "low": 0.1, "high": 1.5}}  # over 25 % of 2 threads
+    assert [r.speed for r in answer.contenders(table, memory, busy, 100)] == [None] * 2
+    assert "these speeds decide nothing" in answer.markdown(found, "title", busy)
     assert len([line for line in text.splitlines() if line.startswith("|")]) == 6
     with pytest.raises(QuernError, match="same contexts"):
         answer.contexts(

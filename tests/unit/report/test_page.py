@@ -1,6 +1,8 @@
 """The page, from real comparisons to a real browser."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from conftest import HOUSE, command, fails_with
 from quern import QuernError, files, published
 from quern.llama import Model
 from quern.measure.window_store import WindowStore
-from quern.report import readable, summary, tail
+from quern.report import readable, stored_tables, summary, tail
+from quern.speed import figures, rounds
 
 GROWN = {
     "steps": [
@@ -42,15 +45,21 @@ def sweep(compared, made, tmp_path_factory):
         total = r.info.tensor_bytes + 1000
         context = {"n_ctx": 64, "kv_type": "f16", "kv_bytes": 900, "compute_bytes": 100}
         content = {"recipe": r.name, "tensor_bytes": r.info.tensor_bytes, "repacked_bytes": 0}
+        content["provenance"] = {"sha256": r.info.sha256}
         content["contexts"] = [context | {"total_bytes": total}]
         memory.append(folder / f"{r.name}.memory.json")
         files.write_json(memory[-1], content)
-    results = [
-        {"recipe": r.name, "test": "tg128", "depth": 0, "median": 9.0, "low": 8.0, "high": 10.0}
-        for r in recipes
-    ]
-    machine = {"cpu": "some", "cores": 2, "memory_bytes": 8 << 30, "gpus": ["a GPU"]}
-    files.write_json(folder / "speed.json", {"machine": machine, "results": results})
+    rates = {r.name: {"pp8": 90.0, "tg4": 9.0} for r in recipes}
+    settings = rounds.Timing(prompt=8, generation=4)
+    loads = [0.0, 0.25, 0.5]
+    speed = {
+        "machine": {"cpu": "some", "cores": 2, "memory_bytes": 8 << 30, "gpus": ["a GPU"]},
+        "settings": {"threads": 2, "repeats": 3},
+        "load": figures.spread(loads) | {"samples": loads},
+        "results": rounds.summarize([rates] * 3, settings),
+        "provenance": {"computed_by": "x", "models": {r.name: r.info.sha256 for r in recipes}},
+    }
+    files.write_json(folder / "speed.json", speed)
     files.write_json(folder / "grown.json", GROWN)
     budgets = [1, *(r.info.tensor_bytes + 2000 for r in recipes)]
     tables = ["--table", folder / "t.csv", "--memory", *memory, "--speed", folder / "speed.json"]
@@ -88,6 +97,12 @@ def test_the_answers_of_a_real_sweep(sweep):
     named = [a["recipe"] for a in found["budgets"]]
     assert named == [None, "Q8_0", "Q4_0", "Q2_K"]  # recipes fall in size
     assert found["provenance"]["table_sha256"] == files.sha256(sweep / "t.csv")
+    assert found["speed"] == {
+        "load": {"median": 0.25, "low": 0.125, "high": 0.375, "samples": [0.0, 0.25, 0.5]},
+        "decides": True,
+    }
+    said = "other programs kept 0.25 cores busy (0.12 to 0.38)."
+    assert said in (sweep / "a.md").read_text() and said in (sweep / "index.html").read_text()
     assert "nothing fits" in (sweep / "a.md").read_text()
 
 
@@ -134,6 +149,55 @@ def test_bad_input_is_a_sentence(sweep, tmp_path, compared, made):
         *("--output", tmp_path / "o.json", "--markdown", tmp_path / "o.md"),
     )
     fails_with(done, "no.json does not exist")
+
+
+def tables_of(sweep, folder):
+    """A copy of the tables, each with its hash."""
+    for name in ("t.csv", ".t.csv.sha256", "p.csv", ".p.csv.sha256"):
+        shutil.copy(sweep / name, folder)
+
+
+def cut(table):
+    return "".join(table.splitlines(keepends=True)[:2])
+
+
+def as_a_spreadsheet_does(table):
+    return table.replace(",", ";").replace(".", ",")
+
+
+def rounded(table):
+    return re.sub(r"(\.\d\d)\d+", r"\1", table)
+
+
+@pytest.mark.parametrize("change", [cut, as_a_spreadsheet_does, rounded])
+@pytest.mark.parametrize("name", ["t.csv", "p.csv"])
+def test_a_table_that_was_changed_is_refused(sweep, tmp_path, change, name):
+    tables_of(sweep, tmp_path)
+    readers = {"t.csv": stored_tables.recipes, "p.csv": stored_tables.pairs}
+    other = next(n for n in readers if n != name)
+    assert len(readers[name](tmp_path / name)) and len(readers[other](tmp_path / other))
+    with pytest.raises(QuernError, match="is no table of"):
+        readers[other](tmp_path / name)
+    before = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(change(before))
+    said = rf"{name} is not what was written; delete it and run again"
+    with pytest.raises(QuernError, match=said):
+        readers[name](tmp_path / name)
+    with pytest.raises(QuernError, match=said):
+        readable.html(tmp_path / name)
+
+
+def test_the_answer_refuses_tables_that_were_cut_and_those_without_a_hash(sweep, tmp_path):
+    tables_of(sweep, tmp_path)
+    memory = sorted(sweep.glob("*.memory.json"))
+    words = ("answer", "--model", "m", "--corpus", "c", "--title", "t", "--memory", *memory)
+    words += ("--table", tmp_path / "t.csv", "--pairs", tmp_path / "p.csv")
+    words += ("--output", tmp_path / "o.json", "--markdown", tmp_path / "o.md")
+    (tmp_path / "p.csv").write_text(cut((tmp_path / "p.csv").read_text()))
+    fails_with(command(*words), "p.csv is not what was written")
+    (tmp_path / ".t.csv.sha256").unlink()
+    fails_with(command(*words), "t.csv has no hash beside it (.t.csv.sha256)")
+    assert not (tmp_path / "o.json").exists()
 
 
 def test_pages_in_a_browser(sweep):

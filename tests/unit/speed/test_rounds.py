@@ -1,14 +1,18 @@
 """Speeds in rounds: what is measured, what is kept, and the command."""
 
+import copy
 import json
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from conftest import command, fails_with
-from quern import files, gguf_files, llama
-from quern.speed import rounds
+from quern import QuernError, files, gguf_files, llama
+from quern.speed import figures, machine, rounds
 
 SETTINGS = rounds.Timing(prompt=48, generation=4, depths=(0, 32), repeats=3)
 
@@ -59,6 +63,67 @@ def test_rounds_that_are_done_are_kept(timed, found, tmp_path):
     for before, now in zip(result["results"], again["results"], strict=True):
         assert before["samples"][:2] == now["samples"][:2]
         assert len(now["samples"]) == 3
+
+
+def result_of(found, **changed):
+    """A result with other keys of its first entry."""
+    result = copy.deepcopy(found[0])
+    for key, value in changed.items():
+        place = result["load"] if key == "load" else result["results"][0]
+        place |= value if key == "load" else {key: value}
+    return result
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"test": "pp0"}, "test: 'pp0' does not match"),
+        ({"median": 0}, "median: 0 is less than or equal to the minimum of 0"),
+        ({"low": 1e9}, "pp48 at 0: the figures are not those of its samples"),
+        ({"samples": []}, "samples: "),
+        ({"samples": [1.0, float("inf"), 2.0]}, "inf is not of type 'number'"),
+        ({"depth": -1}, "depth: -1 is less"),
+        ({"load": {"median": 9.0}}, "load: the figures are not those of its samples"),
+        ({"load": {"samples": [-1.0]}}, "samples: 0: -1.0 is less"),
+    ],
+)
+def test_speeds_that_cannot_be_are_a_sentence(found, tmp_path, changed, said):
+    path = tmp_path / "s.json"
+    files.write_json(path, found[0])
+    sums = found[0]["provenance"]["models"]
+    assert figures.read(path, sums) == found[0]
+    with pytest.raises(QuernError, match=r"s\.json timed another file of moe"):
+        figures.read(path, sums | {"moe": "0" * 64})
+    files.write_json(path, result_of(found, **changed))
+    with pytest.raises(QuernError, match=rf"s\.json holds what cannot be .*{said}"):
+        figures.read(path)
+
+
+def test_a_busy_machine_is_said_and_its_speeds_do_not_count(timed, tmp_path, caplog):
+    """Programs that keep all cores busy, while nothing else is asked of this process."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+    try:
+        settings = rounds.Timing(prompt=256, generation=16, repeats=2)
+        busy = rounds.speeds(timed, settings, tmp_path / "k.json", llama.Way(threads=2))
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    cores = busy["machine"]["cores"]
+    assert figures.was_busy(busy) and 0.5 < busy["load"]["median"] <= cores
+    assert "these speeds decide nothing" in caplog.text
+
+
+def test_its_own_threads_are_no_load():
+    """What this process does itself is not counted, on however many threads."""
+    matrix, others = np.ones((1500, 1500), np.float32), machine.Others()
+    before, end = time.process_time(), time.monotonic() + 1
+    while time.monotonic() < end:
+        matrix @ matrix
+    own, cores = time.process_time() - before, machine._busy_seconds()
+    assert own > 0.5 and cores > 0
+    idle = others.cores()
+    assert 0 <= idle < len(os.sched_getaffinity(0)) - 0.5 * own
 
 
 @pytest.mark.parametrize("change", ["settings", "models"])

@@ -29,7 +29,12 @@ def write_cell(folder, name, labels, figures, n_ctx=64, scored="half", missing=(
     first, end = scored_positions(n_ctx, scored)
     windows = TOKENS // n_ctx
     attributes = {"n_ctx": n_ctx, "first_position": first, "n_scored": end - first}
-    attributes |= {"text_sha256": text, "computed_by": "one", "baseline_computed_by": "one"}
+    attributes |= {
+        "quantized_sha256": name,
+        "text_sha256": text,
+        "computed_by": "one",
+        "baseline_computed_by": "one",
+    }
     datasets = {key: ((end - first,), dtype) for key, dtype in FIGURES.items()}
     path = folder / f"{name}.h5"
     with WindowStore.create(path, windows, datasets, attributes) as store:
@@ -42,10 +47,13 @@ def write_cell(folder, name, labels, figures, n_ctx=64, scored="half", missing=(
         {
             "figures": {"ppl_base": {"value": 10.0 + len(name)}},
             "noise": {"figures": {"kld_mean": 1e-9}},
+            "windows": windows - len(missing),
             "provenance": attributes,
         },
     )
+    files.write_json(folder / f"{name}.info.json", {"sha256": name})
     paths = {"compare": str(folder / f"{name}.json"), "positions": str(path)}
+    paths["info"] = str(folder / f"{name}.info.json")
     return {"recipe": name, "labels": labels, **paths}
 
 

@@ -98,3 +98,13 @@ def test_a_recipe_that_could_not_be_made_is_the_study_s_failure(tmp_path, info):
         Study.read({"settings": {}, "cells": [entry], "texts": {}}, [], info, "T")
     with pytest.raises(QuernError, match="not the description of a study"):
         Study.read({"settings": {}, "texts": {}}, [], info, "T")
+
+
+@pytest.mark.parametrize("swapped", [("positions",), ("compare", "positions")])
+def test_figures_of_another_recipe_are_refused(tmp_path, info, swapped):
+    one, other = (write_cell(tmp_path, n, {}, stream(i)) for i, n in enumerate(("one", "other")))
+    study = {"settings": {}, "cells": [one, other], "texts": {}}
+    assert len(Study.read(study, [], info, "T").cells) == 2
+    study["cells"][0] |= {key: other[key] for key in swapped}
+    with pytest.raises(QuernError, match=r"one\.json is not of \S+other\.h5|another model or text"):
+        Study.read(study, [], info, "T")

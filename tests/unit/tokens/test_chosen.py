@@ -6,14 +6,17 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from quern import QuernError
+from quern import QuernError, files
 from quern.tokens import chosen
 
 
 @pytest.fixture
 def table(tmp_path):
     rows = [(7, 0.5), (2, 0.1), (4, 0.9), (0, 0.5), (9, 0.2)]
-    with open(tmp_path / "c.csv", "w", newline="") as file:
+    with (
+        files.replacing(tmp_path / "c.csv") as temporary,
+        open(temporary, "w", newline="") as file,
+    ):
         csv.writer(file).writerows([("window", "kld_mean", "score"), *((*r, 1.0) for r in rows)])
     return tmp_path / "c.csv", dict(rows)
 
@@ -45,6 +48,10 @@ def test_too_few_windows_and_no_table(table, tmp_path):
         chosen.by_divergence(table[0], 6, "highest")
     with pytest.raises(QuernError, match="pool has 3 windows, fewer than 4"):
         chosen.at_random(3, 4, 0, "pool")
-    (tmp_path / "d.csv").write_text("window,score\n1,2\n")
+    with files.replacing(tmp_path / "d.csv") as temporary:
+        temporary.write_text("window,score\n1,2\n")
     with pytest.raises(QuernError, match="no table of windows"):
         chosen.by_divergence(tmp_path / "d.csv", 1, "highest")
+    table[0].write_text(table[0].read_text().replace("0.9", "0.0"))
+    with pytest.raises(QuernError, match=r"c\.csv is not what was written"):
+        chosen.by_divergence(table[0], 2, "highest")

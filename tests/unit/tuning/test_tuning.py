@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from conftest import command, fails_with
-from quern import files, gguf_files
+from quern import QuernError, files, gguf_files
 from quern.llama import Model, Way
 from quern.tokens import windows
 from quern.tuning import choice, rounds
@@ -195,6 +195,21 @@ def test_a_tuning_of_another_machine_is_ignored(found, tmp_path, caplog):
     files.write_json(tmp_path / f"{N_CTX}.json", result)
     assert take(found, tmp_path) == TWO_THREADS
     assert "another machine and is ignored" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ({"threads": 0}, "threads: 0 is less than the minimum of 1"),
+        ({"threads": 3}, "'threads': 3"),  # two were tuned
+        ({"n_batch": 2 * N_CTX}, "'n_batch': 384"),
+        ({"contexts": 0.5}, "contexts: 0.5 is not of type 'integer'"),
+    ],
+)
+def test_a_tuning_that_cannot_be_is_a_sentence(found, tmp_path, way, said):
+    tuned(found, tmp_path, **way)
+    with pytest.raises(QuernError, match=rf"192\.json holds what cannot be .*{said}"):
+        take(found, tmp_path)
 
 
 def test_stages_have_the_same_bytes_with_a_tuning(made, found, tmp_path):

@@ -1,0 +1,41 @@
+"""What was computed of a recipe's memory, as other stages read it."""
+
+from pathlib import Path
+
+from .. import QuernError, forms
+
+_FORM = forms.record(
+    recipe=forms.TEXT,
+    tensor_bytes=forms.COUNT,
+    contexts=forms.some(
+        forms.record(
+            n_ctx=forms.COUNT,
+            kv_type=forms.TEXT,
+            kv_bytes=forms.COUNT_OR_NONE,  # none where a model keeps no tokens
+            compute_bytes=forms.COUNT_OR_NONE,
+            total_bytes=forms.COUNT,
+        )
+    ),
+    provenance=forms.record(sha256=forms.SHA256),
+)
+
+
+def read(path: Path, sha256: str | None = None) -> dict:
+    """What memory.py wrote of a recipe that could be made.
+
+    Args:
+        sha256: of the file that it must be of, where that is known.
+
+    Raises:
+        QuernError: it is missing, damaged, impossible, or of another file.
+    """
+    found = forms.read(path, _FORM)
+    if sha256 not in (None, found["provenance"]["sha256"]):
+        raise QuernError(f"{path} is of another file than was measured; delete it and run again.")
+    for context in found["contexts"]:
+        parts = found["tensor_bytes"] + context["kv_bytes"] + context["compute_bytes"]
+        if context["total_bytes"] != parts:
+            raise forms.impossible(
+                path, f"total_bytes: {context['total_bytes']} is not {parts}, the sum of its parts"
+            )
+    return found
