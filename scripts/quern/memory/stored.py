@@ -7,6 +7,7 @@ from .. import QuernError, forms
 _FORM = forms.record(
     recipe=forms.TEXT,
     tensor_bytes=forms.COUNT,
+    repacked_bytes=forms.COUNT_OR_NONE,
     contexts=forms.some(
         forms.record(
             n_ctx=forms.COUNT,
@@ -32,8 +33,9 @@ def read(path: Path, sha256: str | None = None) -> dict:
     found = forms.read(path, _FORM)
     if sha256 not in (None, found["provenance"]["sha256"]):
         raise QuernError(f"{path} is of another file than was measured; delete it and run again.")
+    weights = found["tensor_bytes"] + found["repacked_bytes"]
     for context in found["contexts"]:
-        parts = found["tensor_bytes"] + context["kv_bytes"] + context["compute_bytes"]
+        parts = weights + context["kv_bytes"] + context["compute_bytes"]
         if context["total_bytes"] != parts:
             raise forms.impossible(
                 path, f"total_bytes: {context['total_bytes']} is not {parts}, the sum of its parts"

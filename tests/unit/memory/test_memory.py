@@ -189,7 +189,8 @@ def test_the_command(described, tmp_path):
 )
 def test_memory_that_cannot_be_is_a_sentence(tmp_path, own, context, said):
     sizes = {"kv_bytes": 20, "compute_bytes": 10, "total_bytes": 130}
-    found = {"recipe": "Q", "tensor_bytes": 100, "provenance": {"sha256": "a" * 64}}
+    found = {"recipe": "Q", "tensor_bytes": 60, "repacked_bytes": 40}
+    found["provenance"] = {"sha256": "a" * 64}
     found["contexts"] = [{"n_ctx": 64, "kv_type": "f16"} | sizes | context]
     files.write_json(tmp_path / "m.json", found | own)
     with pytest.raises(QuernError, match=f"m.json .*{said}.*delete it and run again"):

@@ -176,6 +176,7 @@ def memory_of(name, tensors, contexts):
     return {
         "recipe": name,
         "tensor_bytes": tensors,
+        "repacked_bytes": 0,
         "contexts": found,
         "provenance": provenance,
     }
