@@ -29,7 +29,8 @@ def folder(tmp_path_factory, texts):
     build.build([source], folder / "corpus", build.CorpusSettings(evaluation_characters=500))
     model = write_model(folder / "m.gguf")
     files.write_json(folder / "m.json", gguf_files.model_info(model).as_dict())
-    (folder / "c.csv").write_text(DIVERGENCE)
+    with files.replacing(folder / "c.csv") as temporary:
+        temporary.write_text(DIVERGENCE)
     with Model(model, load="vocab") as loaded:
         sha256 = gguf_files.model_info(model).tokenizer_sha256
         windows.tokenize_text(loaded, sha256, folder / "corpus/pool.txt", folder / "pool.h5")
