@@ -1,5 +1,6 @@
 """Folders of safetensors: which files count, in which type they are, and what becomes of them."""
 
+import ast
 import subprocess
 from pathlib import Path
 
@@ -99,3 +100,21 @@ def test_what_the_converter_does_not_know(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".gguf"] == []
     config.write_text("{")
     fails_with(convert(tmp_path / "tiny", tmp_path / "x.gguf"), "tiny cannot be converted")
+
+
+@converted
+def test_all_that_the_converter_imports_is_there():
+    """Tokenizers are imported where one is read, so a pin that does not fit shows late."""
+    share = PYTHON.parents[1] / "share/llama.cpp"
+    wanted = set()
+    for path in (share / "conversion").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                wanted |= {f"from {node.module} import {alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import):
+                wanted |= {f"import {alias.name}" for alias in node.names}
+    ours = ("gguf", "conversion", "mistral_common")  # its own, and what it does without
+    lines = sorted(line for line in wanted if not line.split()[1].startswith(ours))
+    assert {"from sentencepiece import sentencepiece_model_pb2"} < set(lines)
+    result = subprocess.run([PYTHON, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
