@@ -30,7 +30,7 @@ with sentences():
             MODEL_FILES[name] = f"results/{name}/{os.path.basename(ON_HUB[name].file)}"
         elif os.path.isdir(path):
             require.name(keys, path)
-            require.reads(keys, safetensors.files_of, os.listdir(path), path)
+            require.reads(keys, safetensors.files_in, path)
             FOLDERS[name] = path
         else:
             MODEL_FILES[name] = local(path)
@@ -173,7 +173,7 @@ def folder_files(wildcards):
     """The files of a user's folder of safetensors."""
     folder = FOLDERS[wildcards.converted]
     is_own = wildcards.converted not in ON_HUB
-    names = safetensors.files_of(os.listdir(folder), folder) if is_own else []
+    names = safetensors.files_in(folder) if is_own else []
     return [local(os.path.join(folder, name)) for name in names]
 
 

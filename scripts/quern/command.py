@@ -382,7 +382,8 @@ class _Masking(logging.Formatter):
 
 def _is_for_the_screen(record: logging.LogRecord) -> bool:
     """Whether a record of the log is a warning of Quern's own; errors `complain` has said."""
-    return record.levelno == logging.WARNING and record.name != "quern.llama.cpp"
+    is_own = record.name.startswith("quern.") and record.name != "quern.llama.cpp"
+    return record.levelno == logging.WARNING and is_own
 
 
 def _start_log(path: Path | None) -> None:

@@ -16,6 +16,7 @@ from . import QuernError
 
 SUMMED = (".csv", ".html", ".md", ".png", ".svg", ".txt")  # endings of what holds no hash itself
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_POINTER = b"version https://git-lfs"  # by the specification of git-lfs
 
 
 @contextlib.contextmanager
@@ -55,6 +56,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file only says which file git-lfs would put in its place."""
+    with open(path, "rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def sum_path(path: Path) -> Path:

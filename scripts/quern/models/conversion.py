@@ -3,49 +3,93 @@
 It runs in the Python of its own environment (`envs/`), in this process, so that it ends with it.
 """
 
+import contextlib
 import logging
 import os
-import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from .. import QuernError, files
 from ..command import reason
-from . import safetensors
+from . import converter, safetensors
+from . import folder as folders
+from .compared import differences
 
 log = logging.getLogger("quern.models")
 
-CONVERTER = Path(sys.prefix, "share/llama.cpp/convert_hf_to_gguf.py")
-# The converter's name of the type that keeps the weights; others are widened to BF16 by it.
-_TYPES = {"F32": "f32", "F64": "f32", "F16": "f16"}
+# The type that most weights have; others than these are widened to BF16.
+_TYPES = {"F32": "F32", "F64": "F32", "F16": "F16"}
 
 
 def convert(folder: Path, output: Path) -> dict:
-    """Convert a model; BF16, F16 and F32 stay what most of its weights are.
+    """Convert a model; matrices in BF16, F16 and F32 keep their types.
 
     Returns:
-        The type, the number of weights of each type that there were, and the output's bytes and
-        SHA-256.
+        The type of most weights, the number of weights of each type that there were, notes on what
+        the user should know, and the output's bytes and SHA-256.
 
     Raises:
-        QuernError: there is no converter, or it refuses the model.
+        QuernError: there is no converter, it refuses the model, or a file of the folder is missing,
+            damaged, or a pointer.
         OSError: something cannot be written.
     """
-    safetensors.files_of((path.name for path in folder.iterdir()), folder)
-    counts = safetensors.weights_by_type(folder)
+    safetensors.files_in(folder)
+    tensors = safetensors.tensors(folder)
+    counts = safetensors.weights_by_type(tensors)
     if not counts:
         raise QuernError(f"the safetensors of {folder} hold no matrix.")
-    kind = _TYPES.get(next(iter(counts)), "bf16")
-    log.info("%s becomes %s; weights by type: %s", folder, kind, counts)
+    with _understood(folder):
+        tied = folders.tied_output(folder, tensors)
+        plan = converter.Conversion(
+            kind=_TYPES.get(next(iter(counts)), "BF16"),
+            templates=folders.templates(folder),
+            left_out=tied[0] if tied else "",
+            drafting=folders.has_drafting(folder, tensors),
+        )
+    log.info("%s becomes %s; weights by type: %s", folder, plan.kind, counts)
     with files.replacing(output) as temporary:
-        _run([str(folder.resolve()), "--outfile", str(temporary), "--outtype", kind], folder)
+        _run(folder.resolve(), temporary, plan)
+        with _understood(folder):
+            notes = [*_notes(folder, tensors, tied), *differences(folder, tensors, temporary)]
+    for note in notes:
+        log.warning("%s", note)
     found = {"bytes": output.stat().st_size, "sha256": files.sha256(output)}
-    return {"type": kind, "weights": counts, "files": {output.name: found}}
+    kind = plan.kind.lower()
+    return {"type": kind, "weights": counts, "notes": notes, "files": {output.name: found}}
 
 
-def _run(arguments: list[str], folder: Path) -> None:
-    """Run the converter as if by hand; it has no network and no token."""
-    if not CONVERTER.is_file():
+@contextlib.contextmanager
+def _understood(folder: Path) -> Iterator[None]:
+    """Within it, JSON of a folder that has another form is refused."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise QuernError(
+            f"the JSON files of {folder} have another form than transformers writes ({error!r}); "
+            "fetch it anew."
+        ) from None
+
+
+def _notes(folder: Path, tensors: dict, tied: tuple[str, str] | None):
+    """What of a folder is not in its model, a sentence each."""
+    if safetensors.is_adapted(os.listdir(folder)):
+        yield (
+            f"an adapter lies in {folder} beside the weights; it is not merged into them (peft's "
+            "merge_and_unload does that)."
+        )
+    for name in safetensors.left_out(folder):
+        yield f"{folder / name} is not read, since the folder's index does not name it."
+    if tied and not folders.are_equal(*(tensors[name] for name in tied)):
+        yield (
+            f"{folder} saves {tied[0]} with other weights than {tied[1]} and ties the two in "
+            "config.json; as in transformers, the embedding is both."
+        )
+
+
+def _run(folder: Path, output: Path, plan: converter.Conversion) -> None:
+    """Run the converter; it has no network and no token."""
+    if not converter.SCRIPT.is_file():
         raise QuernError(
             f"{sys.prefix} has no converter; make one with envs/converter.sh FOLDER, and run "
             "this with FOLDER/bin/python."
@@ -54,46 +98,27 @@ def _run(arguments: list[str], folder: Path) -> None:
     os.environ.pop("HF_TOKEN", None)
     if not sys.stderr.isatty():
         os.environ.update(TQDM_DISABLE="1")
-    said, own = _listen(), sys.argv
-    sys.argv, sys.path[0] = [str(CONVERTER), *arguments], str(CONVERTER.parent)
+    _listen()
     try:
-        runpy.run_path(str(CONVERTER), run_name="__main__")
-    except SystemExit as end:
-        if end.code:
-            raise QuernError(f"{folder} cannot be converted: {said.last or end.code}.") from None
+        converter.write(folder, output, plan)
     except OSError as error:
-        if error.errno and error.filename in (None, arguments[2]):
+        if error.errno and error.filename in (None, str(output)):
             raise
         raise _refused(folder, error) from None
     except Exception as error:  # the converter raises many kinds
         raise _refused(folder, error) from None
-    finally:
-        sys.argv = own
 
 
-def _listen() -> "_Errors":
-    """Let the log take what the converter says, and keep its last error."""
-    own, all_others, said = logging.getLogger("quern"), logging.getLogger(), _Errors()
+def _listen() -> None:
+    """Let the log take what the converter says."""
+    own, all_others = logging.getLogger("quern"), logging.getLogger()
     own.propagate = False
-    for handler in (*own.handlers, said):
+    for handler in own.handlers:
         all_others.addHandler(handler)
     all_others.setLevel(logging.INFO)
-    return said
 
 
 def _refused(folder: Path, error: Exception) -> QuernError:
     log.info("llama.cpp's converter ended so:", exc_info=error)
     kind = type(error).__name__
     return QuernError(f"{folder} cannot be converted: {kind}: {reason(error)}; see the log.")
-
-
-class _Errors(logging.Handler):
-    """Keeps the last error that the converter logged."""
-
-    last = ""
-
-    def __init__(self):
-        super().__init__(logging.ERROR)
-
-    def emit(self, record):
-        self.last = record.getMessage()
