@@ -55,12 +55,11 @@ class Product:
             several has inputs of its own).
     """
 
-    def __init__(self, name: str, graph: int, tensor: _Tensor):
-        self._source, self._tensor = tensor.src[1], tensor
-        self.name, self.key = name, (graph, ctypes.addressof(self._source.contents))
-        weight = tensor.src[0].contents
-        self.matrices = weight.ne[2] * weight.ne[3]
-        self.kind = "experts" if tensor.src[2] else "heads" if self.matrices > 1 else "plain"
+    def __init__(self, name: str, graph: int, source, matrices: int = 1, ids=None):
+        self._source, self._ids = source, ids  # pointers to tensors
+        self.name, self.key = name, (graph, ctypes.addressof(source.contents))
+        self.matrices = matrices
+        self.kind = "experts" if ids else "heads" if matrices > 1 else "plain"
 
     def inputs(self) -> np.ndarray:
         """Input rows, float32 [n2, n1, columns] (n2 = tokens where they choose experts)."""
@@ -72,8 +71,7 @@ class Product:
 
     def expert_ids(self) -> np.ndarray:
         """The experts each token uses, int32 [tokens, used]."""
-        ids = self._tensor.src[2].contents
-        raw = _bytes_of(self._tensor.src[2])
+        ids, raw = self._ids.contents, _bytes_of(self._ids)
         return np.lib.stride_tricks.as_strided(
             raw[:4].view(np.int32), (ids.ne[1], ids.ne[0]), (ids.nb[1], ids.nb[0])
         )
@@ -106,6 +104,40 @@ def _bytes_of(pointer) -> np.ndarray:
     copy = np.empty(size, np.uint8)
     lib.ggml_backend_tensor_get(pointer, copy.ctypes.data, 0, size)
     return copy
+
+
+class _Entrance:
+    """Finds the tensor that enters the output matrix, by its name.
+
+    A name that occurs twice in a graph does not tell it. Then it is known when its product is.
+
+    Attributes:
+        weight: the name of the output matrix; empty until a product with it was seen.
+    """
+
+    def __init__(self):
+        self.weight, self._name, self._names = "", None, Counter()
+
+    def probe(self, tensor: _Tensor) -> None:
+        """Learn from a tensor of the probe."""
+        self._names[tensor.name] += 1
+        if self._is_product(tensor):
+            self.weight, self._name = weight_name(tensor), tensor.src[1].contents.name
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the graph need not run on to the product."""
+        return self._names[self._name] == 1
+
+    def pointer(self, tensor: _Tensor):
+        """To the tensor, which is known once `tensor` is computed; None where it is not."""
+        if self.by_name:
+            return ctypes.pointer(tensor) if tensor.name == self._name else None
+        return tensor.src[1] if self._is_product(tensor) else None
+
+    @staticmethod
+    def _is_product(tensor):
+        return op_name(tensor.op) == "MUL_MAT" and weight_name(tensor) in OUTPUT_WEIGHTS
 
 
 class Tap:
@@ -191,12 +223,13 @@ class InputTap(Tap):
         self._wanted, self._collect = functools.cache(wanted), collect
         self._last = self._seen = None
         self._graph = self.window = 0
+        self._entrance = _Entrance()
         self.abort = llama_cpp.ggml_abort_callback(lambda _: self.aborted)
         _keep.append(self.abort)
 
     def learned(self) -> None:
         self._last = self._seen
-        self.discards_logits = self._last not in OUTPUT_WEIGHTS
+        self.discards_logits = self._entrance.by_name or self._last not in OUTPUT_WEIGHTS
         super().learned()
         self.end_of_graph()
 
@@ -209,35 +242,44 @@ class InputTap(Tap):
         muted.discard(threading.get_ident())
         self._graph += 1
 
-    def _name(self, tensor: _Tensor) -> str | None:
-        """The weight's name if this tensor is a product to be collected."""
-        op = op_name(tensor.op)
-        if op not in ("MUL_MAT", "MUL_MAT_ID"):
+    def _product(self, tensor: _Tensor) -> Product | None:
+        """The product to be collected, if this tensor is one, or all that enters it."""
+        if source := self._entrance.pointer(tensor):
+            found = Product(self._entrance.weight, self._graph, source)
+            rows = source.contents
+        elif op_name(tensor.op) in ("MUL_MAT", "MUL_MAT_ID"):
+            name, weight = weight_name(tensor), tensor.src[0].contents
+            if name == self._entrance.weight and not self._probing:
+                return None  # its input was shown
+            matrices = weight.ne[2] * weight.ne[3]
+            found = Product(name, self._graph, tensor.src[1], matrices, tensor.src[2])
+            rows = tensor.src[1].contents
+        else:
             return None
-        name = weight_name(tensor)
-        source = tensor.src[1].contents
         # llama-imatrix leaves out products of fewer than 16 rows; so do we.
-        few = self._last and op == "MUL_MAT" and source.ne[1] < 16
-        return name if not few and source.type == _F32 and self._wanted(name) else None
+        few = self._last and found.kind != "experts" and rows.ne[1] < 16
+        return found if not few and rows.type == _F32 and self._wanted(found.name) else None
 
     def _probe(self, tensor):
-        self._seen = self._name(tensor) or self._seen
+        self._entrance.probe(tensor)
+        if found := self._product(tensor):
+            self._seen = found.name
 
     def _wants(self, tensor):
         # Once aborted, one more tensor: before it llama.cpp asks whether to abort.
-        return self.aborted or self._name(tensor) is not None
+        return self.aborted or self._product(tensor) is not None
 
     def _see(self, tensor):
         if self.aborted:
             return False
-        name = self._name(tensor)
-        self._collect(self.window, Product(name, self._graph, tensor))
-        self._seen = name
-        if name == self._last and self.at_end:
+        found = self._product(tensor)
+        self._collect(self.window, found)
+        self._seen = found.name
+        if found.name == self._last and self.at_end:
             self.aborted = True
             muted.add(threading.get_ident())
             return True
-        return name != self._last
+        return found.name != self._last
 
 
 class OutputTap(Tap):
@@ -250,12 +292,12 @@ class OutputTap(Tap):
     def __init__(self, *, logits: bool):
         super().__init__()
         self._logits, self._rows = logits, []
-        self._input_name, self._names = None, Counter()
+        self._entrance = _Entrance()
         self.discards_logits = False
 
     def learned(self) -> None:
         super().learned()
-        if self._input_name is None:
+        if not self._entrance.weight:
             raise QuernError("the model computes no product with its output matrix.")
 
     def take(self) -> np.ndarray:
@@ -268,26 +310,15 @@ class OutputTap(Tap):
         rows, self._rows = self._rows, []
         return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
 
-    def _is_product(self, tensor: _Tensor) -> bool:
-        return op_name(tensor.op) == "MUL_MAT" and weight_name(tensor) in OUTPUT_WEIGHTS
-
-    @property
-    def _by_name(self) -> bool:
-        """Whether the name tells the tensor. One that occurs twice does not; then the graph runs
-        on to the product."""
-        return self._names[self._input_name] == 1
-
     def _probe(self, tensor):
-        self._names[tensor.name] += 1
-        if self._is_product(tensor):
-            self._input_name = tensor.src[1].contents.name
+        self._entrance.probe(tensor)
 
     def _wants(self, tensor):
-        return tensor.name == self._input_name if self._by_name else self._is_product(tensor)
+        return self._entrance.pointer(tensor) is not None
 
     def _see(self, tensor):
-        self._keep_rows(ctypes.pointer(tensor) if self._by_name else tensor.src[1])
-        return not self._by_name or (self._logits and self.at_end)
+        self._keep_rows(self._entrance.pointer(tensor))
+        return not self._entrance.by_name or (self._logits and self.at_end)
 
     def _keep_rows(self, pointer):
         tensor = pointer.contents

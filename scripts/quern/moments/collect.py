@@ -16,14 +16,13 @@ from tqdm import tqdm
 
 from .. import QuernError, blas, hdf5
 from ..gguf_files import ModelInfo
-from ..llama import Model, Product, computed_by
+from ..llama import OUTPUT_WEIGHTS, Model, Product, computed_by
 from ..tokens.work import Work, share
 from .excess import excess
 from .stored import HALVES
 
 log = logging.getLogger("quern.moments")
 
-OUTPUT = "output.weight"  # One that is the embeddings too is read by more than products.
 FIRST = 32  # windows after which it is judged for the first time whether more would help
 PAYS = 0.02  # of the loss, what doubling the windows must promise
 JUDGED = 16  # inputs, at most, by which it is judged
@@ -127,7 +126,7 @@ def collect(
 ) -> None:
     """Write the moments of the inputs of some layers' products (HDF5).
 
-    The last layers' come with that of the output matrix, where it is not the embeddings. Windows
+    The last layers' come with that of the output matrix, be it the embeddings too or not. Windows
     are doubled until doubling them again promises too little: see `excess`. An expert that saw
     fewer than `ENOUGH` tokens for each of its inputs is left out. An interrupted run goes on from
     the last doubling.
@@ -144,7 +143,7 @@ def collect(
 
     def is_wanted(name):
         match = _LAYER.match(name)
-        if name == OUTPUT:
+        if name in OUTPUT_WEIGHTS:
             return part[0] == part[1]
         return match is not None and int(match[1]) in layers
 

@@ -62,6 +62,27 @@ def test_the_diagonal_is_the_imatrix(made, write, tmp_path):
         assert np.linalg.eigvalsh(both).min() > -1e-6 * np.trace(both)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_output_matrix_has_the_moment_of_hidden_states(made, tmp_path, tied):
+    """Whether it is the embeddings too or not."""
+    path = write_model(tmp_path / "m.gguf", tied=tied)
+    info = gguf_files.model_info(path)
+    work = Work(path, info, windows.read_tokens(made / "dense.h5"), N_CTX)
+    with work.opened(Way(threads=2)) as model:
+        collect(model, work, tmp_path / "m.h5", windows=WINDOWS)
+        inputs = list(model.hidden_states(work.windows(range(WINDOWS))[:], 0, N_CTX))
+    moments = Moments([tmp_path / "m.h5"], info)
+    assert (moments.of("token_embd.weight") is not None) == tied
+    moment = moments.of("token_embd.weight" if tied else "output.weight")
+    assert moment.tokens == (3 * N_CTX, 2 * N_CTX)
+    for own, first in ((moment.even, 0), (moment.odd, 1)):
+        parts = [
+            hidden.astype(np.float64) for window, _, hidden, _ in inputs if window % 2 == first
+        ]
+        expected = sum(part.T @ part for part in parts)
+        np.testing.assert_allclose(own, expected, atol=1e-5 * np.abs(expected).max())
+
+
 def test_products_that_share_an_input_share_its_moment(made, write, tmp_path):
     info = gguf_files.model_info(made / "dense.gguf")
     moments = Moments([write(tmp_path / "m.h5")], info)
