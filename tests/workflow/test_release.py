@@ -13,14 +13,14 @@ from quern import files, gguf_files
 
 from .conftest import CONFIG, require_watched
 
-THEIRS = "input/private/Theirs-Q2.gguf"
+THEIRS = "input/private/Theirs-Q8.gguf"
 SECRET = re.compile(rb"sk-0123|api_key|/private|\.\./places|sub/folder")
 
 
 def privately(folder):
     """What only the user knows: a plugin's options, folders, names of others' files."""
     (folder / "input/private").mkdir()
-    shutil.copy(folder / "results/tiny/quantize/Q2_K.gguf", folder / THEIRS)
+    shutil.copy(folder / "results/tiny/quantize/Q8_0.gguf", folder / THEIRS)
     imatrix = "input/private/Wiki imatrix.gguf"
     shutil.copy(folder / "results/tiny/imatrix/topics.gguf", folder / imatrix)
     (folder / "input/private/mail.py").write_text("")
@@ -31,7 +31,7 @@ def privately(folder):
         "imatrix": CONFIG["imatrix"] | {"files": {"keyed": imatrix}},
         "candidates": {"AAkey": THEIRS},
         "quantize": [*CONFIG["quantize"], {"types": ["Q2_K"], "imatrix": ["keyed"]}],
-        "report": {"budgets": ["10MB"]},
+        "report": {"budgets": ["20MB"]},
     }
 
 
@@ -90,10 +90,10 @@ def test_a_release(house):
         is_told = place.is_file() and place.parent.name != "config"
         assert not (is_told and b"sk-" + b"0123" in place.read_bytes()), place
     # What others know of other people's files, and not how they are called here.
-    theirs = f"Theirs-Q2.gguf (SHA-256 {files.sha256(house.folder / THEIRS)[:12]}…)"
+    theirs = f"Theirs-Q8.gguf (SHA-256 {files.sha256(house.folder / THEIRS)[:12]}…)"
     assert theirs in card and "AAkey" not in card
     assert "--imatrix 'Wiki imatrix.gguf'" in card and "keyed.gguf" not in card
     page = (folder / "report/topics/index.html").read_text()
-    assert "AAkey <small>made elsewhere: Theirs-Q2.gguf" in page
+    assert "AAkey <small>made elsewhere: Theirs-Q8.gguf" in page
     assert house.would_run("release", report=True) == {}
     assert ".gguf" in require_watched(folder)
