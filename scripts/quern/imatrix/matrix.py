@@ -85,7 +85,8 @@ class Imatrix:
         An expert whose sums are all zero counts as not reached, whatever its count says: the older
         `.dat` has one count for all experts, and importances of zero would make all its weights 0.
         `attn_kv_b` of a model that has `attn_k_b` and `attn_v_b` is left out: some programs
-        multiply by both at once. The two are not reached then.
+        multiply by both at once. The two are not reached then. A weight of one row, which is no
+        matrix in a file, is left out too.
 
         Args:
             shapes: columns and number of matrices of each weight in the model's blocks.
@@ -99,7 +100,7 @@ class Imatrix:
         for name, sums in self.sums.items():
             counts = self.counts[name]
             if name.startswith("blk."):
-                if _is_of_split(name, shapes):
+                if _is_of_split(name, shapes) or _is_row(name, shapes):
                     continue
                 if name not in shapes:
                     raise QuernError(
@@ -154,6 +155,11 @@ def _is_of_split(name: str, shapes: Container[str]) -> bool:
     return "attn_kv_b" in name and all(
         name.replace("attn_kv_b", part) in shapes for part in ("attn_k_b", "attn_v_b")
     )
+
+
+def _is_row(name: str, shapes: Container[str]) -> bool:
+    """Whether a weight is the gate of shared experts, which has one row in all models."""
+    return name.endswith(".ffn_gate_inp_shexp.weight") and name not in shapes
 
 
 def _importance(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -27,7 +27,8 @@ def test_a_matrix_of_a_weight_that_the_model_has_in_two_parts(tmp_path):
     parts = {f"blk.0.attn_{part}.weight": (8, 2) for part in ("k_b", "v_b")}
     shapes = parts | {f"blk.0.ffn_{part}.weight": (8, 1) for part in ("up", "gate", "down")}
     matrix = Imatrix()
-    for name in [*list(shapes)[2:], "blk.0.attn_kv_b.weight"]:
+    gate = "blk.0.ffn_gate_inp_shexp.weight"  # of one row, as in Qwen's mixtures of experts
+    for name in [*list(shapes)[2:], "blk.0.attn_kv_b.weight", gate]:
         matrix.add(name, np.ones((1, 8)), np.array([7]))
     fitted = matrix.fitted(shapes, tmp_path / "i.gguf")
     assert fitted.sums.keys() == shapes.keys() - parts.keys()
