@@ -16,7 +16,7 @@ from . import QuernError
 
 SUMMED = (".csv", ".html", ".md", ".png", ".svg", ".txt")  # endings of what holds no hash itself
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
-_POINTER = b"version https://git-lfs"  # by the specification of git-lfs
+POINTER = b"version https://git-lfs"  # how a file begins that git-lfs is to replace
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def is_pointer(path: Path) -> bool:
     """Whether a file only says which file git-lfs would put in its place."""
     with open(path, "rb") as file:
-        return file.read(len(_POINTER)) == _POINTER
+        return file.read(len(POINTER)) == POINTER
 
 
 def sum_path(path: Path) -> Path:

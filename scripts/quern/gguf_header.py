@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import QuernError
+from .files import POINTER
 
 # How struct reads a number of each type.
 _FORMS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
@@ -22,7 +23,7 @@ ALIGNMENT = 32  # of tensors' data, where the metadata say nothing
 # What else may be called .gguf, by how it begins, and what to do about it.
 _OTHER_FILES = {
     b"GGUF\1\0\0\0": "a GGUF of version 1, which llama.cpp reads no more; convert the model again",
-    b"version https://git-lfs": "a pointer of git-lfs; run `git lfs pull` to get the file itself",
+    POINTER: "a pointer of git-lfs; run `git lfs pull` to get the file itself",
     b"<": "a web page; download the file itself",
 }
 

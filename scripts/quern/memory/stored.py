@@ -31,8 +31,8 @@ def read(path: Path, sha256: str | None = None) -> dict:
         QuernError: it is missing, damaged, impossible, or of another file.
     """
     found = forms.read(path, _FORM)
-    if sha256 not in (None, found["provenance"]["sha256"]):
-        raise QuernError(f"{path} is of another file than was measured; delete it and run again.")
+    if sha256 is not None:
+        require_of(found, sha256, path)
     weights = found["tensor_bytes"] + found["repacked_bytes"]
     for context in found["contexts"]:
         parts = weights + context["kv_bytes"] + context["compute_bytes"]
@@ -41,3 +41,13 @@ def read(path: Path, sha256: str | None = None) -> dict:
                 path, f"total_bytes: {context['total_bytes']} is not {parts}, the sum of its parts"
             )
     return found
+
+
+def require_of(found: dict, sha256: str, where: object) -> None:
+    """Refuse what was computed of another file than this one; `where` is named.
+
+    Raises:
+        QuernError: it was.
+    """
+    if found["provenance"]["sha256"] != sha256:
+        raise QuernError(f"{where} is of another file than was measured; delete it and run again.")

@@ -12,6 +12,7 @@ import yaml
 
 from .. import QuernError, __version__, files, published, sizes
 from ..measure import summaries
+from ..memory import stored
 from ..speed import figures
 from . import answer, charts, templating
 from .tail import Stray
@@ -106,11 +107,8 @@ def read(entries: list[dict], memory: dict[str, dict]) -> dict[str, Details]:
             sha256, own_memory = info["sha256"], memory.get(entry["name"])
             result = summaries.read(entry["compare"], entry["positions"], quantized_sha256=sha256)
             parts = result["sources"]
-            if own_memory and own_memory["provenance"]["sha256"] != sha256:
-                raise QuernError(
-                    f"the memory of {entry['name']} is of another file than was measured; delete "
-                    "it and run again."
-                )
+            if own_memory:
+                stored.require_of(own_memory, sha256, f"the memory of {entry['name']}")
             found[entry["name"]] = Details(
                 entry,
                 sha256,
